@@ -1,0 +1,122 @@
+"""A column is declared once, in schemas/*.odcs.yaml; tables are conformed where they are read or written."""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from fleetbatch.errors import RejectedError
+
+_PACKAGE = Path(__file__).parent
+_PLAIN = {
+    "string": pa.string(),
+    "binary": pa.binary(),
+    "bool": pa.bool_(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "date32": pa.date32(),
+    "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
+} | {str(t): t for t in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())}
+_NESTED = re.compile(r"list<(?P<item>.+)>(\[(?P<size>\d+)])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """One released version of a table: its Arrow schema (nullable = not required) and its quality rules."""
+
+    name: str
+    version: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    """The columns that together are unique."""
+    expectations: tuple[Mapping[str, Any], ...]
+    """Great Expectations rules, as {"type": ..., "kwargs": ...}."""
+
+
+def schemas_folder() -> Path:
+    """Return where the contracts are: inside the wheel, or beside the package in a checkout."""
+    inside = _PACKAGE / "schemas"
+    return inside if inside.is_dir() else _PACKAGE.parent / "schemas"
+
+
+@functools.cache
+def contract(name: str) -> Contract:
+    """Return a table's contract; raise RejectedError when there is none of that name."""
+    path = schemas_folder() / f"{name}.odcs.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.name.removesuffix(".odcs.yaml") for p in schemas_folder().glob("*.odcs.yaml")))
+        summary = f"there is no contract {name!r}; known are {known}"
+        raise RejectedError(summary)
+    document = yaml.safe_load(path.read_text())
+    [table] = document["schema"]
+    columns = table["properties"]
+    return Contract(
+        name=name,
+        version=document["version"],
+        schema=pa.schema(
+            [pa.field(c["name"], arrow_type(c["physicalType"]), nullable=not c.get("required", False)) for c in columns]
+        ),
+        key=tuple(c["name"] for c in columns if c.get("primaryKey", False)),
+        expectations=tuple(
+            rule["implementation"] for rule in table.get("quality", []) if rule.get("engine") == "greatExpectations"
+        ),
+    )
+
+
+def arrow_type(text: str) -> pa.DataType:
+    """Return the Arrow type that a physicalType names, such as `list<float>` or `list<uint8>[97]` (fixed size)."""
+    if text in _PLAIN:
+        return _PLAIN[text]
+    nested = _NESTED.fullmatch(text)
+    if nested is None:
+        message = f"unknown physicalType {text!r} in a contract"
+        raise ValueError(message)
+    return pa.list_(arrow_type(nested["item"]), int(nested["size"] or -1))
+
+
+def conform(table: pa.Table, name: str) -> pa.Table:
+    """Return the table with the contract's columns, order and types, or raise RejectedError listing every difference.
+
+    Absent columns that are not required are filled with nulls; a type is changed only where no value can change.
+    """
+    schema = contract(name).schema
+    problems = [f"column {c!r} is not in the contract" for c in table.column_names if c not in schema.names]
+    columns = []
+    for field in schema:
+        column = _column(table, field, problems)
+        if not field.nullable and column.null_count:
+            problems.append(f"column {field.name!r} has {column.null_count} nulls and is required")
+        columns.append(column)
+    if problems:
+        summary = f"the table breaks contract {name!r} {contract(name).version}"
+        raise RejectedError(summary, problems)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def empty(name: str) -> pa.Table:
+    """Return the contract's table without rows."""
+    return contract(name).schema.empty_table()
+
+
+def _column(table: pa.Table, field: pa.Field, problems: list[str]) -> pa.ChunkedArray:
+    nothing = pa.chunked_array([pa.nulls(table.num_rows, field.type)])
+    if table.column_names.count(field.name) > 1:
+        problems.append(f"column {field.name!r} is there twice")
+        return nothing
+    if field.name not in table.column_names:
+        if field.nullable:
+            return nothing
+        problems.append(f"column {field.name!r} is missing")
+        return pa.chunked_array([], type=field.type)
+    column = table[field.name]
+    try:
+        return column if column.type == field.type else column.cast(field.type, safe=True)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        problems.append(f"column {field.name!r} is {column.type}, the contract says {field.type} ({reason})")
+        return pa.chunked_array([], type=field.type)

@@ -1,0 +1,105 @@
+"""Every object key, in one file. Pure: keys follow from content or night, so running twice is running once."""
+
+from datetime import datetime
+
+from fleetbatch.nouns import OrderKey
+from fleetbatch.units import CellName, LeaseId, OrderName, RoundId, Sha256, ShardId, shard_hex
+
+
+def _night(key: OrderKey) -> str:
+    return f"nights/{key.night}/{key.order}/g{key.generation}"
+
+
+def order(key: OrderKey) -> str:
+    """The frozen order, created once."""
+    return f"{_night(key)}/order.json"
+
+
+def manifest(key: OrderKey) -> str:
+    """One row per shard, created once, after the last shard file."""
+    return f"{_night(key)}/manifest.parquet"
+
+
+def sources(key: OrderKey) -> str:
+    """item_id to source_uri; joined at merge, never sent to a car."""
+    return f"{_night(key)}/sources.parquet"
+
+
+def shard(key: OrderKey, shard_id: ShardId) -> str:
+    """One sealed Parquet file."""
+    return f"{_night(key)}/shards/{shard_hex(shard_id)}.parquet"
+
+
+def part(key: OrderKey, shard_id: ShardId, lease: LeaseId, start: int, stop: int) -> str:
+    """The answers of row groups [start, stop) of a shard, from one lease."""
+    return f"{_night(key)}/parts/{shard_hex(shard_id)}/{start:05d}-{stop:05d}-{lease}.parquet"
+
+
+def staged(key: OrderKey, name: str) -> str:
+    """A result file that is merged and not yet published."""
+    return f"{_night(key)}/staging/{name}"
+
+
+def profile(key: OrderKey) -> str:
+    """One row per shard: what the checks saw."""
+    return f"{_night(key)}/profile.parquet"
+
+
+def verdict(key: OrderKey) -> str:
+    """What Great Expectations said of the profile, as JSON."""
+    return f"{_night(key)}/verdict.json"
+
+
+def missing(key: OrderKey) -> str:
+    """The rows that no one computed, with the reason; made by merge."""
+    return f"{_night(key)}/missing.parquet"
+
+
+def summary(key: OrderKey) -> str:
+    """The night's summary as JSON; written last."""
+    return f"{_night(key)}/summary.json"
+
+
+def report(key: OrderKey, name: str = "index.html") -> str:
+    """A page for people."""
+    return f"{_night(key)}/report/{name}"
+
+
+def bundle(sha256: Sha256) -> str:
+    """A model bundle under its own hash."""
+    return f"bundles/{sha256}.zip"
+
+
+def table(order_name: OrderName) -> str:
+    """The Delta table of an order, partitioned by night."""
+    return f"tables/{order_name}/results"
+
+
+def nights(order_name: OrderName) -> str:
+    """One row per published night, replaced atomically beside the table."""
+    return f"tables/{order_name}/nights.parquet"
+
+
+def missing_rows(order_name: OrderName) -> str:
+    """Every missing row of every published night, replaced atomically beside the table."""
+    return f"tables/{order_name}/missing_rows.parquet"
+
+
+def telemetry(cell: CellName, gateway: str, at: datetime) -> str:
+    """The signals that one gateway heard in one minute."""
+    return f"cells/{cell}/telemetry/{at:%Y-%m-%d}/{at:%H%M}-{gateway}.parquet"
+
+
+def telemetry_day(cell: CellName, day: str) -> str:
+    """Where the signals of a day (UTC) lie."""
+    return f"cells/{cell}/telemetry/{day}/"
+
+
+def round_table(cell: CellName, round_id: RoundId, name: str) -> str:
+    """A table of a round, kept so that `why` can be answered: cars, shards, assignments, unassigned, certificate."""
+    return f"cells/{cell}/rounds/{round_id:010d}/{name}.parquet"
+
+
+def stays(cell: CellName, day: str) -> str:
+    """Closed stays by the day (UTC) on which they ended."""
+    return f"cells/{cell}/stays/day={day}/stays.parquet"

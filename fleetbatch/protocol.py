@@ -1,0 +1,176 @@
+"""The messages between a car and its gateway, version 1; a gateway serves versions N and N-1.
+
+Field names are added, never changed: a reader ignores what it does not know, and a new field has a default.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+PROTOCOL: Final = 1
+
+ReleaseReason = Literal["unplugged", "driving", "too_hot", "battery_low", "charger_busy", "consent", "shutdown", "refused"]
+"""Why a car lets go. Only "refused" (bundle, shard or lease unusable) says something about the work."""
+
+EnergySource = Literal["measured", "estimated"]
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A message is immutable; unknown fields are ignored so that N and N-1 understand each other."""
+
+
+class TokenReply(_Message):
+    """RFC 6749 section 5.1. The request is a form: RFC 7523 `private_key_jwt` with grant type client_credentials."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+
+
+class Hardware(_Message):
+    """What the car can compute with, as it claims; rates are believed only as measured by finished parts."""
+
+    hardware_class: str
+    provider: str
+    """onnxruntime execution provider, such as CPUExecutionProvider."""
+    threads: int
+    memory_bytes: int
+    runner_version: str
+    power_w: float
+    """Draw while computing, from the class's data sheet; used where nothing measures it."""
+
+
+class PollRequest(_Message):
+    """What the vehicle says now: VSS name to value, and the owner's settings that bound compute."""
+
+    protocol: int = PROTOCOL
+    signals: dict[str, float | bool | str | None]
+    hardware: Hardware
+    willing: bool
+    """conditions.py's answer: would this car compute now?"""
+    unwilling_reason: str = ""
+    cached_models: list[str] = []
+    link_down_bytes_per_s: float = 0.0
+    reserve_soc: float = 0.2
+    """Share of charge below which the owner wants no compute."""
+    departure_at: str | None = None
+    """RFC 3339; the owner's stated departure, when there is one."""
+
+
+class Lease(_Message):
+    """The right to compute [start, row_groups) of one shard until `expires_in_s` after this answer."""
+
+    lease_id: str
+    fence: int
+    shard_id: str
+    order_key: str
+    workload: str
+    options: dict[str, str]
+    model_sha256: str
+    model_url: str
+    model_bytes: int
+    shard_url: str
+    shard_bytes: int
+    shard_sha256: str
+    shard_key: str
+    """Base64url of 32 bytes; lives in the car's memory only."""
+    row_groups: int
+    start: int
+    expires_in_s: float
+    beat_every_s: float
+    part_every_s: float
+
+
+class PollReply(_Message):
+    """A lease, or when to come back."""
+
+    lease: Lease | None
+    retry_after_s: float
+
+
+class BeatRequest(_Message):
+    """I am alive and got this far (row groups computed, delivered or not)."""
+
+    lease_id: str
+    fence: int
+    row_groups_done: int
+    energy_wh: float
+    busy_s: float
+    signals: dict[str, float | bool | str | None] = {}
+
+
+class BeatReply(_Message):
+    """Go on, or stop and why."""
+
+    go_on: bool
+    reason: str
+    expires_in_s: float
+
+
+class PartRequest(_Message):
+    """I have the answers of row groups [start, stop).
+
+    Sent twice: to /v1/part for a signed PUT, and, once uploaded, to /v1/part/confirm, which makes it count. The
+    gateway keeps nothing between the two, so either may reach any gateway of the cell, any number of times.
+    `signature` is the car's ES256 signature (base64url, raw r||s) over `part_claim` of the same fields: provenance.
+    """
+
+    lease_id: str
+    fence: int
+    shard_id: str
+    start: int
+    stop: int
+    rows: int
+    bytes: int
+    sha256: str
+    energy_wh: float
+    energy_source: EnergySource
+    busy_s: float
+    signature: str
+
+
+class PartReply(_Message):
+    """A signed PUT; `already` when this very part is durable and nothing needs sending."""
+
+    already: bool
+    url: str
+    headers: dict[str, str]
+
+
+class ConfirmReply(_Message):
+    """Durable: row groups below `done_through` will never be asked for again, unless an audit refuses them."""
+
+    done_through: int
+    complete: bool
+
+
+class ReleaseRequest(_Message):
+    """The car lets go of its lease; leaving is never counted as failure."""
+
+    lease_id: str
+    fence: int
+    reason: ReleaseReason
+    detail: str = ""
+    energy_wh: float
+    busy_s: float
+
+
+class ReleaseReply(_Message):
+    """The shard is free from here on."""
+
+    done_through: int
+
+
+class Problem(_Message):
+    """RFC 9457 problem details; 409 carries the terminal answer, which is the same for ever."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def part_claim(request: PartRequest) -> bytes:
+    """Return the bytes that a car signs and anyone can check later: lease, fence, shard, range, sha256, rows."""
+    r = request
+    return f"fleetbatch-part-1\n{r.lease_id}\n{r.fence}\n{r.shard_id}\n{r.start}\n{r.stop}\n{r.rows}\n{r.sha256}".encode()

@@ -1,0 +1,31 @@
+"""Ids and quantities that must not be mixed up; every other unit stands in its name."""
+
+from typing import Final, NewType
+
+CarId = NewType("CarId", int)
+"""63 bits of the thumbprint of the car's public key; never zero for a car."""
+OwnerId = NewType("OwnerId", int)
+ShardId = NewType("ShardId", int)
+"""63 bits that follow from night, order, generation and content; shown as 16 hex digits."""
+RoundId = NewType("RoundId", int)
+LeaseId = NewType("LeaseId", str)
+Fence = NewType("Fence", int)
+"""Grows by one with every grant of a shard; a message with an old fence is answered, never obeyed."""
+Night = NewType("Night", str)
+"""The local date on which a night starts, "2026-11-22"."""
+OrderName = NewType("OrderName", str)
+CellName = NewType("CellName", str)
+Sha256 = NewType("Sha256", str)
+"""64 lower-case hex digits."""
+
+CLOUD_CAR: Final = CarId(0)
+"""The holder of shards in the cloud lane: a trusted machine, not a car."""
+
+MIB: Final = 1 << 20
+ID_BITS: Final = 63
+"""Ids fit a signed 64-bit column of PostgreSQL."""
+
+
+def shard_hex(shard: ShardId) -> str:
+    """Return the sixteen hex digits under which a person meets a shard."""
+    return f"{shard:016x}"
