@@ -1,0 +1,1 @@
+"""The laptop: starts and stops PostgreSQL, gateways, dispatchers, auditors, cars and Airflow."""

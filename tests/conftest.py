@@ -1,0 +1,32 @@
+"""What every suite shares: one embedded PostgreSQL for the session, one fresh database a test."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+
+from fleetbatch.local.postgres import Postgres, fresh_database, start_postgres, stop_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    server = start_postgres(tmp_path_factory.mktemp("postgres"))
+    yield server
+    stop_postgres(server)
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> Iterator[str]:
+    with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the photographs and models beside the project are not here")
+    return folder
