@@ -19,7 +19,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True):
     """A message is immutable; unknown fields are ignored so that N and N-1 understand each other."""
 
 
-class TokenReply(_Message):
+class TokenReply(_Message, frozen=True, kw_only=True):
     """RFC 6749 section 5.1. The request is a form: RFC 7523 `private_key_jwt` with grant type client_credentials."""
 
     access_token: str
@@ -27,7 +27,7 @@ class TokenReply(_Message):
     expires_in: int
 
 
-class Hardware(_Message):
+class Hardware(_Message, frozen=True, kw_only=True):
     """What the car can compute with, as it claims; rates are believed only as measured by finished parts."""
 
     hardware_class: str
@@ -40,7 +40,7 @@ class Hardware(_Message):
     """Draw while computing, from the class's data sheet; used where nothing measures it."""
 
 
-class PollRequest(_Message):
+class PollRequest(_Message, frozen=True, kw_only=True):
     """What the vehicle says now: VSS name to value, and the owner's settings that bound compute."""
 
     protocol: int = PROTOCOL
@@ -57,7 +57,7 @@ class PollRequest(_Message):
     """RFC 3339; the owner's stated departure, when there is one."""
 
 
-class Lease(_Message):
+class Lease(_Message, frozen=True, kw_only=True):
     """The right to compute [start, row_groups) of one shard until `expires_in_s` after this answer."""
 
     lease_id: str
@@ -81,14 +81,14 @@ class Lease(_Message):
     part_every_s: float
 
 
-class PollReply(_Message):
+class PollReply(_Message, frozen=True, kw_only=True):
     """A lease, or when to come back."""
 
     lease: Lease | None
     retry_after_s: float
 
 
-class BeatRequest(_Message):
+class BeatRequest(_Message, frozen=True, kw_only=True):
     """I am alive and got this far (row groups computed, delivered or not)."""
 
     lease_id: str
@@ -99,7 +99,7 @@ class BeatRequest(_Message):
     signals: dict[str, float | bool | str | None] = {}
 
 
-class BeatReply(_Message):
+class BeatReply(_Message, frozen=True, kw_only=True):
     """Go on, or stop and why."""
 
     go_on: bool
@@ -107,7 +107,7 @@ class BeatReply(_Message):
     expires_in_s: float
 
 
-class PartRequest(_Message):
+class PartRequest(_Message, frozen=True, kw_only=True):
     """I have the answers of row groups [start, stop).
 
     Sent twice: to /v1/part for a signed PUT, and, once uploaded, to /v1/part/confirm, which makes it count. The
@@ -129,7 +129,7 @@ class PartRequest(_Message):
     signature: str
 
 
-class PartReply(_Message):
+class PartReply(_Message, frozen=True, kw_only=True):
     """A signed PUT; `already` when this very part is durable and nothing needs sending."""
 
     already: bool
@@ -137,14 +137,14 @@ class PartReply(_Message):
     headers: dict[str, str]
 
 
-class ConfirmReply(_Message):
+class ConfirmReply(_Message, frozen=True, kw_only=True):
     """Durable: row groups below `done_through` will never be asked for again, unless an audit refuses them."""
 
     done_through: int
     complete: bool
 
 
-class ReleaseRequest(_Message):
+class ReleaseRequest(_Message, frozen=True, kw_only=True):
     """The car lets go of its lease; leaving is never counted as failure."""
 
     lease_id: str
@@ -155,13 +155,13 @@ class ReleaseRequest(_Message):
     busy_s: float
 
 
-class ReleaseReply(_Message):
+class ReleaseReply(_Message, frozen=True, kw_only=True):
     """The shard is free from here on."""
 
     done_through: int
 
 
-class Problem(_Message):
+class Problem(_Message, frozen=True, kw_only=True):
     """RFC 9457 problem details; 409 carries the terminal answer, which is the same for ever."""
 
     type: str
