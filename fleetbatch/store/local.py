@@ -1,0 +1,193 @@
+"""A folder as a store: complete files appear under their names at once, and what was acknowledged survives a crash."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.store.base import MissingObject, SignedPut, checked_key
+from fleetbatch.store.signing import PATH, UrlClaim, checked_url, signed_url
+from fleetbatch.units import Sha256
+
+ARRIVING: Final = ".arriving"
+"""Half-written files live here, in the same file system as the objects, so that a link or rename finishes them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStore:
+    """Objects are files under `root`; a gateway at `base_url` ("": URLs are paths) serves the URLs that `key` signs."""
+
+    root: Path
+    key: bytes
+    base_url: str
+
+    def read(self, key: str) -> bytes:
+        """Return a whole object."""
+        with _reading(key):
+            return self.path(key).read_bytes()
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Return bytes [start, stop) of an object."""
+        with _reading(key), self.path(key).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    def size(self, key: str) -> int | None:
+        """Return an object's size in bytes, or None."""
+        path = self.path(key)
+        return path.stat().st_size if path.is_file() else None
+
+    def write(self, key: str, data: bytes) -> None:
+        """Replace an object atomically."""
+        path = self.path(key)
+        with self._arriving(key) as (file, arriving):
+            file.write(data)
+            _settle(file)
+            arriving.replace(path)
+            _sync_folder(path.parent)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Put an object unless the key is taken."""
+        if self.path(key).exists():
+            return False
+        with self._arriving(key) as (file, arriving):
+            file.write(data)
+            _settle(file)
+            return self._link(arriving, key)
+
+    def create_file(self, key: str, path: Path) -> bool:
+        """Put a file's bytes unless the key is taken."""
+        if self.path(key).exists():
+            return False
+        with path.open("rb") as source, self._arriving(key) as (file, arriving):
+            shutil.copyfileobj(source, file, 1 << 20)
+            _settle(file)
+            return self._link(arriving, key)
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Copy an object into a file."""
+        with _reading(key), self.path(key).open("rb") as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+
+    def copy(self, source: str, target: str) -> bool:
+        """Link: objects are replaced, never changed in place, so two names may share bytes."""
+        with _reading(source):
+            origin = self.path(source)
+            origin.stat()
+        with _writing(target):
+            _make_folder(self.path(target).parent)
+            return self._link(origin, target)
+
+    def delete(self, key: str) -> None:
+        """Remove an object if it is there."""
+        with _writing(key):
+            self.path(key).unlink(missing_ok=True)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Give the keys that begin with a text, sorted."""
+        folder = self.root / prefix.rpartition("/")[0]
+        found = (p.relative_to(self.root).as_posix() for p in folder.rglob("*") if p.is_file())
+        yield from sorted(k for k in found if k.startswith(prefix) and not k.startswith(ARRIVING))
+
+    def uri(self, key: str) -> str:
+        """Return the absolute path, which every reader opens."""
+        return str(self.path(key))
+
+    def storage_options(self) -> dict[str, str]:
+        """Return nothing: a path needs no options."""
+        return {}
+
+    def sign_get(self, key: str, *, now: datetime, expires: timedelta) -> str:
+        """Return a URL that reads one object."""
+        claim = UrlClaim(method="GET", key=checked_key(key), expires_at=now + expires)
+        return signed_url(self.key, claim, base_url=self.base_url)
+
+    def sign_put(self, key: str, *, size: int, sha256: Sha256, now: datetime, expires: timedelta) -> SignedPut:
+        """Return a URL that creates one object of at most this size and exactly this hash."""
+        claim = UrlClaim(method="PUT", key=checked_key(key), expires_at=now + expires, size=size, sha256=sha256)
+        headers = {"Content-Length": str(size), "If-None-Match": "*"}
+        return SignedPut(url=signed_url(self.key, claim, base_url=self.base_url), headers=headers)
+
+    def refuses(self, url: str, *, now: datetime) -> bool:
+        """Check a URL as the gateway does."""
+        parts = urlsplit(url)
+        key = unquote(parts.path).removeprefix(PATH)
+        return not isinstance(checked_url(self.key, "GET", key, dict(parse_qsl(parts.query)), now=now), UrlClaim)
+
+    def path(self, key: str) -> Path:
+        """Return where an object lies, or would lie."""
+        return self.root / checked_key(key)
+
+    @contextlib.contextmanager
+    def _arriving(self, key: str) -> Iterator[tuple[BinaryIO, Path]]:
+        """Give a temporary file, gone afterwards in any case; the object's folder exists."""
+        with _writing(key):
+            _make_folder(self.path(key).parent)
+            arriving = self.root / ARRIVING / os.urandom(12).hex()
+            arriving.parent.mkdir(exist_ok=True)
+            try:
+                with arriving.open("xb") as file:
+                    yield file, arriving
+            finally:
+                arriving.unlink(missing_ok=True)
+
+    def _link(self, origin: Path, key: str) -> bool:
+        target = self.path(key)
+        try:
+            os.link(origin, target)
+        except FileExistsError:
+            return False
+        _sync_folder(target.parent)
+        return True
+
+
+@contextlib.contextmanager
+def _reading(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise MissingObject(key) from error
+    except OSError as error:
+        raise _sorted(error, key) from error
+
+
+@contextlib.contextmanager
+def _writing(key: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _sorted(error, key) from error
+
+
+def _sorted(error: OSError, key: str) -> RejectedError | TransientError:
+    if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
+        return RejectedError(f"the store's folder refuses {key!r}: {error.strerror}; check its owner and rights")
+    return TransientError(f"the store's folder cannot serve {key!r} now: {error.strerror or error}")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each durable in the one above."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

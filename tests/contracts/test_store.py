@@ -1,0 +1,188 @@
+"""One suite that every store passes: a folder, and S3 as moto serves it."""
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.request import urlopen
+
+import httpx
+import pytest
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.store import MissingObject, Store, open_store, probe
+from fleetbatch.store.local import LocalStore
+from fleetbatch.store.signing import UrlClaim, checked_url, url_key
+from fleetbatch.units import Sha256
+
+KEY = bytes(range(32))
+NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
+SHA = Sha256(hashlib.sha256(b"answers").hexdigest())
+FIVE_MINUTES = timedelta(minutes=5)
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    beside = Path(sys.executable).with_name("moto_server")
+    program = str(beside) if beside.is_file() else shutil.which("moto_server")
+    if program is None:
+        pytest.skip("moto_server is not installed: pip install 'moto[server]' to try the S3 paths")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [program, "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(100):
+        try:
+            urlopen(f"{url}/moto-api/").close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield url
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def s3_url(moto_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    before = dict(os.environ)
+    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")
+    bucket = "b" + hashlib.sha256(request.node.name.encode()).hexdigest()[:16]
+    httpx.put(f"{moto_url}/{bucket}").raise_for_status()
+    yield f"s3://{bucket}/a/cell?endpoint={moto_url}"
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "folder":
+        return open_store(f"file://{tmp_path}/store", deployment_key=KEY, base_url="http://gateway")
+    return open_store(request.getfixturevalue("s3_url"), deployment_key=KEY)
+
+
+def test_what_was_written_is_read_whole_and_in_ranges(store: Store) -> None:
+    store.write("a/b", b"0123456789")
+    assert store.read("a/b") == b"0123456789"
+    assert store.read_range("a/b", 2, 5) == b"234"
+    assert store.size("a/b") == 10
+
+
+def test_a_missing_object_says_so(store: Store, tmp_path: Path) -> None:
+    for read in (store.read, lambda key: store.read_range(key, 0, 1), lambda key: store.fetch(key, tmp_path / "f")):
+        with pytest.raises(MissingObject, match="a/b"):
+            read("a/b")
+    assert store.size("a/b") is None
+    store.delete("a/b")
+
+
+def test_a_folder_of_objects_is_not_an_object(store: Store) -> None:
+    store.write("a/b", b"x")
+    assert store.size("a") is None
+    with pytest.raises(MissingObject):
+        store.read("a")
+
+
+def test_a_key_is_created_once(store: Store) -> None:
+    assert store.create("k", b"first")
+    assert not store.create("k", b"second")
+    assert store.read("k") == b"first"
+
+
+def test_of_sixteen_creators_one_wins_and_its_bytes_stay(store: Store) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(lambda n: store.create("k", b"%d" % n), range(16)))
+    assert won.count(True) == 1
+    assert store.read("k") == b"%d" % won.index(True)
+
+
+def test_a_file_goes_in_once_and_comes_out_equal(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(os.urandom(3 << 20))
+    assert store.create_file("f", tmp_path / "in")
+    assert not store.create_file("f", tmp_path / "in")
+    store.fetch("f", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "in").read_bytes()
+
+
+def test_a_write_replaces_and_a_copy_does_not(store: Store) -> None:
+    store.write("a", b"old")
+    assert store.copy("a", "b/c")
+    store.write("a", b"new")
+    assert not store.copy("a", "b/c")
+    assert (store.read("a"), store.read("b/c")) == (b"new", b"old")
+
+
+def test_keys_are_listed_sorted_by_text_prefix(store: Store) -> None:
+    for key in ("n/2", "n/10", "n/1/x", "m/1", "nn"):
+        store.write(key, b"")
+    assert list(store.keys("n/")) == ["n/1/x", "n/10", "n/2"]
+    assert list(store.keys("n/1")) == ["n/1/x", "n/10"]
+    assert list(store.keys("")) == ["m/1", "n/1/x", "n/10", "n/2", "nn"]
+    assert list(store.keys("nowhere/")) == []
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "a//b", "a/../b", "..", "a/.", "a/", "a\nb"])
+def test_a_key_that_could_mean_another_place_is_refused(store: Store, key: str) -> None:
+    with pytest.raises(RejectedError, match="not an object key"):
+        store.create(key, b"x")
+
+
+def test_the_probe_leaves_nothing_behind(store: Store) -> None:
+    lacks = probe(store)
+    if isinstance(store, LocalStore):
+        assert lacks == []
+    else:  # moto accepts forged signatures and does not lock: the probe must notice the first at least
+        assert any("forged" in lack for lack in lacks)
+        assert not any("create-only" in lack or "range" in lack or "honest" in lack for lack in lacks)
+    assert list(store.keys("")) == []
+
+
+def test_a_signed_put_names_length_and_create_only(store: Store) -> None:
+    put = store.sign_put("a/b", size=7, sha256=SHA, now=NOW, expires=FIVE_MINUTES)
+    assert put.headers["Content-Length"] == "7"
+    assert put.headers["If-None-Match"] == "*"
+
+
+def test_s3_takes_a_signed_put_once_and_gives_a_signed_get(s3_url: str) -> None:
+    store = open_store(s3_url, deployment_key=KEY)
+    put = store.sign_put("a/b c", size=7, sha256=SHA, now=NOW, expires=FIVE_MINUTES)
+    assert httpx.put(put.url, content=b"answers", headers=put.headers).status_code == httpx.codes.OK
+    assert httpx.put(put.url, content=b"answers", headers=put.headers).status_code == httpx.codes.PRECONDITION_FAILED
+    get = httpx.get(store.sign_get("a/b c", now=NOW, expires=FIVE_MINUTES), headers={"Range": "bytes=0-2"})
+    assert (get.status_code, get.content) == (httpx.codes.PARTIAL_CONTENT, b"ans")
+    assert store.read("a/b c") == b"answers"
+
+
+def test_a_changed_word_in_a_signed_claim_is_a_forgery(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}", deployment_key=KEY, base_url="http://gateway")
+    url = httpx.URL(store.sign_put("a/b", size=7, sha256=SHA, now=NOW, expires=FIVE_MINUTES).url)
+    honest = dict(url.params)
+    assert isinstance(checked_url(url_key(KEY), "PUT", "a/b", honest, now=NOW), UrlClaim)
+    assert checked_url(url_key(KEY), "PUT", "a/b", honest, now=NOW + FIVE_MINUTES) == "expired"
+    lies = [{"size": "8"}, {"sha256": "0" * 64}, {"expires": "9999999999"}, {"signature": "00"}, {"size": "x"}]
+    for lie in lies:
+        assert checked_url(url_key(KEY), "PUT", "a/b", honest | lie, now=NOW) == "forged"
+    assert checked_url(url_key(KEY), "PUT", "a/c", honest, now=NOW) == "forged"
+    assert checked_url(url_key(KEY), "GET", "a/b", honest, now=NOW) == "forged"
+    assert checked_url(url_key(KEY[::-1]), "PUT", "a/b", honest, now=NOW) == "forged"
+    assert checked_url(url_key(KEY), "PUT", "a/b", {}, now=NOW) == "forged"
+
+
+def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(RejectedError, match="not writable"):
+        open_store(f"file://{tmp_path}/file/store", deployment_key=KEY)
+
+
+@pytest.mark.parametrize("url", ["/tmp/x", "ftp://a/b", "file:relative", "s3://", "s3://b/p?colour=red"])
+def test_an_unknown_store_is_refused_with_what_is_known(url: str) -> None:
+    with pytest.raises(RejectedError, match="s3://"):
+        open_store(url, deployment_key=KEY)
