@@ -1,0 +1,147 @@
+"""What happens to a picture before a model sees it: decoded exactly, turned upright, resized, normalised.
+
+Preprocessing is part of the model: everything here is said by the bundle's manifest, nothing is guessed.
+"""
+
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fleetbatch.bundle import Manifest, Resize
+
+FORMATS: Final = ("JPEG", "PNG", "BMP", "WEBP")
+PIXELS_MAX: Final = 64_000_000
+"""A picture with more pixels is not decoded: 192 MB as RGB is what a car's memory bound allows."""
+REASON_CHARACTERS: Final = 200
+WHITE: Final = (255, 255, 255)
+
+Floats = npt.NDArray[np.float32]
+_FILTERS: Final = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """Bytes that are no picture; a planned end, not an exception: the row goes on with this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a picture's first bytes say; nothing was decoded."""
+
+    format: str
+    width: int
+    height: int
+    """Pixels before any turn."""
+
+
+def look(content: bytes) -> Header | Unreadable:
+    """Return what the picture claims to be, at the price of its first bytes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _open(content) as image:
+                return Header(format=str(image.format), width=image.width, height=image.height)
+    except _BROKEN as error:
+        return _unreadable(content, error)
+
+
+def decode(content: bytes) -> Image.Image | Unreadable:
+    """Return the whole picture, upright (EXIF orientation applied), as RGB; never raise for what is in the bytes.
+
+    Transparent pixels show white, 16 bits become the upper 8, an animation is its first frame.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd but readable files; they are read
+            with _open(content) as image:
+                image.load()
+                return _as_rgb(ImageOps.exif_transpose(image))
+    except _BROKEN as error:
+        return _unreadable(content, error)
+
+
+def prepare(picture: Image.Image, manifest: Manifest) -> Floats:
+    """Return the picture as one input of the model without the batch axis: [3, H, W] for NCHW, [H, W, 3] for NHWC."""
+    fitted = _fit(picture, manifest.resize, (manifest.input.width, manifest.input.height))
+    values = np.asarray(fitted, dtype=np.float32)
+    if manifest.input.colour == "BGR":
+        values = values[:, :, ::-1]
+    normalise = manifest.normalise
+    std = np.asarray(normalise.std, dtype=np.float32)
+    values = values * (np.float32(normalise.scale) / std) - np.asarray(normalise.mean, dtype=np.float32) / std
+    return np.ascontiguousarray(values.transpose(2, 0, 1) if manifest.input.layout == "NCHW" else values)
+
+
+class _TooLargeError(ValueError):
+    """More pixels than a car may decode."""
+
+
+_BROKEN: Final = (
+    *(OSError, ValueError, EOFError, MemoryError, Image.DecompressionBombError),
+    *(SyntaxError, struct.error, KeyError, IndexError, TypeError, ZeroDivisionError, OverflowError),
+)
+"""What Pillow raises for broken files; the second line comes out of its PNG, EXIF and TIFF readers."""
+
+
+def _open(content: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if image.width * image.height > PIXELS_MAX:
+        message = f"{image.width} x {image.height} pixels are more than the {PIXELS_MAX} that are decoded"
+        raise _TooLargeError(message)
+    return image
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it to white
+        grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    layered = image.convert("RGBA")
+    ground = Image.new("RGBA", layered.size, (*WHITE, 255))
+    return Image.alpha_composite(ground, layered).convert("RGB")
+
+
+def _unreadable(content: bytes, error: BaseException) -> Unreadable:
+    if not content:
+        return Unreadable(reason="the file is empty")
+    if isinstance(error, UnidentifiedImageError):
+        return Unreadable(reason="not a JPEG, PNG, BMP or WebP picture")
+    text = " ".join(str(error).split()) or type(error).__name__
+    return Unreadable(reason=f"cannot be decoded: {text}"[:REASON_CHARACTERS])
+
+
+def _fit(picture: Image.Image, resize: Resize, size: tuple[int, int]) -> Image.Image:
+    how = _FILTERS[resize.filter]
+    width, height = size
+    match resize.mode:
+        case "squash":
+            return picture.resize(size, how)
+        case "crop":
+            factor = resize.shorter_side / min(picture.size)
+            large = picture.resize((round(picture.width * factor), round(picture.height * factor)), how)
+            left, top = (large.width - width) // 2, (large.height - height) // 2
+            return large.crop((left, top, left + width, top + height))
+        case "letterbox":
+            factor = min(width / picture.width, height / picture.height)
+            small = picture.resize((max(1, int(picture.width * factor)), max(1, int(picture.height * factor))), how)
+            ground = Image.new("RGB", size, (resize.padding,) * 3)
+            corner = (0, 0)
+            if resize.anchor == "centre":
+                corner = ((width - small.width) // 2, (height - small.height) // 2)
+            ground.paste(small, corner)
+            return ground
