@@ -1,0 +1,125 @@
+"""All commands, a function each; the work is done by the doors and rooms that they call."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleetbatch.cli.show import print_json, print_summary
+
+app = typer.Typer(
+    name="fleetbatch",
+    help="Dependable batch computing on parked cars.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+model = typer.Typer(
+    help="Model bundles: ONNX, preprocessing, labels and golden answers in one file.", no_args_is_help=True
+)
+order = typer.Typer(help="Orders: what is computed every night.", no_args_is_help=True)
+app.add_typer(model, name="model")
+app.add_typer(order, name="order")
+
+Home = Annotated[
+    Path,
+    typer.Option(help="Where the laptop's deployment keeps its store, keys and logs.", envvar="FLEETBATCH_HOME"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+HOME = Path(".fleetbatch")
+
+
+@app.command()
+def night(  # noqa: PLR0913 # one option each
+    *,
+    home: Home = HOME,
+    images: Annotated[Path | None, typer.Option(help="Your own pictures: a folder, read with its subfolders.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Your own model: a bundle made by `fleetbatch model pack`.")
+    ] = None,
+    order: Annotated[str, typer.Option(help="The order to run: a file of dags/orders/, without .toml.")] = "overnight",
+    night: Annotated[str | None, typer.Option(help="The night's date, YYYY-MM-DD; today by default.")] = None,
+    cars: Annotated[int, typer.Option(help="How many cars take part.", min=0)] = 8,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compute a published night again, as its next generation.")
+    ] = False,
+    incidents: Annotated[bool, typer.Option(help="Let an owner unplug and a car be killed in mid-shard.")] = True,
+    json: Json = False,
+) -> None:
+    """Run one whole night on this machine: PostgreSQL, gateways, dispatchers, auditors, cars and Airflow."""
+    from fleetbatch.local.night import run_night
+    from fleetbatch.local.progress import Progress
+    from fleetbatch.local.request import NightRequest
+
+    request = NightRequest(
+        home=home.resolve(),
+        night=night or f"{datetime.now().astimezone():%Y-%m-%d}",
+        order=order,
+        images=images and images.resolve(),
+        model=model and model.resolve(),
+        force=force,
+        cars=cars,
+        incidents=incidents,
+    )
+    progress = Progress()
+    try:
+        summary = run_night(request, progress)
+    finally:
+        progress.close()
+    if json:
+        print_json(summary)
+    else:
+        print_summary(summary)
+
+
+@app.command()
+def up(
+    *,
+    home: Home = HOME,
+    cars: Annotated[int, typer.Option(help="How many cars are parked.", min=0)] = 8,
+    port: Annotated[int, typer.Option(help="Where Airflow's UI listens on 127.0.0.1.")] = 8080,
+) -> None:
+    """Start Airflow's UI, gateways, dispatchers, auditors and cars to play with; Ctrl-C ends them all."""
+    from fleetbatch.local.progress import Progress
+    from fleetbatch.local.up import stay_up
+
+    progress = Progress()
+    try:
+        stay_up(home.resolve(), cars=cars, port=port, progress=progress)
+    finally:
+        progress.close()
+
+
+@app.command()
+def results(
+    order: Annotated[str, typer.Argument(help="The order whose table to open.")] = "overnight",
+    *,
+    home: Home = HOME,
+    night: Annotated[str | None, typer.Option(help="One night only, YYYY-MM-DD.")] = None,
+    json: Json = False,
+) -> None:
+    """List the published files of an order and how to open exactly these with polars, DuckDB and Spark."""
+    from fleetbatch.cli.results import print_results, published_results
+
+    found = published_results(_settings(home), order, night)
+    if json:
+        print_json(found)
+    else:
+        print_results(found)
+
+
+@app.command("airflow-settings")
+def airflow_settings() -> None:
+    """Print the two settings with which an existing Airflow finds the DAGs of this installation."""
+    from fleetbatch.local.airflow import dags_folder
+
+    folder = dags_folder()
+    typer.echo(f"AIRFLOW__CORE__DAGS_FOLDER={folder}")
+    typer.echo(f"AIRFLOW__CORE__PLUGINS_FOLDER={folder / 'plugins'}")
+
+
+def _settings(home: Path) -> Path:
+    """Return the settings file: FLEETBATCH_SETTINGS for a deployment, else the laptop's."""
+    return Path(os.environ.get("FLEETBATCH_SETTINGS", str(home / "settings.toml")))

@@ -1,0 +1,68 @@
+"""How results look on a terminal; JSON goes to stdout alone, so that it can be piped."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object."""
+    print(json.dumps(value, default=str, indent=2))  # noqa: T201 # the command's output
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Print what came in, what came out, what is missing and why, and how to open the table."""
+    console = Console(highlight=False)
+    if summary.get("no_op"):
+        console.print(
+            f"Night {summary['night']} of {summary['order']} is published already (generation {summary['generation']}); "
+            "nothing was computed. --force computes it anew.",
+            soft_wrap=True,
+        )
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for title, text in _lines(summary):
+        table.add_row(title, text)
+    console.print(table)
+    console.print("\nOpen it:")
+    for line in summary["open"].values():
+        console.print(f"  {line}", soft_wrap=True, markup=False)
+
+
+def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    s = summary
+    lines = [
+        ("night", f"{s['night']}  order {s['order']}  generation {s['generation']}  workload {s['workload']}"),
+        ("came in", f"{s['rows_in']:,} rows in {s['shards']:,} shards"),
+        (
+            "came out",
+            f"{s['rows_out']:,} rows answered, {s['dead_letter_rows']:,} dead letters (kept, with their error)",
+        ),
+        ("missing", _missing(s)),
+        (
+            "leases",
+            f"{s['leases']:,}, {s['resumed_shards']:,} shards finished by another car where the first one stopped",
+        ),
+        ("audited", f"{s['audited_rows']:,} rows recomputed on trusted machines, {s['disagreements']:,} disagreements"),
+    ]
+    if s.get("accuracy") is not None:
+        lines.append(("accuracy", f"{100 * s['accuracy']:.2f} % of the labels are right"))
+    if s.get("energy_wh") is not None:
+        lines.append(("energy", f"{s['energy_wh']:.3f} Wh ({s.get('energy_source', 'estimated')})"))
+    lines.append(("table", f"{s['table']}  version {s['table_version']}"))
+    if s.get("report"):
+        lines.append(("report", s["report"]))
+    lines.append(("took", f"{s['seconds']:.0f} s, {s['task_instances']} Airflow task instances"))
+    return lines
+
+
+def _missing(summary: Mapping[str, Any]) -> str:
+    if not summary["missing_rows"]:
+        return "nothing"
+    reasons = summary.get("missing_reasons") or {}
+    why = "; ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    return f"{summary['missing_rows']:,} rows, named in missing_rows" + (f": {why}" if why else "")

@@ -1,0 +1,41 @@
+"""What a night on the laptop came to, read from the store's files without any process running."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fleetbatch import layout
+from fleetbatch.contracts import conform
+from fleetbatch.errors import RejectedError
+from fleetbatch.nouns import OrderKey
+from fleetbatch.units import Night, OrderName
+
+_REFUSED = re.compile(r"was refused: (?P<reason>.+?)(?=\n\S|\Z)", re.DOTALL)
+
+
+def published_summary(home: Path, order: str, night: str) -> dict[str, Any] | None:
+    """Return the summary of a night's newest published generation; None when the night is not published."""
+    store = home / "store"
+    nights = store / layout.nights(OrderName(order))
+    if not nights.is_file():
+        return None
+    table = conform(pq.read_table(nights), "nights")
+    rows = table.filter(pc.equal(table["night"], night)).to_pylist()
+    if not rows:
+        return None
+    key = OrderKey(night=Night(night), order=OrderName(order), generation=max(row["generation"] for row in rows))
+    path = store / layout.summary(key)
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def refusal(log: str) -> RejectedError | None:
+    """Find in a DAG's log the refusal with which one of our steps failed."""
+    found = _REFUSED.search(log)
+    if found is None:
+        return None
+    summary, *problems = found["reason"].rstrip().split("\n")
+    return RejectedError(summary, [problem.strip().removeprefix("- ") for problem in problems if problem.strip()])

@@ -1,0 +1,110 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.local.charging import Charging, vehicle_signals
+from fleetbatch.local.incidents import in_mid_shard
+from fleetbatch.local.laptop import laptop_cars
+from fleetbatch.local.processes import children, wait_ready
+from fleetbatch.local.request import NightRequest, check_request
+from fleetbatch.units import CarId
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+PLUGGED = "Vehicle.Powertrain.TractionBattery.Charging.IsChargingCableConnected"
+SOC = "Vehicle.Powertrain.TractionBattery.StateOfCharge.Current"
+SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+
+
+def _gone(pid: int) -> bool:
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_children_end_with_their_block(tmp_path: Path) -> None:
+    with children(tmp_path) as family:
+        child = family.spawn("sleeper", SLEEP, os.environ)
+        wait_ready(child, "up")
+    assert not child.alive()
+
+
+def test_a_child_that_ends_while_starting_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    with children(tmp_path) as family:
+        child = family.spawn("failing", [sys.executable, "-c", "print('port taken'); raise SystemExit(2)"], os.environ)
+        with pytest.raises(RejectedError, match="port taken"):
+            wait_ready(child, "never said")
+
+
+def test_children_of_a_killed_parent_are_ended_by_the_reaper(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom fleetbatch.local.processes import Children\n"
+        f"family = Children.start(Path({str(tmp_path)!r}))\n"
+        f"print(family.spawn('sleeper', {SLEEP!r}, os.environ).process.pid, flush=True)\ntime.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    assert _gone(pid)
+
+
+def test_a_car_charges_to_its_target_and_its_cable_goes_when_the_owner_goes() -> None:
+    stay = Charging(plugged_in_at=NOON, soc_at_plug_in=0.5, unplugged_at=NOON + timedelta(hours=6))
+    assert vehicle_signals(stay, NOON)[SOC] == pytest.approx(50)
+    assert vehicle_signals(stay, NOON + timedelta(hours=5))[SOC] == pytest.approx(80)
+    assert vehicle_signals(stay, NOON + timedelta(hours=5))[PLUGGED] is True
+    assert vehicle_signals(stay, NOON + timedelta(hours=6))[PLUGGED] is False
+
+
+def test_a_full_car_does_not_lose_charge_at_the_plug() -> None:
+    stay = Charging(plugged_in_at=NOON, soc_at_plug_in=0.95)
+    assert vehicle_signals(stay, NOON + timedelta(hours=1))[SOC] == pytest.approx(95)
+
+
+def test_the_car_with_the_most_left_to_do_is_taken_away() -> None:
+    shards = pa.table(
+        {
+            "shard_id": [1, 2, 3, 4, 5],
+            "row_groups": [6, 6, 9, 6, 6],
+            "done_through": [0, 1, 1, 5, 2],
+            "held_by_car": pa.array([11, 12, 13, 14, None], pa.uint64()),
+        }
+    )
+    found = in_mid_shard(shards)
+    assert found is not None
+    assert found.car_id == 13
+    spared = in_mid_shard(shards, spare=frozenset({CarId(13)}))
+    assert spared is not None
+    assert spared.car_id == 12
+    assert in_mid_shard(shards, spare=frozenset({CarId(12), CarId(13)})) is None
+
+
+def test_eight_cars_stand_in_two_cells_with_three_classes() -> None:
+    cars = laptop_cars(8)
+    assert {car.cell for car in cars} == {"eu-1", "us-1"}
+    assert len({car.hardware.name for car in cars}) == 3
+    for cell in ("eu-1", "us-1"):
+        assert len({car.hardware.name for car in cars if car.cell == cell}) == 3
+
+
+def test_a_request_is_refused_with_everything_that_is_wrong(tmp_path: Path) -> None:
+    request = NightRequest(home=tmp_path, night="tonight", images=tmp_path / "absent", cars=-1)
+    with pytest.raises(RejectedError) as caught:
+        check_request(request)
+    text = str(caught.value)
+    for word in ("go together", "absent", "YYYY-MM-DD", "negative"):
+        assert word in text
