@@ -3,16 +3,32 @@
 Field names are added, never changed: a reader ignores what it does not know, and a new field has a default.
 """
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 PROTOCOL: Final = 1
 
-ReleaseReason = Literal["unplugged", "driving", "too_hot", "battery_low", "charger_busy", "consent", "shutdown", "refused"]
+ReleaseReason = Literal[
+    "unplugged", "driving", "too_hot", "battery_low", "charger_busy", "consent", "shutdown", "refused"
+]
 """Why a car lets go. Only "refused" (bundle, shard or lease unusable) says something about the work."""
 
 EnergySource = Literal["measured", "estimated"]
+
+Word = Annotated[str, Meta(max_length=128, pattern=r"^[^\u0000]*$")]
+"""A name that a car gives; bounded, and without the one character that PostgreSQL cannot keep."""
+Text = Annotated[str, Meta(max_length=2000, pattern=r"^[^\u0000]*$")]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+"""A sha256 in hex."""
+Digits = Annotated[str, Meta(pattern="^[0-7][0-9a-f]{15}$", max_length=16)]
+"""A car or shard, 16 hex digits."""
+Count = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+Whole = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+Amount = Annotated[float, Meta(ge=0, le=1e12)]
+Signals = Annotated[dict[str, float | bool | str | None], Meta(max_length=256)]
+"""VSS name to value; names that the fleet does not use are ignored."""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,13 +46,13 @@ class TokenReply(_Message, frozen=True, kw_only=True):
 class Hardware(_Message, frozen=True, kw_only=True):
     """What the car can compute with, as it claims; rates are believed only as measured by finished parts."""
 
-    hardware_class: str
-    provider: str
+    hardware_class: Word
+    provider: Word
     """onnxruntime execution provider, such as CPUExecutionProvider."""
-    threads: int
-    memory_bytes: int
-    runner_version: str
-    power_w: float
+    threads: Annotated[int, Meta(ge=1, le=4096)]
+    memory_bytes: Whole
+    runner_version: Word
+    power_w: Amount
     """Draw while computing, from the class's data sheet; used where nothing measures it."""
 
 
@@ -44,16 +60,16 @@ class PollRequest(_Message, frozen=True, kw_only=True):
     """What the vehicle says now: VSS name to value, and the owner's settings that bound compute."""
 
     protocol: int = PROTOCOL
-    signals: dict[str, float | bool | str | None]
+    signals: Signals
     hardware: Hardware
     willing: bool
     """conditions.py's answer: would this car compute now?"""
-    unwilling_reason: str = ""
-    cached_models: list[str] = []
-    link_down_bytes_per_s: float = 0.0
-    reserve_soc: float = 0.2
+    unwilling_reason: Text = ""
+    cached_models: Annotated[list[Word], Meta(max_length=256)] = []
+    link_down_bytes_per_s: Amount = 0.0
+    reserve_soc: Annotated[float, Meta(ge=0, le=1)] = 0.2
     """Share of charge below which the owner wants no compute."""
-    departure_at: str | None = None
+    departure_at: Word | None = None
     """RFC 3339; the owner's stated departure, when there is one."""
 
 
@@ -91,12 +107,12 @@ class PollReply(_Message, frozen=True, kw_only=True):
 class BeatRequest(_Message, frozen=True, kw_only=True):
     """I am alive and got this far (row groups computed, delivered or not)."""
 
-    lease_id: str
-    fence: int
-    row_groups_done: int
-    energy_wh: float
-    busy_s: float
-    signals: dict[str, float | bool | str | None] = {}
+    lease_id: Word
+    fence: Whole
+    row_groups_done: Count
+    energy_wh: Amount
+    busy_s: Amount
+    signals: Signals = {}
 
 
 class BeatReply(_Message, frozen=True, kw_only=True):
@@ -115,18 +131,18 @@ class PartRequest(_Message, frozen=True, kw_only=True):
     `signature` is the car's ES256 signature (base64url, raw r||s) over `part_claim` of the same fields: provenance.
     """
 
-    lease_id: str
-    fence: int
-    shard_id: str
-    start: int
-    stop: int
-    rows: int
-    bytes: int
-    sha256: str
-    energy_wh: float
+    lease_id: Word
+    fence: Whole
+    shard_id: Digits
+    start: Count
+    stop: Count
+    rows: Count
+    bytes: Whole
+    sha256: Digest
+    energy_wh: Amount
     energy_source: EnergySource
-    busy_s: float
-    signature: str
+    busy_s: Amount
+    signature: Word
 
 
 class PartReply(_Message, frozen=True, kw_only=True):
@@ -147,18 +163,50 @@ class ConfirmReply(_Message, frozen=True, kw_only=True):
 class ReleaseRequest(_Message, frozen=True, kw_only=True):
     """The car lets go of its lease; leaving is never counted as failure."""
 
-    lease_id: str
-    fence: int
+    lease_id: Word
+    fence: Whole
     reason: ReleaseReason
-    detail: str = ""
-    energy_wh: float
-    busy_s: float
+    detail: Text = ""
+    energy_wh: Amount
+    busy_s: Amount
 
 
 class ReleaseReply(_Message, frozen=True, kw_only=True):
     """The shard is free from here on."""
 
     done_through: int
+
+
+class ConsentRequest(_Message, frozen=True, kw_only=True):
+    """An owner says yes or no to one purpose, having read one version of the notice."""
+
+    car_id: Digits
+    purpose: Annotated[str, Meta(pattern="^(compute|telemetry|data:[a-z]{1,32})$", max_length=37)]
+    granted: bool
+    notice_version: Word
+    notice_sha256: Digest
+
+
+class ConsentReply(_Message, frozen=True, kw_only=True):
+    """Kept from here on; withdrawing `compute` has ended the car's open leases."""
+
+    car_id: str
+    purpose: str
+    granted: bool
+
+
+class CarStatement(_Message, frozen=True, kw_only=True):
+    """What the cell knows of one of the owner's cars now."""
+
+    car_id: str
+    consents: dict[str, bool]
+
+
+class StatementReply(_Message, frozen=True, kw_only=True):
+    """What the cell knows of an owner's cars."""
+
+    owner_id: str
+    cars: list[CarStatement]
 
 
 class Problem(_Message, frozen=True, kw_only=True):
@@ -173,4 +221,6 @@ class Problem(_Message, frozen=True, kw_only=True):
 def part_claim(request: PartRequest) -> bytes:
     """Return the bytes that a car signs and anyone can check later: lease, fence, shard, range, sha256, rows."""
     r = request
-    return f"fleetbatch-part-1\n{r.lease_id}\n{r.fence}\n{r.shard_id}\n{r.start}\n{r.stop}\n{r.rows}\n{r.sha256}".encode()
+    return (
+        f"fleetbatch-part-1\n{r.lease_id}\n{r.fence}\n{r.shard_id}\n{r.start}\n{r.stop}\n{r.rows}\n{r.sha256}".encode()
+    )
