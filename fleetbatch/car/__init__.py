@@ -1,0 +1,1 @@
+"""What a car decides by itself: who it is, whether it may compute now, and what it does next."""
