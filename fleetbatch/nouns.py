@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Literal, Self
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.units import MIB, CellName, Night, OrderName, Sha256
@@ -72,6 +72,8 @@ class Order:
     auditing: Auditing
     options: tuple[tuple[str, str], ...] = ()
     """What only the workload understands, for instance the generator's seed and count."""
+    lane: Literal["cars", "cloud"] = "cars"
+    """`cloud`: trusted machines compute it from the start, no car sees it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +98,32 @@ class Cell:
     ledger_url: str
     gateway_ledger_url: str
     gateway_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedFile:
+    """A result file that is merged and not yet published."""
+
+    name: str
+    """`<token>-<n>.parquet`, the same before and after it is published."""
+    key: str
+    rows: int
+    size_bytes: int
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What a merge made of a night: its files and its balance, rows_in = rows_out + dead letters + missing rows."""
+
+    key: str
+    token: str
+    """Follows from the parts merged: the same parts give the same files under the same names."""
+    files: tuple[StagedFile, ...]
+    missing_sha256: Sha256
+    """Of the file of missing rows, beside the staged ones."""
+    shards: int
+    rows_in: int
+    rows_out: int
+    dead_letter_rows: int
+    missing_rows: int

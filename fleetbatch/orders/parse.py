@@ -1,0 +1,247 @@
+"""An order is accepted whole, or refused with everything that is wrong with it."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.nouns import Auditing, Cutting, Order
+from fleetbatch.orders.cron import cron_problem
+from fleetbatch.units import MIB, OrderName
+
+GENERATOR: Final = "generator:"
+BUILTIN: Final = "builtin:"
+MODELS: Final = Path(__file__).parents[1] / "models"
+"""The bundles that travel inside the package."""
+
+DataClass = Literal["open", "confidential", "pseudonymous", "personal"]
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What this deployment has: an order may name nothing else."""
+
+    regions: frozenset[str]
+    workloads: frozenset[str]
+    generators: frozenset[str] = frozenset({"road-signs"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Field:
+    """What a field of an order may be, for msgspec and in words."""
+
+    kind: Any
+    expected: str
+
+
+def _whole(low: int, high: int, what: str) -> _Field:
+    return _Field(
+        kind=Annotated[int, msgspec.Meta(ge=low, le=high)], expected=f"a whole number {low} to {high}: {what}"
+    )
+
+
+_ORDER: Final[Mapping[str, _Field]] = {
+    "name": _Field(
+        kind=Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,39}$")],
+        expected="1 to 40 of a-z, 0-9, _ and -, beginning with a letter: it names the DAG and the table",
+    ),
+    "workload": _Field(kind=_Text, expected="the name of a workload"),
+    "source": _Field(
+        kind=_Text, expected="a folder of pictures, a list of files, or `generator:road-signs?count=1000`"
+    ),
+    "model": _Field(kind=_Text, expected="the path of a model bundle (.zip), or `builtin:road_signs`"),
+    "region": _Field(kind=_Text, expected="a region, or `any`"),
+    "priority": _whole(0, 2, "0 is served first"),
+    "deadline_hours": _Field(
+        kind=Annotated[float, msgspec.Meta(gt=0, le=72)],
+        expected="hours after the run starts, above 0 and at most 72",
+    ),
+    "data_class": _Field(kind=DataClass, expected="open, confidential, pseudonymous or personal"),
+    "lane": _Field(kind=Literal["cars", "cloud"], expected="cars or cloud"),
+    "schedule": _Field(
+        kind=str, expected="five cron fields such as `0 20 * * *`, or empty: only when somebody starts it"
+    ),
+    "timezone": _Field(kind=_Text, expected="an IANA time zone such as Europe/Berlin"),
+    "cutting": _Field(kind=dict[str, Any], expected="a table"),
+    "auditing": _Field(kind=dict[str, Any], expected="a table"),
+    "options": _Field(kind=dict[str, str | int | float | bool], expected="a table of plain values"),
+}
+_CUTTING: Final[Mapping[str, _Field]] = {
+    "shard_rows": _whole(1, 1_000_000, "rows of a shard at most"),
+    "shard_bytes": _whole(1, 1024 * MIB, "bytes of a shard at most"),
+    "row_group_rows": _whole(1, 1_000_000, "rows of a row group at most"),
+    "row_group_bytes": _whole(1, 256 * MIB, "bytes of a row group at most"),
+}
+_AUDITING: Final[Mapping[str, _Field]] = {
+    "rows_per_1000": _whole(0, 1000, "rows recomputed of every thousand"),
+    "rows_min": _whole(1, 1000, "rows recomputed of every shard at least"),
+    "attempts_max": _whole(1, 100, "times that a shard is given out at most"),
+}
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "workload": "image",
+    "region": "any",
+    "priority": 1,
+    "deadline_hours": 10.0,
+    "data_class": "open",
+    "lane": "cars",
+    "schedule": "0 20 * * *",
+    "timezone": "UTC",
+    "cutting": {},
+    "auditing": {},
+    "options": {},
+}
+
+
+def load_order(path: Path, known: Known) -> Order:
+    """Read an order file; paths in it are relative to it, and its name is the file's unless it says another.
+
+    Raises RejectedError with every mistake in it.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        summary = f"cannot read the order file {path}: {error.strerror}"
+        raise RejectedError(summary) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        summary = f"{path} is not TOML: {error}"
+        raise RejectedError(summary) from error
+    return parse_order({"name": path.stem, **raw}, known, base=path.parent, where=str(path))
+
+
+def parse_form(form: Mapping[str, Any], known: Known, *, base: Path) -> Order:
+    """Return the order that the ad hoc form describes: an order's fields; what is left empty takes its default.
+
+    `force` is the run's business, not the order's. Raises RejectedError with every mistake in it.
+    """
+    filled = {name: value for name, value in form.items() if value not in (None, "", {}) and name != "force"}
+    return parse_order({"name": "adhoc", "schedule": "", **filled}, known, base=base, where="the form")
+
+
+def parse_order(raw: Mapping[str, Any], known: Known, *, base: Path, where: str) -> Order:
+    """Return the order that a mapping describes; raise RejectedError with every mistake in it.
+
+    `base` is the folder that relative paths begin at; `where` names the order to a person.
+    """
+    given = {**_DEFAULTS, **raw}
+    problems = _field_problems(given, _ORDER, "")
+    problems += [f"`{name}` is missing: {_ORDER[name].expected}" for name in _ORDER if name not in given]
+    wrong = {problem.partition("`")[2].partition("`")[0] for problem in problems}
+    sound = {name: value for name, value in given.items() if name in _ORDER and name not in wrong}
+    problems += _field_problems(sound.get("cutting", {}), _CUTTING, "cutting.")
+    problems += _field_problems(sound.get("auditing", {}), _AUDITING, "auditing.")
+    problems += _meaning_problems(sound, known)
+    if not problems:
+        problems += _cutting_problems(Cutting(**given["cutting"]))
+    problems += _place_problems(sound, known, base)
+    if problems:
+        summary = f"{where} is not an order that can run"
+        raise RejectedError(summary, problems)
+    return _order(given, base)
+
+
+def model_file(model: str) -> Path:
+    """Return where an order's bundle is: in the package when the name begins with `builtin:`."""
+    return MODELS / f"{model.removeprefix(BUILTIN)}.zip" if model.startswith(BUILTIN) else Path(model)
+
+
+def _field_problems(given: Mapping[str, Any], allowed: Mapping[str, _Field], prefix: str) -> list[str]:
+    problems = []
+    for name, value in given.items():
+        if name not in allowed:
+            problems.append(f"`{prefix}{name}` is not known; known are {', '.join(sorted(allowed))}")
+            continue
+        try:
+            msgspec.convert(value, allowed[name].kind)
+        except msgspec.ValidationError:
+            problems.append(f"`{prefix}{name}` is {value!r}; expected {allowed[name].expected}")
+    return problems
+
+
+def _meaning_problems(sound: Mapping[str, Any], known: Known) -> list[str]:
+    problems = []
+    if sound.get("workload", next(iter(known.workloads), "")) not in known.workloads:
+        problems.append(f"`workload` {sound['workload']!r} is not known; known are {_listed(known.workloads)}")
+    if sound.get("region", "any") not in {"any", *known.regions}:
+        problems.append(f"`region` {sound['region']!r} has no cell; cells serve {_listed(known.regions)}, or say `any`")
+    if sound.get("data_class") == "personal" and sound.get("lane") != "cloud":
+        problems.append(
+            '`data_class` personal never leaves for a car: say `lane = "cloud"`, or send data of another class'
+        )
+    if sound.get("schedule"):
+        cron = cron_problem(sound["schedule"])
+        problems += [f"`schedule` {sound['schedule']!r}: {cron}"] if cron else []
+    if "timezone" in sound and not _is_timezone(sound["timezone"]):
+        problems.append(f"`timezone` {sound['timezone']!r} is not known; {_ORDER['timezone'].expected} is")
+    return problems
+
+
+def _cutting_problems(cutting: Cutting) -> list[str]:
+    problems = []
+    if cutting.row_group_rows > cutting.shard_rows:
+        problems.append(f"`cutting.row_group_rows` {cutting.row_group_rows} is above shard_rows {cutting.shard_rows}")
+    if cutting.row_group_bytes > cutting.shard_bytes:
+        problems.append(
+            f"`cutting.row_group_bytes` {cutting.row_group_bytes} is above shard_bytes {cutting.shard_bytes}"
+        )
+    return problems
+
+
+def _place_problems(sound: Mapping[str, Any], known: Known, base: Path) -> list[str]:
+    """Look whether source and model are there."""
+    problems = []
+    source = sound.get("source", f"{GENERATOR}{next(iter(known.generators), '')}")
+    generator = source.removeprefix(GENERATOR).partition("?")[0]
+    if source.startswith(GENERATOR):
+        if generator not in known.generators:
+            problems.append(f"`source` {source!r}: no generator {generator!r}; known are {_listed(known.generators)}")
+    elif not _placed(source, base).exists():
+        problems.append(f"`source` {_placed(source, base)}: there is no such folder; name a folder of pictures")
+    model = sound.get("model")
+    if model is not None:
+        file = model_file(model) if model.startswith(BUILTIN) else _placed(model, base)
+        if not file.is_file():
+            problems.append(f"`model` {file}: there is no such file; make a bundle with `fleetbatch model pack`")
+    return problems
+
+
+def _order(given: Mapping[str, Any], base: Path) -> Order:
+    plain = {field.name: given[field.name] for field in fields(Order)}
+    source, model = given["source"], given["model"]
+    return Order(
+        **{
+            **plain,
+            "name": OrderName(given["name"]),
+            "source": source if source.startswith(GENERATOR) else str(_placed(source, base)),
+            "model": model if model.startswith(BUILTIN) else str(_placed(model, base)),
+            "deadline_hours": float(given["deadline_hours"]),
+            "cutting": Cutting(**given["cutting"]),
+            "auditing": Auditing(**given["auditing"]),
+            "options": tuple(sorted((name, _plain(value)) for name, value in given["options"].items())),
+        }
+    )
+
+
+def _placed(path: str, base: Path) -> Path:
+    return (base / Path(path).expanduser()).absolute()
+
+
+def _plain(value: str | float | bool) -> str:  # noqa: FBT001 # a TOML value
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_timezone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

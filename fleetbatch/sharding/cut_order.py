@@ -1,0 +1,256 @@
+"""Cutting an order: its source becomes sealed shard files, a table of sources, and last a manifest."""
+
+import collections
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fleetbatch import layout
+from fleetbatch.contracts import conform, contract
+from fleetbatch.nouns import FrozenOrder
+from fleetbatch.sealing import shard_key
+from fleetbatch.sharding.cut import Entry, Plan, content_digest, next_cell, plan_shards, shard_id
+from fleetbatch.sharding.pictures import look
+from fleetbatch.sharding.shard_file import Row, ShardFile, item_id, read_shard_file, write_shard_file
+from fleetbatch.sharding.sources import Source, list_source, open_source, why_not
+from fleetbatch.store import Store
+from fleetbatch.units import CellName, ShardId, shard_hex
+
+IN_FLIGHT: Final = 4
+"""Shards handed to an engine and not yet back: bounds memory, keeps a few workers busy."""
+SCRATCH: Final = "fleetbatch-cut-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a cut is."""
+
+    shards: int = 0
+    rows: int = 0
+    dead_rows: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """All that the cutting of one shard needs, also in another process."""
+
+    store: Store
+    frozen: FrozenOrder
+    source: Source
+    secret: bytes
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutShard:
+    """One shard that is in the store."""
+
+    shard_id: ShardId
+    file: ShardFile
+    dead_rows: int
+    uris: tuple[str, ...]
+    """By row."""
+
+
+def cut_order(
+    store: Store,
+    frozen: FrozenOrder,
+    *,
+    secret: bytes,
+    shares: Mapping[CellName, float],
+    engine: Executor | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> pa.Table:
+    """Cut an order's source and return its manifest (contract `manifest`, in the order of the source).
+
+    An order that has a manifest is not cut again. An interrupted cut goes on: shard files that are there are kept,
+    and described from what is stored. Memory does not grow with the number of items. The manifest is created last,
+    so a cut that fails leaves none. Raises RejectedError when the source holds no readable picture.
+    """
+    stored = _stored_manifest(store, frozen)
+    if stored is not None:
+        return stored
+    source = open_source(frozen.order.source, dict(frozen.order.options))
+    list_source(source, frozen.order.source)
+    tasks = (
+        Task(store=store, frozen=frozen, source=source, secret=secret, plan=plan)
+        for plan in plan_shards(source.entries(), frozen.order.cutting)
+    )
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
+        sources = Path(scratch) / "sources.parquet"
+        with pq.ParquetWriter(sources, contract("sources").schema) as writer:
+            manifest = _collect(_run(tasks, engine), frozen, shares, writer, progress)
+        _put_sources(store, frozen, sources)
+        return _put_manifest(store, frozen, manifest, Path(scratch) / "manifest.parquet")
+
+
+def cut_shard(task: Task) -> CutShard:
+    """Read one shard's items, write its sealed file once, and describe the stored file."""
+    dead, digests = 0, []
+    groups = []
+    for entries in task.plan.row_groups:
+        rows = [_row(task.source, entry, task.frozen.order.cutting.shard_bytes) for entry in entries]
+        digests += [content_digest(row.content, row.error) for row in rows]
+        dead += sum(row.error is not None for row in rows)
+        groups.append(rows)
+    shard = shard_id(task.frozen.key, task.frozen.order.cutting, task.plan.ordinal, digests)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
+        file = _store_shard(task, shard, groups, Path(scratch) / "shard")
+    return CutShard(
+        shard_id=shard,
+        file=file,
+        dead_rows=dead,
+        uris=tuple(entry.uri for entries in task.plan.row_groups for entry in entries),
+    )
+
+
+def _row(source: Source, entry: Entry, bytes_max: int) -> Row:
+    if entry.error is not None:
+        return _dead(entry.error)
+    try:
+        content = source.read(entry.uri)
+    except OSError as error:
+        return _dead(why_not(error))
+    if len(content) > bytes_max:
+        return _dead(f"grew to {len(content)} bytes while it was read; a shard holds {bytes_max}")
+    seen = look(content)
+    if isinstance(seen, str):
+        return _dead(seen)
+    return Row(content=content, format=seen.format, width=seen.width, height=seen.height, error=None)
+
+
+def _dead(error: str) -> Row:
+    return Row(content=None, format=None, width=None, height=None, error=error)
+
+
+def _store_shard(task: Task, shard: ShardId, groups: list[list[Row]], path: Path) -> ShardFile:
+    """Create the shard's file unless it is there; what is stored counts: a seal never comes out the same twice."""
+    key, name = shard_key(task.secret, shard), layout.shard(task.frozen.key, shard)
+    if task.store.size(name) is None:
+        write_shard_file(path, shard, groups, key=key, footer=_footer(task.frozen, shard, sum(map(len, groups))))
+        if task.store.create_file(name, path):
+            return read_shard_file(path, key)
+    task.store.fetch(name, path)
+    return read_shard_file(path, key)
+
+
+def _footer(frozen: FrozenOrder, shard: ShardId, rows: int) -> dict[str, str]:
+    return {
+        "workload": frozen.order.workload,
+        "night": frozen.key.night,
+        "order": str(frozen.key),
+        "shard": shard_hex(shard),
+        "rows": str(rows),
+        "first_item_id": item_id(shard, 0),
+        "last_item_id": item_id(shard, rows - 1),
+        "payload": "image-file",
+    }
+
+
+def _run(tasks: Iterable[Task], engine: Executor | None) -> Iterator[CutShard]:
+    """Yield the shards in order: one after the other here, or a few at a time on an engine."""
+    if engine is None:
+        yield from map(cut_shard, tasks)
+        return
+    flying: collections.deque[Future[CutShard]] = collections.deque()
+    for task in tasks:
+        flying.append(engine.submit(cut_shard, task))
+        if len(flying) >= IN_FLIGHT:
+            yield flying.popleft().result()
+    while flying:
+        yield flying.popleft().result()
+
+
+def _collect(
+    cut: Iterable[CutShard],
+    frozen: FrozenOrder,
+    shares: Mapping[CellName, float],
+    sources: pq.ParquetWriter,
+    progress: Callable[[Progress], None],
+) -> pa.Table:
+    rows: list[dict[str, Any]] = []
+    given: dict[CellName, float] = {}
+    done = Progress()
+    for one in cut:
+        work = float(len(one.uris) - one.dead_rows)
+        cell = next_cell(shares, given, work)
+        given[cell] = given.get(cell, 0.0) + work
+        rows.append(_manifest_row(one, frozen, cell, work))
+        sources.write_table(_sources_table(one))
+        done = Progress(
+            shards=done.shards + 1,
+            rows=done.rows + len(one.uris),
+            dead_rows=done.dead_rows + one.dead_rows,
+            size_bytes=done.size_bytes + one.file.size_bytes,
+        )
+        progress(done)
+    return conform(pa.Table.from_pylist(rows, schema=contract("manifest").schema), "manifest")
+
+
+def _manifest_row(one: CutShard, frozen: FrozenOrder, cell: CellName, work: float) -> dict[str, Any]:
+    return {
+        "shard_id": one.shard_id,
+        "cell": cell,
+        "key": layout.shard(frozen.key, one.shard_id),
+        "rows": len(one.uris),
+        "dead_rows": one.dead_rows,
+        "row_groups": len(one.file.row_group_rows),
+        "row_group_rows": one.file.row_group_rows,
+        "row_group_start": one.file.row_group_start,
+        "row_group_stop": one.file.row_group_stop,
+        "size_bytes": one.file.size_bytes,
+        "sha256": one.file.sha256,
+        "work_units": work,
+        "first_item_id": item_id(one.shard_id, 0),
+        "last_item_id": item_id(one.shard_id, len(one.uris) - 1),
+    }
+
+
+def _sources_table(one: CutShard) -> pa.Table:
+    groups = [number for number, rows in enumerate(one.file.row_group_rows) for _ in range(rows)]
+    columns = {
+        "item_id": pa.array([item_id(one.shard_id, row) for row in range(len(one.uris))], pa.string()),
+        "shard_id": pa.array([one.shard_id] * len(one.uris), pa.uint64()),
+        "row_group": pa.array(groups, pa.int32()),
+        "source_uri": pa.array(one.uris, pa.string()),
+    }
+    return conform(pa.table(columns), "sources")
+
+
+def _stored_manifest(store: Store, frozen: FrozenOrder) -> pa.Table | None:
+    name = layout.manifest(frozen.key)
+    if store.size(name) is None:
+        return None
+    return conform(pq.read_table(pa.BufferReader(store.read(name))), "manifest")
+
+
+def _put_manifest(store: Store, frozen: FrozenOrder, manifest: pa.Table, path: Path) -> pa.Table:
+    pq.write_table(manifest, path)
+    if store.create_file(layout.manifest(frozen.key), path):
+        return manifest
+    return conform(pq.read_table(pa.BufferReader(store.read(layout.manifest(frozen.key)))), "manifest")
+
+
+def _put_sources(store: Store, frozen: FrozenOrder, path: Path) -> None:
+    """Create the table of sources; one that an interrupted cut left is replaced unless it says the same."""
+    name = layout.sources(frozen.key)
+    if store.create_file(name, path):
+        return
+    left = path.with_name("left.parquet")
+    store.fetch(name, left)
+    if _digest(left) != _digest(path):
+        store.delete(name)
+        store.create_file(name, path)
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

@@ -1,0 +1,180 @@
+"""Where items come from: a folder, a list of files, or a generator named in the order."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.sharding import road_signs
+from fleetbatch.sharding.cut import Entry
+from fleetbatch.sharding.pictures import Picture, look
+from fleetbatch.units import MIB
+
+GENERATOR = "generator:"
+PROBE_BYTES = 64 * MIB
+"""A larger file is not read to find out whether a source holds a picture at all."""
+
+
+class Source(Protocol):
+    """A function that yields items; every implementation pickles, so that an engine can read it elsewhere."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield every item in an order that is the same each time, none of them read."""
+        ...
+
+    def read(self, uri: str) -> bytes:
+        """Return one item; raise OSError when it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a source holds, before anything of it is cut."""
+
+    items: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """Every file under a folder, by name, folder by folder; names that begin with a dot are not items."""
+
+    root: Path
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the files; a folder that cannot be listed is an item with an error, not silence."""
+        return _walk(self.root)
+
+    def read(self, uri: str) -> bytes:
+        """Return a file's bytes."""
+        return _path(uri).read_bytes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileList:
+    """The files that a text file names, one a line, relative to the text file; blank lines and # lines do not count."""
+
+    listing: Path
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the files in the list's order; a name that is there twice is an item once."""
+        seen: set[str] = set()
+        with self.listing.open(encoding="utf-8") as lines:
+            for line in (raw.strip() for raw in lines):
+                if line and not line.startswith("#") and line not in seen:
+                    seen.add(line)
+                    yield _entry(self.listing.parent / line)
+
+    def read(self, uri: str) -> bytes:
+        """Return a file's bytes."""
+        return _path(uri).read_bytes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoadSigns:
+    """Drawn road signs (road_signs.py): as many as asked, the last `broken` of every hundred spoiled on purpose."""
+
+    dials: road_signs.Drawing
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the pictures that will be drawn; their size is an upper bound."""
+        for uri in road_signs.uris(self.dials):
+            yield Entry(uri=uri, size_bytes=road_signs.SIZE_BYTES_MAX)
+
+    def read(self, uri: str) -> bytes:
+        """Draw one picture."""
+        return road_signs.picture_file(uri)
+
+
+def open_source(source: str, options: Mapping[str, str]) -> Source:
+    """Return what an order's `source` names; raise RejectedError that says what it should be.
+
+    A generator takes its dials from the order's options, and from its own query string, which wins.
+    """
+    if source.startswith(GENERATOR):
+        parts = urlsplit(source.removeprefix(GENERATOR))
+        dials = {**options, **dict(parse_qsl(parts.query, keep_blank_values=True))}
+        if parts.path != "road-signs":
+            summary = f"source {source!r}: there is no generator {parts.path!r}; the one there is: road-signs"
+            raise RejectedError(summary)
+        return RoadSigns(dials=road_signs.drawing(dials))
+    path = Path(source).expanduser().absolute()
+    if path.is_dir():
+        return Folder(root=path)
+    if path.is_file():
+        return FileList(listing=path)
+    summary = f"source {source}: there is no such folder or file list; name a folder of pictures"
+    raise RejectedError(summary)
+
+
+def list_source(source: Source, name: str) -> Listing:
+    """Count a source's items and bytes; raise RejectedError when it holds nothing, or nothing that is a picture.
+
+    Reads items only until the first picture among them.
+    """
+    items, size_bytes, first = 0, 0, None
+    reasons: list[str] = []
+    for entry in source.entries():
+        items += 1
+        size_bytes += entry.size_bytes
+        if first is None:
+            seen = _probe(source, entry)
+            first = seen if isinstance(seen, Picture) else None
+            if isinstance(seen, str) and len(reasons) < 5:  # noqa: PLR2004 # as many as a person reads
+                reasons.append(f"{entry.uri}: {seen}")
+    if items == 0:
+        summary = f"source {name} is empty: put pictures (JPEG, PNG, BMP, WebP) into it, or name another folder"
+        raise RejectedError(summary)
+    if first is None:
+        summary = f"source {name} holds {items} files and none is a readable picture (JPEG, PNG, BMP, WebP)"
+        raise RejectedError(summary, reasons)
+    return Listing(items=items, size_bytes=size_bytes)
+
+
+def _probe(source: Source, entry: Entry) -> Picture | str:
+    if entry.error is not None:
+        return entry.error
+    if entry.size_bytes > PROBE_BYTES:
+        return f"{entry.size_bytes} bytes: too large for a picture"
+    try:
+        return look(source.read(entry.uri))
+    except OSError as error:
+        return why_not(error)
+
+
+def why_not(error: OSError) -> str:
+    """Return in words why a file was not read, without its path: the row names it already."""
+    return f"cannot be read: {error.strerror or error}"
+
+
+def _walk(folder: Path) -> Iterator[Entry]:
+    try:
+        with os.scandir(folder) as found:
+            children = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
+    except OSError as error:
+        yield Entry(uri=folder.as_uri(), size_bytes=0, error=f"the folder {why_not(error)}")
+        return
+    for child in children:
+        if child.is_dir(follow_symlinks=False):
+            yield from _walk(folder / child.name)
+        elif not child.is_dir():
+            yield _entry(folder / child.name)
+
+
+def _entry(path: Path) -> Entry:
+    path = path.absolute()
+    try:
+        status = path.stat()
+    except OSError as error:
+        return Entry(uri=path.as_uri(), size_bytes=0, error=why_not(error))
+    if not stat.S_ISREG(status.st_mode):
+        return Entry(uri=path.as_uri(), size_bytes=0, error="not a regular file")
+    return Entry(uri=path.as_uri(), size_bytes=status.st_size)
+
+
+def _path(uri: str) -> Path:
+    return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
