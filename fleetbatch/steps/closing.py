@@ -1,0 +1,127 @@
+"""The morning: parts become result files, the files are checked, published as one version, and reported."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fleetbatch import layout
+from fleetbatch.bundle import open_bundle
+from fleetbatch.checks import Verdict, check_order
+from fleetbatch.engine import open_engine
+from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.ledger.messages import NightStats
+from fleetbatch.merge import load_merged, merge_order
+from fleetbatch.nouns import FrozenOrder, Merged, OrderKey
+from fleetbatch.orders import stored_order
+from fleetbatch.publish import Published, publish_order
+from fleetbatch.settings import Settings
+from fleetbatch.steps.doors import find_order, open_doors
+from fleetbatch.steps.waiting import judge_wait, total
+from fleetbatch.store import open_store
+
+_log = logging.getLogger(__name__)
+
+
+def merge_step(settings: Settings, key: OrderKey, *, now: datetime) -> Merged:
+    """Give up what is still open after the deadline, by name, and join everything else into staged files.
+
+    Raises:
+        TransientError: cars are still at work and the deadline is ahead, or a ledger is out of reach.
+        RejectedError: parts and ledger contradict each other.
+    """
+    with open_doors(settings) as doors:
+        opened = find_order(doors.ledgers, key)
+        deadline_at = opened.frozen.deadline_at
+        seen = judge_wait(key, total(ledger.counts(key) for ledger in opened.ledgers), deadline_at, now=now)
+        if not seen.over:
+            raise TransientError(seen.line())
+        for ledger in opened.ledgers:
+            ledger.give_up(key, f"not computed by the deadline, {deadline_at:%Y-%m-%d %H:%M} UTC")
+        parts = pa.concat_tables([ledger.valid_parts(key) for ledger in opened.ledgers])
+        missing = pa.concat_tables([ledger.missing_shards(key) for ledger in opened.ledgers])
+        merged = merge_order(doors.store, opened.frozen, parts, missing)
+    _log.info(
+        "%s: %d rows in = %d answered + %d dead letters + %d missing",
+        *(key, merged.rows_in, merged.rows_out, merged.dead_letter_rows, merged.missing_rows),
+    )
+    return merged
+
+
+def check_step(settings: Settings, key: OrderKey) -> Verdict:
+    """Check a merged night; raise RejectedError naming rules and shards when it must not be published."""
+    store = open_store(settings.store, deployment_key=settings.deployment_key)
+    frozen = stored_order(store, key)
+    bundle = open_bundle(store.read(layout.bundle(frozen.model_sha256)), expected_sha256=frozen.model_sha256)
+    with open_engine(settings.engine) as engine:
+        verdict = check_order(store, frozen, load_merged(store, key), labels=bundle.labels, pool=engine)
+    if not verdict.passed:
+        summary = (
+            f"{key} is not published: {len(verdict.failing_shards)} shards break a rule; see {layout.verdict(key)}"
+        )
+        raise RejectedError(summary, [str(check) for check in verdict.checks])
+    return verdict
+
+
+def publish_step(settings: Settings, key: OrderKey, *, now: datetime) -> Published:
+    """Publish a checked night as one version of its order's table, then close the order in its cells."""
+    with open_doors(settings) as doors:
+        opened = find_order(doors.ledgers, key)
+        merged = load_merged(doors.store, key)
+        published = publish_order(doors.store, opened.frozen, merged, now=now)
+        for ledger in opened.ledgers:
+            ledger.mark_published(key)
+    return published
+
+
+def report_step(settings: Settings, key: OrderKey, *, task_instances: int, now: datetime) -> dict[str, Any]:
+    """Write the night's summary, last of all: from here on the night is done."""
+    with open_doors(settings) as doors:
+        opened = find_order(doors.ledgers, key)
+        merged = load_merged(doors.store, key)
+        published = publish_order(doors.store, opened.frozen, merged, now=now)
+        stats = sum_stats([ledger.night_stats(key) for ledger in opened.ledgers])
+        summary = {
+            **summarise(opened.frozen, merged, stats),
+            "missing": count_reasons(pq.read_table(pa.BufferReader(doors.store.read(layout.missing(key))))),
+            "task_instances": task_instances,
+            "table": published.table,
+            "table_version": published.version,
+            "seconds": round((now - opened.frozen.frozen_at).total_seconds(), 1),
+        }
+        doors.store.write(layout.summary(key), json.dumps(summary, indent=2).encode())
+    _log.info("%s", json.dumps(summary))
+    return summary
+
+
+def sum_stats(stats: Sequence[NightStats]) -> dict[str, float]:
+    """Sum what each cell says of a night. Pure."""
+    return {field.name: sum(getattr(one, field.name) for one in stats) for field in fields(NightStats)}
+
+
+def summarise(frozen: FrozenOrder, merged: Merged, stats: Mapping[str, float]) -> dict[str, Any]:
+    """Return the summary's words and counts. Pure."""
+    return {
+        **stats,
+        "key": str(frozen.key),
+        "night": frozen.key.night,
+        "order": frozen.key.order,
+        "generation": frozen.key.generation,
+        "workload": frozen.order.workload,
+        "rows_in": merged.rows_in,
+        "rows_out": merged.rows_out,
+        "dead_letter_rows": merged.dead_letter_rows,
+        "missing_rows": merged.missing_rows,
+        "shards": merged.shards,
+    }
+
+
+def count_reasons(missing: pa.Table) -> dict[str, int]:
+    """Return how many rows are missing for each reason. Pure."""
+    counted = missing.group_by("reason").aggregate([("reason", "count")])
+    return {row["reason"]: row["reason_count"] for row in counted.to_pylist()}

@@ -1,0 +1,101 @@
+"""The evening: an order is accepted and frozen, its input cut into shards, the shards registered in their cells."""
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleetbatch.engine import open_engine
+from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.nouns import FrozenOrder, Order, OrderKey
+from fleetbatch.orders import (
+    AlreadyPublished,
+    Estimate,
+    Known,
+    estimate_order,
+    freeze_order,
+    load_order,
+    parse_form,
+    stored_order,
+)
+from fleetbatch.sealing import unwrap_secret
+from fleetbatch.settings import Settings
+from fleetbatch.sharding import cut_order, list_source, open_source, split_region
+from fleetbatch.steps.doors import open_doors, open_ledgers
+from fleetbatch.store import open_store
+from fleetbatch.units import Night
+
+_WORKLOADS: Final = frozenset({"image"})
+_log = logging.getLogger(__name__)
+
+
+def accept_file(settings: Settings, path: Path) -> Order:
+    """Return the order in a file; raise RejectedError with every mistake in it."""
+    return load_order(path, _known(settings))
+
+
+def accept_form(settings: Settings, form: Mapping[str, Any], *, base: Path) -> Order:
+    """Return the order that a form describes, its paths relative to `base`; raise RejectedError with every mistake."""
+    return parse_form(form, _known(settings), base=base)
+
+
+def order_step(
+    settings: Settings, order: Order, *, night: Night, force: bool, now: datetime
+) -> FrozenOrder | AlreadyPublished:
+    """Estimate an order and freeze it for a night, unless that is published already and not forced.
+
+    Raises RejectedError when its source or its model cannot be used, TransientError when a ledger is out of reach.
+    """
+    store = open_store(settings.store, deployment_key=settings.deployment_key)
+    estimate = estimate_step(settings, order)
+    frozen = freeze_order(store, order, night=night, force=force, now=now, deployment_key=settings.deployment_key)
+    _log.info("%s: %s", frozen.key, estimate)
+    return frozen
+
+
+def estimate_step(settings: Settings, order: Order) -> Estimate:
+    """Say what an order will take, before anything runs."""
+    listing = list_source(open_source(order.source, dict(order.options)), order.source)
+    with open_ledgers(settings) as ledgers:
+        rates = pa.concat_tables([ledger.rates() for ledger in ledgers.values()])
+    return estimate_order(order, items=listing.items, size_bytes=listing.size_bytes, rates=rates, free_car_hours=None)
+
+
+def shards_step(settings: Settings, key: OrderKey) -> pa.Table:
+    """Cut a frozen order, split its shards between the cells of its region, and register them; return the manifest.
+
+    What was cut and registered by an interrupted run stays as it is.
+    """
+    with open_doors(settings) as doors, open_engine(settings.engine) as engine:
+        frozen = stored_order(doors.store, key)
+        capacity = {cell: willing_cars(ledger) for cell, ledger in doors.ledgers.items()}
+        manifest = cut_order(
+            doors.store,
+            frozen,
+            secret=unwrap_secret(frozen.secret_wrapped, settings.deployment_key),
+            shares=split_region(frozen.order.region, settings.cells, capacity),
+            engine=engine,
+        )
+        for cell in settings.cells:
+            ours = manifest.filter(pc.field("cell") == cell.name)
+            if not ours.num_rows:
+                continue
+            ledger = doors.ledgers[cell.name]
+            ledger.open_order(frozen)
+            new = ledger.register_shards(key, ours)
+            _log.info("%s: %d shards in cell %s, %d of them new", key, ours.num_rows, cell.name, new)
+    return manifest
+
+
+def willing_cars(ledger: PostgresLedger) -> float:
+    """Return how many cars of a cell may be given work: its share of an order that any region may compute."""
+    cars = ledger.cars()
+    return float(cars.filter(pc.field("consent") & ~pc.field("revoked")).num_rows)
+
+
+def _known(settings: Settings) -> Known:
+    return Known(regions=frozenset(cell.region for cell in settings.cells), workloads=_WORKLOADS)

@@ -1,0 +1,51 @@
+"""Airflow runs beside these tests, in processes and a home of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetbatch.local.airflow import airflow_env, dags_folder, migrate_airflow
+
+pytest.importorskip("airflow", reason="the dags group (Airflow) is not installed")
+
+_DESCRIBE = Path(__file__).parent / "describe_dags.py"
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of an Airflow whose metadata are ready."""
+    home = tmp_path_factory.mktemp("airflow")
+    env = airflow_env(os.environ, home=home, settings=home / "settings.toml", dags=dags_folder())
+    migrate_airflow(env)
+    return env
+
+
+@pytest.fixture(scope="session")
+def describe() -> Callable[[dict[str, str], Path], dict[str, Any]]:
+    """Parse an environment's DAGs in a process of their own; the folder is for what passes between."""
+
+    def parse(env: dict[str, str], folder: Path) -> dict[str, Any]:
+        target = folder / "dags.json"
+        command = [sys.executable, str(_DESCRIBE), str(target)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert target.exists(), done.stdout + done.stderr
+        found: dict[str, Any] = json.loads(target.read_text())
+        return found
+
+    return parse
+
+
+@pytest.fixture(scope="session")
+def parsed(
+    airflow: dict[str, str],
+    describe: Callable[[dict[str, str], Path], dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """What Airflow finds in the repository's own folder of DAGs."""
+    return describe(airflow, tmp_path_factory.mktemp("parsed"))
