@@ -15,7 +15,6 @@ from fleetbatch.orders.cron import cron_problem
 from fleetbatch.units import MIB, OrderName
 
 GENERATOR: Final = "generator:"
-BUILTIN: Final = "builtin:"
 MODELS: Final = Path(__file__).parents[1] / "models"
 """The bundles that travel inside the package."""
 
@@ -55,7 +54,9 @@ _ORDER: Final[Mapping[str, _Field]] = {
     "source": _Field(
         kind=_Text, expected="a folder of pictures, a list of files, or `generator:road-signs?count=1000`"
     ),
-    "model": _Field(kind=_Text, expected="the path of a model bundle (.zip), or `builtin:road_signs`"),
+    "model": _Field(
+        kind=_Text, expected="the path of a model bundle, ending in .zip, or the name of one in the package: road-signs"
+    ),
     "region": _Field(kind=_Text, expected="a region, or `any`"),
     "priority": _whole(0, 2, "0 is served first"),
     "deadline_hours": _Field(
@@ -146,8 +147,8 @@ def parse_order(raw: Mapping[str, Any], known: Known, *, base: Path, where: str)
 
 
 def model_file(model: str) -> Path:
-    """Return where an order's bundle is: in the package when the name begins with `builtin:`."""
-    return MODELS / f"{model.removeprefix(BUILTIN)}.zip" if model.startswith(BUILTIN) else Path(model)
+    """Return where an order's bundle is: a path ends in .zip, anything else names one that travels in the package."""
+    return Path(model) if model.endswith(".zip") else MODELS / f"{model.replace('-', '_')}.zip"
 
 
 def _field_problems(given: Mapping[str, Any], allowed: Mapping[str, _Field], prefix: str) -> list[str]:
@@ -202,29 +203,31 @@ def _place_problems(sound: Mapping[str, Any], known: Known, base: Path) -> list[
             problems.append(f"`source` {source!r}: no generator {generator!r}; known are {_listed(known.generators)}")
     elif not _placed(source, base).exists():
         problems.append(f"`source` {_placed(source, base)}: there is no such folder; name a folder of pictures")
-    model = sound.get("model")
-    if model is not None:
-        file = model_file(model) if model.startswith(BUILTIN) else _placed(model, base)
-        if not file.is_file():
-            problems.append(f"`model` {file}: there is no such file; make a bundle with `fleetbatch model pack`")
+    if "model" in sound and not model_file(_model(sound["model"], base)).is_file():
+        file = model_file(_model(sound["model"], base))
+        problems.append(f"`model` {file}: there is no such file; make a bundle with `fleetbatch model pack`")
     return problems
 
 
 def _order(given: Mapping[str, Any], base: Path) -> Order:
     plain = {field.name: given[field.name] for field in fields(Order)}
-    source, model = given["source"], given["model"]
+    source = given["source"]
     return Order(
         **{
             **plain,
             "name": OrderName(given["name"]),
             "source": source if source.startswith(GENERATOR) else str(_placed(source, base)),
-            "model": model if model.startswith(BUILTIN) else str(_placed(model, base)),
+            "model": _model(given["model"], base),
             "deadline_hours": float(given["deadline_hours"]),
             "cutting": Cutting(**given["cutting"]),
             "auditing": Auditing(**given["auditing"]),
             "options": tuple(sorted((name, _plain(value)) for name, value in given["options"].items())),
         }
     )
+
+
+def _model(model: str, base: Path) -> str:
+    return str(_placed(model, base)) if model.endswith(".zip") else model
 
 
 def _placed(path: str, base: Path) -> Path:

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from fleetbatch import layout
 from fleetbatch.contracts import conform, contract
 from fleetbatch.nouns import FrozenOrder
+from fleetbatch.pixels import FORMATS, Unreadable, look
 from fleetbatch.sealing import shard_key
 from fleetbatch.sharding.cut import Entry, Plan, content_digest, next_cell, plan_shards, shard_id
-from fleetbatch.sharding.pictures import look
 from fleetbatch.sharding.shard_file import Row, ShardFile, item_id, read_shard_file, write_shard_file
 from fleetbatch.sharding.sources import Source, list_source, open_source, why_not
 from fleetbatch.store import Store
@@ -122,9 +122,10 @@ def _row(source: Source, entry: Entry, bytes_max: int) -> Row:
     if len(content) > bytes_max:
         return _dead(f"grew to {len(content)} bytes while it was read; a shard holds {bytes_max}")
     seen = look(content)
-    if isinstance(seen, str):
-        return _dead(seen)
-    return Row(content=content, format=seen.format, width=seen.width, height=seen.height, error=None)
+    if isinstance(seen, Unreadable):
+        return _dead(seen.reason)
+    kind = seen.format if seen.format in FORMATS else "JPEG"  # Pillow calls a JPEG with a preview beside it MPO
+    return Row(content=content, format=kind, width=seen.width, height=seen.height, error=None)
 
 
 def _dead(error: str) -> Row:

@@ -5,18 +5,20 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from fleetbatch.errors import RejectedError
+from fleetbatch.pixels import Header, Unreadable, look
 from fleetbatch.sharding import road_signs
 from fleetbatch.sharding.cut import Entry
-from fleetbatch.sharding.pictures import Picture, look
 from fleetbatch.units import MIB
 
 GENERATOR = "generator:"
 PROBE_BYTES = 64 * MIB
 """A larger file is not read to find out whether a source holds a picture at all."""
+REASONS_SHOWN = 5
 
 
 class Source(Protocol):
@@ -90,7 +92,7 @@ class RoadSigns:
         return road_signs.picture_file(uri)
 
 
-def open_source(source: str, options: Mapping[str, str]) -> Source:
+def open_source(source: str, options: Mapping[str, str] = MappingProxyType({})) -> Source:
     """Return what an order's `source` names; raise RejectedError that says what it should be.
 
     A generator takes its dials from the order's options, and from its own query string, which wins.
@@ -123,9 +125,9 @@ def list_source(source: Source, name: str) -> Listing:
         size_bytes += entry.size_bytes
         if first is None:
             seen = _probe(source, entry)
-            first = seen if isinstance(seen, Picture) else None
-            if isinstance(seen, str) and len(reasons) < 5:  # noqa: PLR2004 # as many as a person reads
-                reasons.append(f"{entry.uri}: {seen}")
+            first = seen if isinstance(seen, Header) else None
+            if isinstance(seen, Unreadable) and len(reasons) < REASONS_SHOWN:
+                reasons.append(f"{entry.uri}: {seen.reason}")
     if items == 0:
         summary = f"source {name} is empty: put pictures (JPEG, PNG, BMP, WebP) into it, or name another folder"
         raise RejectedError(summary)
@@ -135,15 +137,15 @@ def list_source(source: Source, name: str) -> Listing:
     return Listing(items=items, size_bytes=size_bytes)
 
 
-def _probe(source: Source, entry: Entry) -> Picture | str:
+def _probe(source: Source, entry: Entry) -> Header | Unreadable:
     if entry.error is not None:
-        return entry.error
+        return Unreadable(reason=entry.error)
     if entry.size_bytes > PROBE_BYTES:
-        return f"{entry.size_bytes} bytes: too large for a picture"
+        return Unreadable(reason=f"{entry.size_bytes} bytes are too many for a picture")
     try:
         return look(source.read(entry.uri))
     except OSError as error:
-        return why_not(error)
+        return Unreadable(reason=why_not(error))
 
 
 def why_not(error: OSError) -> str:

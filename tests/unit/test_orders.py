@@ -29,6 +29,7 @@ from fleetbatch.orders import (
     estimate_order,
     freeze_order,
     load_order,
+    model_file,
     order_from_json,
     order_to_json,
     parse_form,
@@ -142,6 +143,13 @@ def test_a_file_that_is_not_toml_or_not_there_is_named(folder: Path) -> None:
         load_order(folder / "nothing.toml", KNOWN)
 
 
+def test_a_model_is_a_file_or_travels_in_the_package(folder: Path) -> None:
+    found = problems(folder, 'source = "pictures"\nmodel = "unicorn-spotter"\n')
+    assert "unicorn_spotter.zip" in found[0]
+    assert model_file("road-signs").name == "road_signs.zip"
+    assert model_file("/srv/mine.zip") == Path("/srv/mine.zip")
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "0.0", "73", "true", '"ten"', "nan", "inf"])
 def test_a_deadline_is_hours_between_none_and_three_days(folder: Path, value: str) -> None:
     assert "deadline_hours" in problems(folder, MINIMAL + f"deadline_hours = {value}\n")[0]
@@ -157,7 +165,7 @@ def test_a_row_group_cannot_be_larger_than_its_shard(folder: Path) -> None:
     assert len(found) == 2
 
 
-def test_a_generator_and_the_models_of_the_package_are_no_paths(folder: Path) -> None:
+def test_a_generator_is_no_path(folder: Path) -> None:
     order = load(folder, 'source = "generator:road-signs?count=5"\nmodel = "model.zip"\n[options]\nseed = 3\n')
     assert order.source == "generator:road-signs?count=5"
     assert order.options == (("seed", "3"),)

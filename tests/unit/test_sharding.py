@@ -21,7 +21,6 @@ from fleetbatch.nouns import Auditing, Cell, Cutting, FrozenOrder, Order, OrderK
 from fleetbatch.sealing import KEY_BYTES, shard_key, unseal
 from fleetbatch.sharding import Progress, cut_order, list_source, open_source, split_region
 from fleetbatch.sharding.cut import ROW_GROUPS_MAX, Entry, content_digest, next_cell, plan_shards, shard_id
-from fleetbatch.sharding.pictures import Picture, look
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName, Night, OrderName, Sha256, ShardId
 
@@ -205,36 +204,23 @@ def test_work_for_a_region_stays_in_its_cells() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "mode"),
-    [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "I;16"), ("BMP", "RGB"), ("WEBP", "RGB")],
-)
-def test_a_picture_is_known_by_its_content(kind: str, mode: str) -> None:
-    assert look(picture(kind, mode=mode)) == Picture(format=kind, width=9, height=7)
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
     [
-        (b"", "empty"),
-        (b"GIF89a not ours", "not a JPEG"),
-        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "not a JPEG"),
-        (b"\xff\xd8\xff\xe0 and nothing more", "JPEG"),
-        (b"\x89PNG\r\n\x1a\n", "PNG"),
-        (b"BM", "BMP"),
-        (picture()[:20], "PNG"),
+        ("JPEG", "RGB"),
+        ("JPEG", "L"),
+        ("PNG", "P"),
+        ("PNG", "RGBA"),
+        ("PNG", "I;16"),
+        ("BMP", "RGB"),
+        ("WEBP", "RGB"),
+        ("MPO", "RGB"),
     ],
 )
-def test_what_is_no_picture_says_why(content: bytes, why: str) -> None:
-    said = look(content)
-    assert isinstance(said, str)
-    assert why in said
-
-
-def test_a_bomb_is_refused_by_its_header() -> None:
-    file = bytearray(picture("BMP"))
-    file[18:26] = (60_000).to_bytes(4, "little") * 2
-    said = look(bytes(file))
-    assert isinstance(said, str)
-    assert "pixels" in said
+def test_a_picture_is_known_by_its_content(store: Store, tmp_path: Path, kind: str, mode: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "holiday.txt").write_bytes(picture(kind, mode=mode))
+    frozen = frozen_order(tmp_path / "in")
+    [row] = all_rows(store, frozen, cut(store, frozen)).to_pylist()
+    assert (row["format"], row["width"], row["height"], row["error"]) == (kind.replace("MPO", "JPEG"), 9, 7, None)
 
 
 def test_a_cut_holds_every_file_once_and_the_manifest_says_where(store: Store, folder: Path) -> None:
