@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from fleetbatch.car import nouns as n
 from fleetbatch.car.conditions import WhyNot
-from fleetbatch.car.leaving import leave
+from fleetbatch.car.leaving import drop_unsent, leave
 from fleetbatch.car.moment import Moment, Step, not_reached, over, send_part, stop_work
 
 
@@ -20,7 +20,7 @@ def holding(held: n.Held, at: Moment, event: n.Event) -> Step:
             return _computed(held, at, event)
         case n.WorkFailed():
             return _failed(held, at, event.detail, refused=event.refused)
-        case n.BeatAnswered() | n.PartDelivered() | n.Ended() | n.Unreached() as answer:
+        case n.BeatAnswered() | n.PartDelivered() | n.PartRefused() | n.Ended() | n.Unreached() as answer:
             return _answered(held, at, answer)
         case n.PollAnswered() | n.Released():
             return n.Holding(held=held), ()
@@ -28,12 +28,17 @@ def holding(held: n.Held, at: Moment, event: n.Event) -> Step:
             assert_never(never)
 
 
-def _answered(held: n.Held, at: Moment, answer: n.BeatAnswered | n.PartDelivered | n.Ended | n.Unreached) -> Step:
+_Answer: TypeAlias = n.BeatAnswered | n.PartDelivered | n.PartRefused | n.Ended | n.Unreached
+
+
+def _answered(held: n.Held, at: Moment, answer: _Answer) -> Step:
     match answer:
         case n.BeatAnswered():
             return _beaten(held, at, answer)
         case n.PartDelivered():
             return _delivered(held, at, answer)
+        case n.PartRefused():
+            return leave(drop_unsent(held), at, WhyNot(reason="refused", detail=answer.detail))
         case n.Ended():
             return over(at)
         case n.Unreached():

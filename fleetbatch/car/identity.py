@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from fleetbatch.errors import RejectedError
 from fleetbatch.units import ID_BITS, CarId
 
-ASSERTION_LIFE: Final = timedelta(minutes=5)
+ASSERTION_LIFE: Final = timedelta(minutes=4)
+"""Gateways take five; a clock may be off by the rest."""
 _COORDINATE_BYTES: Final = 32
 
 

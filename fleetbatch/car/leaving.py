@@ -12,10 +12,21 @@ def leave(held: n.Held, at: Moment, against: WhyNot) -> Step:
     """Begin to give a lease back: stop at once, then say goodbye."""
     held = stop_work(held, at)
     if against.reason == "consent":
-        held = replace(held, done=held.sent, sending=0)  # what a withdrawn consent produced is erased, not delivered
+        held = drop_unsent(held)  # what was computed under a withdrawn consent is erased, not delivered
     phase = n.Leaving(held=held, reason=against.reason, detail=against.detail, since=at.now)
     phase, actions = _farewell(phase, at)
     return phase, (n.KillWork(), *actions)
+
+
+def drop_unsent(held: n.Held) -> n.Held:
+    """Give up what is computed and not durable."""
+    return replace(held, done=held.sent, sending=0, send_at=None)
+
+
+def _answered(held: n.Held, event: n.PartDelivered | n.PartRefused) -> n.Held:
+    if isinstance(event, n.PartRefused):
+        return drop_unsent(held)
+    return replace(held, sent=max(held.sent, event.done_through), sending=0, send_at=None, unreached=0)
 
 
 def _farewell(phase: n.Leaving, at: Moment) -> tuple[n.Leaving, n.Actions]:
@@ -37,9 +48,8 @@ def leaving(phase: n.Leaving, at: Moment, event: n.Event) -> Step:
             return over(at) if at.now - phase.since >= at.dials.keep_parts else _farewell(phase, at)
         case n.PartDelivered(complete=True) | n.BeatAnswered(go_on=False) | n.Ended() | n.Released():
             return over(at)
-        case n.PartDelivered():
-            held = replace(held, sent=max(held.sent, event.done_through), sending=0, send_at=None, unreached=0)
-            return _farewell(replace(phase, held=held), at)
+        case n.PartDelivered() | n.PartRefused():
+            return _farewell(replace(phase, held=_answered(held, event)), at)
         case n.Unreached(call="release"):
             again = at.wait(held.unreached, event)
             held = replace(held, unreached=held.unreached + 1)

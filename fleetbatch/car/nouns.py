@@ -149,6 +149,14 @@ class PartDelivered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartRefused:
+    """The gateway will never take the part that was sent (a bug of ours, or too large)."""
+
+    lease_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
     """The lease was given back."""
 
@@ -189,6 +197,7 @@ Event: TypeAlias = (
     | RowGroupDone
     | WorkFailed
     | PartDelivered
+    | PartRefused
     | Released
     | Ended
     | Unreached
@@ -214,7 +223,7 @@ class StartWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KillWork:
-    """End the worker now; the row group in work is lost."""
+    """End a worker that is at work now; the row group in work is lost. An idle worker may stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,139 @@
+"""Calls to the gateway, each in a thread of its own; what comes of it is an event for the agent."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeAlias
+
+from fleetbatch.car import nouns as n
+from fleetbatch.car.identity import Identity
+from fleetbatch.errors import RejectedError
+from fleetbatch.protocol import BeatRequest, PollRequest, ReleaseRequest
+from fleetbatch.runner.client import GatewayClient, Terminal, UnreachableError
+from fleetbatch.runner.delivery import Part, deliver, estimated_wh
+from fleetbatch.runner.log import say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """A call ended in a way that ends the runner."""
+
+    error: BaseException
+
+
+FromCalls: TypeAlias = n.Event | Broken
+
+
+class Calls:
+    """Starts calls and tells `heard` their outcome, from their own threads; they are daemons, so that an exit waits for none."""
+
+    def __init__(
+        self, client: GatewayClient, identity: Identity, heard: Callable[[FromCalls], None], *, power_w: float
+    ) -> None:
+        """Make calls as this car."""
+        self._client = client
+        self._identity = identity
+        self._heard = heard
+        self._power_w = power_w
+
+    def poll(self, request: PollRequest) -> None:
+        """Ask for work; a refusal here means that this car is not welcome, and ends the runner."""
+
+        def ask() -> n.Event:
+            reply = self._client.poll(request)
+            wait = timedelta(seconds=reply.retry_after_s)
+            return n.PollAnswered(lease=reply.lease, retry_after=wait, chance=random.random())  # noqa: S311 (spreads load)
+
+        self._start("poll", "", ask, refused=lambda error: Broken(error=error))
+
+    def beat(self, action: n.Beat, signals: dict[str, float | bool | str | None]) -> None:
+        """Say how far the lease got."""
+        lease = action.lease
+        request = BeatRequest(
+            lease_id=lease.lease_id,
+            fence=lease.fence,
+            row_groups_done=action.done,
+            energy_wh=estimated_wh(self._power_w, action.busy_s),
+            busy_s=action.busy_s,
+            signals=signals,
+        )
+
+        def tell() -> n.Event:
+            reply = self._client.beat(request)
+            if isinstance(reply, Terminal):
+                return n.Ended(lease_id=lease.lease_id, reason=reply.reason)
+            if not reply.go_on:
+                say("stopped by the gateway", lease=lease.lease_id, reason=reply.reason)
+            wait = timedelta(seconds=reply.expires_in_s)
+            return n.BeatAnswered(lease_id=lease.lease_id, go_on=reply.go_on, expires_in=wait)
+
+        self._start("beat", lease.lease_id, tell, refused=_ended(lease.lease_id))
+
+    def deliver(self, part: Part) -> None:
+        """Deliver a part."""
+        lease_id = part.lease.lease_id
+
+        def bring() -> n.Event:
+            reply = deliver(self._client, self._identity, part, power_w=self._power_w)
+            if isinstance(reply, Terminal):
+                return n.Ended(lease_id=lease_id, reason=reply.reason)
+            say("part delivered", lease=lease_id, shard=part.lease.shard_id, start=part.start, stop=part.stop)
+            return n.PartDelivered(lease_id=lease_id, done_through=reply.done_through, complete=reply.complete)
+
+        self._start("part", lease_id, bring, refused=lambda error: n.PartRefused(lease_id=lease_id, detail=str(error)))
+
+    def release(self, action: n.Release) -> None:
+        """Give the lease back."""
+        lease = action.lease
+        request = ReleaseRequest(
+            lease_id=lease.lease_id,
+            fence=lease.fence,
+            reason=action.reason,
+            detail=action.detail[:500],
+            energy_wh=estimated_wh(self._power_w, action.busy_s),
+            busy_s=action.busy_s,
+        )
+
+        def let_go() -> n.Event:
+            reply = self._client.release(request)
+            if isinstance(reply, Terminal):
+                return n.Ended(lease_id=lease.lease_id, reason=reply.reason)
+            say("lease released", lease=lease.lease_id, shard=lease.shard_id, reason=action.reason)
+            return n.Released(lease_id=lease.lease_id)
+
+        self._start("release", lease.lease_id, let_go, refused=_ended(lease.lease_id))
+
+    def _start(
+        self,
+        call: n.Call,
+        lease_id: str,
+        work: Callable[[], n.Event],
+        *,
+        refused: Callable[[RejectedError], FromCalls],
+    ) -> None:
+        def run() -> None:
+            try:
+                outcome: FromCalls = work()
+            except UnreachableError as error:
+                say("not reached", level=logging.WARNING, call=call, lease=lease_id, detail=str(error))
+                outcome = n.Unreached(
+                    call=call,
+                    lease_id=lease_id,
+                    retry_after=error.retry_after,
+                    chance=random.random(),  # noqa: S311 (spreads load)
+                )
+            except RejectedError as error:
+                say("refused", level=logging.ERROR, call=call, lease=lease_id, detail=str(error))
+                outcome = refused(error)
+            except Exception as error:  # noqa: BLE001 (a bug in a thread must end the runner, not vanish)
+                outcome = Broken(error=error)
+            self._heard(outcome)
+
+        threading.Thread(target=run, name=call, daemon=True).start()
+
+
+def _ended(lease_id: str) -> Callable[[RejectedError], n.Event]:
+    return lambda error: n.Ended(lease_id=lease_id, reason=str(error))

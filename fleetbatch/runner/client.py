@@ -1,0 +1,177 @@
+"""The car's side of the protocol: every answer is a value, except that a person must act or a machine must retry."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+import httpx
+import msgspec
+
+from fleetbatch.car.identity import Identity, token_assertion
+from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.protocol import (
+    BeatReply,
+    BeatRequest,
+    ConfirmReply,
+    PartReply,
+    PartRequest,
+    PollReply,
+    PollRequest,
+    Problem,
+    ReleaseReply,
+    ReleaseRequest,
+    TokenReply,
+)
+
+TIMEOUT: Final = httpx.Timeout(20.0, connect=5.0)
+RENEW_BEFORE: Final = timedelta(minutes=2)
+"""A token is renewed when less of it is left."""
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminal:
+    """409: the lease is over; the same answer for ever."""
+
+    reason: str
+
+
+class UnreachableError(TransientError):
+    """The gateway or the store did not answer, or asked for patience."""
+
+    def __init__(self, what: str, retry_after: timedelta | None = None) -> None:
+        """Say what failed, and what the server asked for."""
+        self.retry_after = retry_after
+        super().__init__(what)
+
+
+class GatewayClient:
+    """A connection to one gateway, usable from several threads; it keeps a token and renews it."""
+
+    def __init__(self, url: str, identity: Identity, http: httpx.Client) -> None:
+        """Speak to the gateway at `url` as the car of that key."""
+        self._url = url.rstrip("/")
+        self._identity = identity
+        self._http = http
+        self._lock = threading.Lock()
+        self._token = ""
+        self._token_until = datetime.min.replace(tzinfo=UTC)
+
+    def poll(self, request: PollRequest) -> PollReply:
+        """Say what the vehicle says; return a lease or when to come back."""
+        return self._sure("/v1/poll", request, PollReply)
+
+    def beat(self, request: BeatRequest) -> BeatReply | Terminal:
+        """Say how far the lease got."""
+        return self._call("/v1/beat", request, BeatReply)
+
+    def part(self, request: PartRequest) -> PartReply | Terminal:
+        """Announce a part; return where to put it."""
+        return self._call("/v1/part", request, PartReply)
+
+    def confirm(self, request: PartRequest) -> ConfirmReply | Terminal:
+        """Say that the part is uploaded; return how far the shard is durable."""
+        return self._call("/v1/part/confirm", request, ConfirmReply)
+
+    def release(self, request: ReleaseRequest) -> ReleaseReply | Terminal:
+        """Give a lease back."""
+        return self._call("/v1/release", request, ReleaseReply)
+
+    def put(self, url: str, headers: dict[str, str], content: bytes) -> None:
+        """Upload to a signed URL; an object that is there already is as good."""
+        done = {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}
+        there = {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}
+        response = _send(lambda: self._http.put(url, headers=headers, content=content))
+        if response.status_code not in done | there:
+            message = f"the store answered {response.status_code} to an upload"
+            raise UnreachableError(message, _retry_after(response))
+
+    def _sure(self, path: str, request: msgspec.Struct, kind: type[Answer]) -> Answer:
+        answer = self._call(path, request, kind)
+        if isinstance(answer, Terminal):
+            raise UnreachableError(answer.reason)
+        return answer
+
+    def _call(self, path: str, request: msgspec.Struct, kind: type[Answer]) -> Answer | Terminal:
+        """Send one message; a refused token is renewed once.
+
+        Raises UnreachableError when it may be sent again, RejectedError when that would change nothing.
+        """
+        body = msgspec.json.encode(request)
+        response = self._post(path, body, self._bearer(renew=False))
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            response = self._post(path, body, self._bearer(renew=True))
+        return _read(response, path, kind)
+
+    def _post(self, path: str, body: bytes, token: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        return _send(lambda: self._http.post(self._url + path, content=body, headers=headers))
+
+    def _bearer(self, *, renew: bool) -> str:
+        with self._lock:
+            if renew or datetime.now(UTC) >= self._token_until - RENEW_BEFORE:
+                self._buy_token()
+            return self._token
+
+    def _buy_token(self) -> None:
+        now = datetime.now(UTC)
+        audience = f"{self._url}/v1/token"
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": token_assertion(self._identity, audience=audience, now=now),
+        }
+        response = _send(lambda: self._http.post(audience, data=form))
+        if response.status_code in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            summary = f"gateway {self._url} does not know the key of car {self._identity.name}: {_detail(response)}"
+            raise RejectedError(summary)
+        answer = _read(response, "/v1/token", TokenReply)
+        assert isinstance(answer, TokenReply)
+        self._token, self._token_until = answer.access_token, now + timedelta(seconds=answer.expires_in)
+
+
+def open_http() -> httpx.Client:
+    """Return connections that are kept open: a handshake costs more than a call."""
+    return httpx.Client(timeout=TIMEOUT, limits=httpx.Limits(max_connections=4), trust_env=False)
+
+
+def _send(send: Callable[[], httpx.Response]) -> httpx.Response:
+    try:
+        return send()
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        message = f"no answer: {type(error).__name__} {error}"
+        raise UnreachableError(message) from error
+
+
+def _read(response: httpx.Response, path: str, kind: type[Answer]) -> Answer | Terminal:
+    status = response.status_code
+    if status == HTTPStatus.CONFLICT:
+        return Terminal(reason=_detail(response))
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        message = f"{path} answered {status}: {_detail(response)}"
+        raise UnreachableError(message, _retry_after(response))
+    if status != HTTPStatus.OK:
+        summary = f"{path} refused with {status}: {_detail(response)}"
+        raise RejectedError(summary)
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except msgspec.DecodeError as error:
+        message = f"{path} answered what is not {kind.__name__}: {error}"
+        raise UnreachableError(message) from error
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return msgspec.json.decode(response.content, type=Problem).detail
+    except msgspec.DecodeError:
+        return response.text[:200]
+
+
+def _retry_after(response: httpx.Response) -> timedelta | None:
+    seconds = response.headers.get("retry-after", "")
+    return timedelta(seconds=int(seconds)) if seconds.isdigit() else None

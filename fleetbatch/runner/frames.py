@@ -1,0 +1,66 @@
+"""What runner and worker say to each other over a pipe: length-prefixed msgpack, never a file, so no key is on disk."""
+
+import struct
+from typing import IO, Final, TypeAlias
+
+import msgspec
+
+from fleetbatch.protocol import Lease
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """To the worker: compute row groups [start, lease.row_groups)."""
+
+    lease: Lease
+    start: int
+
+
+class GroupDone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """From the worker: the answers of one row group as an Arrow stream."""
+
+    lease_id: str
+    row_group: int
+    busy_s: float
+    """From the first byte asked for to the last answer."""
+    answers: bytes
+    down_bytes_per_s: float
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """From the worker: no more of this lease. `refused` when trying again would change nothing."""
+
+    lease_id: str
+    refused: bool
+    detail: str
+
+
+FromWorker: TypeAlias = GroupDone | Failed
+
+
+def write_frame(pipe: IO[bytes], message: msgspec.Struct) -> None:
+    """Write one message."""
+    body = msgspec.msgpack.encode(message)
+    pipe.write(_LENGTH.pack(len(body)) + body)
+    pipe.flush()
+
+
+def read_frame(pipe: IO[bytes]) -> bytes | None:
+    """Return the next message's bytes, or None when the other side is gone."""
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    body = pipe.read(length)
+    return body if len(body) == length else None
+
+
+def work_of(frame: bytes) -> Work:
+    """Decode what a worker is told."""
+    return msgspec.msgpack.decode(frame, type=Work)
+
+
+def from_worker(frame: bytes) -> FromWorker:
+    """Decode what a worker says."""
+    return msgspec.msgpack.decode(frame, type=GroupDone | Failed)

@@ -1,0 +1,165 @@
+"""The runner's loop: looks at the signals, hears worker and gateway, asks `agent.step`, does what it says."""
+
+import logging
+import queue
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias, assert_never
+
+from fleetbatch.car import nouns as n
+from fleetbatch.car.agent import parked, step
+from fleetbatch.car.conditions import NOTHING_KNOWN, Limits, Reading, decide
+from fleetbatch.car.moment import Dials, lease_of
+from fleetbatch.protocol import Hardware, PollRequest
+from fleetbatch.runner.cache import cached_models
+from fleetbatch.runner.calls import Broken, Calls, FromCalls
+from fleetbatch.runner.crew import Crew, FromCrew, WorkerEnded, WorkerSettings, answers_of
+from fleetbatch.runner.delivery import GroupAnswers, make_part
+from fleetbatch.runner.frames import Failed, GroupDone
+from fleetbatch.runner.log import say
+from fleetbatch.runner.signals import SignalSource
+
+LOOK_EVERY_S: Final = 0.2
+"""Compute stops within one second of unplugging: the look, the kill, and room to spare."""
+
+Heard: TypeAlias = FromCalls | FromCrew
+
+
+@dataclass(slots=True, kw_only=True)
+class Runner:
+    """A car at its plug. `heard` is where threads put what happened; everything else belongs to the loop."""
+
+    source: SignalSource
+    hardware: Hardware
+    worker: WorkerSettings
+    calls: Calls
+    heard: "queue.SimpleQueue[Heard]"
+    limits: Limits
+    dials: Dials = field(default_factory=Dials)
+    reading: Reading = NOTHING_KNOWN
+    answers: dict[int, GroupAnswers] = field(default_factory=dict)
+    """Computed and not yet forgotten row groups of the present lease."""
+    down_bytes_per_s: float = 0.0
+
+    def run(self) -> None:
+        """Live until told to stop; raise RejectedError when the gateway does not want this car."""
+        clock, crew = _Clock(), Crew(self.worker, self.heard.put)
+        agent, look_at, running = parked(clock.now()), time.monotonic(), True
+        while running:
+            event = self._next(crew, agent, look_at)
+            if event is None:
+                look_at = time.monotonic() + LOOK_EVERY_S
+                event = self._look(agent, crew, clock.now())
+            agent, actions = step(agent, event, self.dials, now=clock.now())
+            running = self._do(actions, agent, crew)
+        crew.kill(idle_too=True)
+
+    def _next(self, crew: Crew, agent: n.Agent, look_at: float) -> n.Event | None:
+        """Return what happened next, or None when it is time to look at the signals."""
+        left = look_at - time.monotonic()
+        if left <= 0:
+            return None
+        try:
+            message = self.heard.get(timeout=left)
+        except queue.Empty:
+            return None
+        match message:
+            case Broken():
+                crew.kill(idle_too=True)
+                raise message.error
+            case GroupDone() | Failed() | WorkerEnded():
+                return self._from_crew(message, crew, agent)
+            case event:
+                return event
+
+    def _from_crew(self, message: FromCrew, crew: Crew, agent: n.Agent) -> n.Event | None:
+        interrupted = crew.note(message)
+        match message:
+            case GroupDone():
+                lease = lease_of(agent)
+                if lease is None or lease.lease_id != message.lease_id:
+                    return None  # the lease is over; its answers are not kept
+                self.answers[message.row_group] = GroupAnswers(table=answers_of(message), busy_s=message.busy_s)
+                self.down_bytes_per_s = message.down_bytes_per_s
+                return n.RowGroupDone(lease_id=message.lease_id, row_group=message.row_group, busy_s=message.busy_s)
+            case Failed():
+                say("work failed", level=logging.ERROR, lease=message.lease_id, detail=message.detail)
+                return n.WorkFailed(lease_id=message.lease_id, refused=message.refused, detail=message.detail)
+            case WorkerEnded():
+                if not interrupted:
+                    return None
+                say("worker died", level=logging.ERROR, lease=interrupted, returncode=message.returncode)
+                return n.WorkFailed(lease_id=interrupted, refused=False, detail=f"worker ended: {message.returncode}")
+            case _ as never:
+                assert_never(never)
+
+    def _look(self, agent: n.Agent, crew: Crew, now: datetime) -> n.Event:
+        self.reading = self.source.current()
+        latch = decide(agent.latch, self.reading, self.limits, now=now)
+        if latch.willing != agent.latch.willing:
+            say("willing" if latch.willing else "not willing", why=latch.why_not.detail if latch.why_not else "")
+        if not latch.willing and isinstance(agent.phase, n.Parked):
+            crew.kill(idle_too=True)
+        return n.Looked(latch=latch)
+
+    def _do(self, actions: n.Actions, agent: n.Agent, crew: Crew) -> bool:
+        """Do what the agent said; return False when it is time to end."""
+        for action in actions:
+            if isinstance(action, n.Exit):
+                return False
+            self._do_one(action, agent, crew)
+        return True
+
+    def _do_one(self, action: n.Action, agent: n.Agent, crew: Crew) -> None:
+        match action:
+            case n.StartWork():
+                say("work starts", lease=action.lease.lease_id, shard=action.lease.shard_id, row_group=action.start)
+                crew.start(action.lease, action.start)
+            case n.KillWork():
+                crew.kill(idle_too=False)
+            case n.Forget():
+                self.answers.clear()
+            case n.Poll() | n.Beat() | n.DeliverPart() | n.Release():
+                self._call(action, agent)
+            case n.Exit():
+                pass
+            case _ as never:
+                assert_never(never)
+
+    def _call(self, action: n.Poll | n.Beat | n.DeliverPart | n.Release, agent: n.Agent) -> None:
+        match action:
+            case n.Poll():
+                self.calls.poll(self._poll_request(agent))
+            case n.Beat():
+                self.calls.beat(action, dict(self.reading.signals))
+            case n.DeliverPart():
+                self.calls.deliver(make_part(action.lease, action.start, action.stop, self.answers))
+            case n.Release():
+                self.calls.release(action)
+            case _ as never:
+                assert_never(never)
+
+    def _poll_request(self, agent: n.Agent) -> PollRequest:
+        latch, departure = agent.latch, self.reading.departure_at
+        return PollRequest(
+            signals=dict(self.reading.signals),
+            hardware=self.hardware,
+            willing=latch.willing,
+            unwilling_reason=f"{latch.why_not.reason}: {latch.why_not.detail}" if latch.why_not else "",
+            cached_models=cached_models(self.worker.cache),
+            link_down_bytes_per_s=self.down_bytes_per_s,
+            reserve_soc=self.reading.reserve_soc,
+            departure_at=departure.isoformat() if departure else None,
+        )
+
+
+class _Clock:
+    """Time that never jumps: the wall clock at the start, and what has passed since."""
+
+    def __init__(self) -> None:
+        self._began = datetime.now(UTC)
+        self._mono = time.monotonic()
+
+    def now(self) -> datetime:
+        return self._began + timedelta(seconds=time.monotonic() - self._mono)

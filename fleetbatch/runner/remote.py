@@ -1,0 +1,128 @@
+"""A sealed shard is read by HTTP ranges: its end once, then one request per row group, which is all that is held."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.runner.client import UnreachableError
+from fleetbatch.sealing import unseal
+
+TAIL_BYTES: Final = 64 << 10
+"""Read first: the footer and the page index of a shard lie in it."""
+
+Fetch = Callable[[int, int], bytes]
+"""(start, stop) to the bytes in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    start: int
+    data: bytes
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.data)
+
+
+class RangeFile(io.RawIOBase):
+    """A read-only file over `fetch`; at most the tail and one prefetched span are held."""
+
+    def __init__(self, fetch: Fetch, size: int) -> None:
+        """Fetch the tail at once."""
+        super().__init__()
+        self._fetch = fetch
+        self._size = size
+        self._at = 0
+        start = max(0, size - TAIL_BYTES)
+        self._tail = _Span(start, fetch(start, size))
+        self._near = _Span(0, b"")
+
+    def prefetch(self, start: int, stop: int) -> None:
+        """Hold [start, stop) in place of what was prefetched before."""
+        self._near = _Span(0, b"")  # let go first: one row group in memory at a time
+        self._near = _Span(start, self._fetch(start, stop))
+
+    def readable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move the position."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, from what is held where possible."""
+        stop = self._size if size < 0 else min(self._size, self._at + size)
+        start, self._at = self._at, max(self._at, stop)
+        for span in (self._near, self._tail):
+            if span.start <= start and stop <= span.stop:
+                return span.data[start - span.start : stop - span.start]
+        return self._fetch(start, stop) if start < stop else b""
+
+
+def http_fetch(http: httpx.Client, url: str) -> Fetch:
+    """Return a fetch of a signed URL; it raises UnreachableError when trying again may help."""
+
+    def fetch(start: int, stop: int) -> bytes:
+        try:
+            response = http.get(url, headers={"range": f"bytes={start}-{stop - 1}"})
+        except httpx.TransportError as error:
+            message = f"the shard could not be read: {type(error).__name__} {error}"
+            raise UnreachableError(message) from error
+        if response.status_code != HTTPStatus.PARTIAL_CONTENT or len(response.content) != stop - start:
+            message = f"the store answered {response.status_code} to a range of the shard"
+            raise UnreachableError(message)
+        return response.content
+
+    return fetch
+
+
+class RemoteShard:
+    """An opened shard whose row groups are read one at a time."""
+
+    def __init__(self, fetch: Fetch, size: int, key: bytes) -> None:
+        """Read and unseal the footer; raise RejectedError when the key does not fit or a bit was changed."""
+        self._file = RangeFile(fetch, size)
+        try:
+            self._parquet = pq.ParquetFile(pa.PythonFile(self._file, mode="r"), decryption_properties=unseal(key))
+        except (OSError, pa.ArrowException) as error:
+            summary = f"the shard cannot be unsealed: {error}"
+            raise RejectedError(summary) from error
+
+    @property
+    def row_groups(self) -> int:
+        """Return how many there are."""
+        return int(self._parquet.metadata.num_row_groups)
+
+    def read(self, row_group: int) -> pa.Table:
+        """Return the rows of one row group, fetched in one request; raise RejectedError for a changed bit."""
+        self._file.prefetch(*self._range(row_group))
+        try:
+            return self._parquet.read_row_group(row_group, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            summary = f"row group {row_group} cannot be unsealed: {error}"
+            raise RejectedError(summary) from error
+
+    def _range(self, row_group: int) -> tuple[int, int]:
+        group = self._parquet.metadata.row_group(row_group)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        starts = [column.dictionary_page_offset or column.data_page_offset for column in columns]
+        stops = [start + column.total_compressed_size for start, column in zip(starts, columns, strict=True)]
+        return min(starts), max(stops)
