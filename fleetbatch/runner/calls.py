@@ -28,7 +28,7 @@ FromCalls: TypeAlias = n.Event | Broken
 
 
 class Calls:
-    """Starts calls and tells `heard` their outcome, from their own threads; they are daemons, so that an exit waits for none."""
+    """Starts calls and tells `heard` their outcome, from threads that are daemons: an exit waits for none."""
 
     def __init__(
         self, client: GatewayClient, identity: Identity, heard: Callable[[FromCalls], None], *, power_w: float
