@@ -1,0 +1,182 @@
+"""One row for every car that may work now, one reason for every car that may not. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from fleetbatch.contracts import conform
+from fleetbatch.fleet.charge import Charging, limit_s, ready_s
+from fleetbatch.fleet.frame import Frame
+from fleetbatch.fleet.newest import PLUGGED
+
+_CHARGING = "Vehicle.Powertrain.TractionBattery.Charging."
+_BATTERY = "Vehicle.Powertrain.TractionBattery."
+GRID = 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dials:
+    """What a deployment turns."""
+
+    silent_after_s: float = 1200.0
+    """A car not heard for longer is not offered work."""
+    reputation_min: float = 0.5
+    """Share of audited rows that must have agreed."""
+    link_unknown_bytes_per_s: float = 6e6
+    """Taken where a car has not measured its link (median of the design's fleet)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The planner's view of the fleet (contract cars) and the rest with reasons (contract excluded)."""
+
+    cars: pa.Table
+    excluded: pa.Table
+
+
+def snapshot(
+    newest: pl.DataFrame, ledger_cars: pa.Table, windows: pa.Table, frame: Frame, dials: Dials, *, now: datetime
+) -> Snapshot:
+    """Join what cars said (newest.fold), what the ledger knows of them and how long they will stay.
+
+    Every car of the ledger and every car heard is in exactly one of the two tables; both are in order of car_id.
+    """
+    joined = _joined(newest, ledger_cars, windows)
+    columns = _columns(joined, frame, dials, now=now)
+    doubts = [pl.when(hit).then(pl.lit(reason)) for reason, hit in _doubts(dials).items()]
+    facts = joined.with_columns(**{f"_{name}": pl.Series(columns[name]) for name in _JUDGED})
+    reason = facts.select(reason=pl.coalesce(*doubts), detail=pl.col("unwilling_reason").fill_null("")).with_columns(
+        detail=pl.when(pl.col("reason") == "unwilling").then("detail").otherwise(pl.lit(""))
+    )
+    excluded = joined.select("car_id").hstack(reason).filter(pl.col("reason").is_not_null())
+    kept = pa.table(columns).filter(pa.array(reason["reason"].is_null().to_numpy()))
+    return Snapshot(cars=conform(kept, "cars"), excluded=conform(excluded.to_arrow(), "excluded"))
+
+
+def plugged(newest: pl.DataFrame, timezone: str) -> pa.Table:
+    """Return the plugged-in cars as contract plugged, for the forecast of their stay."""
+    cars = newest.filter(pl.col("plugged_in_at").is_not_null()).select(
+        "car_id",
+        "plugged_in_at",
+        "departure_at",
+        timezone=pl.lit(timezone),
+        soc=pl.col(_BATTERY + "StateOfCharge.Current") / 100.0,
+    )
+    return conform(cars.to_arrow(), "plugged")
+
+
+def _joined(newest: pl.DataFrame, ledger_cars: pa.Table, windows: pa.Table) -> pl.DataFrame:
+    known = _frame(ledger_cars).with_columns(pl.col("car_id").cast(pl.UInt64), enrolled=pl.lit(value=True))
+    heard = newest.with_columns(heard=pl.lit(value=True))
+    ahead = _frame(windows).select("car_id", "survival")
+    joined = known.join(heard, on="car_id", how="full", coalesce=True).join(ahead, on="car_id", how="left")
+    flags = ("enrolled", "heard", "revoked", "consent", "willing", PLUGGED)
+    return joined.with_columns(pl.col(*flags).fill_null(value=False)).sort("car_id")
+
+
+_JUDGED = ("mem_B", "link_down_Bps", "ready_s", "limit_s", "reputation", "last_seen_s")
+
+
+def _doubts(dials: Dials) -> Mapping[str, pl.Expr]:
+    """Return what may speak against a car, the gravest first."""
+    numbers = [pl.col(f"_{name}") for name in _JUDGED]
+    broken = pl.any_horizontal([~(number.is_finite() & (number >= 0.0)) for number in numbers])
+    return {
+        "not_enrolled": ~pl.col("enrolled"),
+        "key_revoked": pl.col("revoked"),
+        "no_consent": ~pl.col("consent"),
+        "no_signals": ~pl.col("heard"),
+        "silent": pl.col("_last_seen_s") > dials.silent_after_s,
+        "unplugged": ~pl.col(PLUGGED),
+        "driving": pl.col("Vehicle.Speed").fill_null(0.0) > 0.0,
+        "unwilling": ~pl.col("willing"),
+        "distrusted": pl.col("_reputation") < dials.reputation_min,
+        "unreadable": broken,
+        "no_window": pl.col("survival").is_null(),
+        "leaving": pl.col("_limit_s") <= pl.col("_ready_s"),
+    }
+
+
+def _columns(joined: pl.DataFrame, frame: Frame, dials: Dials, *, now: datetime) -> dict[str, Any]:
+    """Return the columns of contract cars for every joined row; rows that are excluded may hold fillers."""
+    rows = len(joined)
+    said = _numbers(joined, "link_down_bytes_per_s", 0.0)
+    link = np.where(said == 0.0, dials.link_unknown_bytes_per_s, said).astype(np.float32)
+    charging = _charging(joined, now=now)
+    heard = np.fmin(_age_s(joined["at"], now), _age_s(joined["last_beat_at"], now))
+    names = joined["hardware_class"].fill_null("")
+    hardware = {name: frame.hardware_index(name) for name in names.unique()}
+    return {
+        "car_id": joined["car_id"].to_numpy(),
+        "owner_id": joined["owner_id"].fill_null(0).cast(pl.UInt64).to_numpy(),
+        "region": np.zeros(rows, np.uint16),
+        "price_zone": np.zeros(rows, np.uint16),
+        "hw": np.array([hardware[name] for name in names], np.uint8),
+        "consent": np.where(joined["consent"].to_numpy(), 0xFFFFFFFF, 0).astype(np.uint32),
+        "cached": _cached(joined["cached_models"], frame),
+        "speed": np.ones(rows, np.float32),
+        "mem_B": np.nan_to_num(np.clip(_numbers(joined, "memory_bytes", 0.0), 0.0, 2.0**60)).astype(np.uint64),
+        "link_down_Bps": link,
+        "link_up_Bps": link,
+        "ready_s": ready_s(charging).astype(np.float32),
+        "limit_s": limit_s(charging).astype(np.float32),
+        "survival": _survival(joined["survival"]),
+        "reputation": _numbers(joined, "reputation", 1.0).astype(np.float32),
+        "deficit_units": np.zeros(rows, np.float32),
+        "running_shard": joined["running_shard"].cast(pl.UInt64).to_arrow(),
+        "running_row_group": joined["running_done_through"].cast(pl.UInt16).to_arrow(),
+        "free_in_s": np.zeros(rows, np.float32),
+        "last_seen_s": np.maximum(np.nan_to_num(heard, nan=np.inf), 0.0).astype(np.float32),
+    }
+
+
+def _charging(joined: pl.DataFrame, *, now: datetime) -> Charging:
+    volts = _numbers(joined, _CHARGING + "ChargeVoltage.Phase1", np.nan)
+    return Charging(
+        soc=_numbers(joined, _BATTERY + "StateOfCharge.Current", np.nan) / 100.0,
+        reserve_soc=_numbers(joined, "reserve_soc", 0.0),
+        full_in_s=_numbers(joined, _CHARGING + "TimeToComplete", np.nan),
+        charge_w=_numbers(joined, _BATTERY + "CurrentPower", np.nan),
+        plug_w=volts * _numbers(joined, _CHARGING + "MaximumChargingCurrent.Phase1", np.nan),
+        compute_w=_numbers(joined, "power_w", 0.0),
+        departs_in_s=-_age_s(joined["departure_at"], now),
+    )
+
+
+def _survival(curves: pl.Series) -> "pa.Array[Any]":
+    """Turn P at 15, 30, ... minutes into 1/255 with the certain present in front; never rising."""
+    known = curves.is_not_null().to_numpy()
+    matrix = np.zeros((len(curves), GRID))
+    if known.any():
+        matrix[known] = np.stack(curves.drop_nulls().to_list())
+    bounded = np.minimum.accumulate(np.clip(np.nan_to_num(matrix), 0.0, 1.0), axis=1)
+    whole = np.concatenate([np.full((len(bounded), 1), 255, np.uint8), np.floor(bounded * 255.0).astype(np.uint8)], 1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), GRID + 1)
+
+
+def _cached(models: pl.Series, frame: Frame) -> npt.NDArray[np.uint32]:
+    bits = {sha256: 0 for _, sha256 in frame.kinds}
+    for place, (_, sha256) in enumerate(frame.kinds):
+        bits[sha256] |= 1 << place
+    return np.array([sum(bits.get(one, 0) for one in set(held or ())) for held in models.to_list()], np.uint32)
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _numbers(joined: pl.DataFrame, name: str, unknown: float) -> npt.NDArray[np.float64]:
+    return joined[name].cast(pl.Float64).fill_null(unknown).to_numpy()
+
+
+def _age_s(instants: pl.Series, now: datetime) -> npt.NDArray[np.float64]:
+    """Return seconds before `now` at which each instant lies; NaN where there is none."""
+    return now.timestamp() - instants.cast(pl.Datetime("us", "UTC")).dt.epoch("us").cast(pl.Float64).to_numpy() / 1e6

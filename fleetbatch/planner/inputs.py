@@ -1,0 +1,220 @@
+"""The two tables of a round as arrays, after every value in them has been looked at. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fleetbatch.contracts import conform
+from fleetbatch.errors import RejectedError
+from fleetbatch.planner.policy import GRID_POINTS, GRID_S, HORIZON_S, Policy, check_policy
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+NONE = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cars:
+    """Cars in order of car_id; times in seconds from now."""
+
+    car_id: npt.NDArray[np.uint64]
+    region: npt.NDArray[np.uint16]
+    zone: npt.NDArray[np.uint16]
+    hw: Bytes
+    consent: npt.NDArray[np.uint32]
+    cached: npt.NDArray[np.uint32]
+    speed: npt.NDArray[np.float32]
+    memory: npt.NDArray[np.uint64]
+    link: npt.NDArray[np.float32]
+    ready: Floats
+    """When it may start: charged to the reserve and free of what it runs."""
+    until: Floats
+    """When it must have stopped: its limit, the horizon, or the point where it has probably left."""
+    survival: Bytes
+    """[cars, 97] in 1/255."""
+    running: Ints
+    """Place of the running shard in Shards, -1 for none, -2 for one that is not open."""
+    running_from: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shards:
+    """Shards in order of shard_id."""
+
+    shard_id: npt.NDArray[np.uint64]
+    workload: Bytes
+    units: Floats
+    """Work of one row group."""
+    size: Floats
+    """Bytes of one row group."""
+    start: Ints
+    """First row group that is not delivered."""
+    stop: Ints
+    region: npt.NDArray[np.uint16]
+    hw_mask: Bytes
+    memory: npt.NDArray[np.uint64]
+    priority: Bytes
+    deadline: Floats
+    held: npt.NDArray[np.bool_]
+    """Somebody holds a lease on it."""
+
+
+UNKNOWN_RUNNING = -2
+CERTAIN = 255
+
+
+def read_inputs(cars: pa.Table, shards: pa.Table, policy: Policy) -> tuple[Cars, Shards]:
+    """Return both tables as arrays; raise RejectedError that lists everything wrong in tables and policy."""
+    check_policy(policy)
+    cars, shards = conform(cars, "cars").combine_chunks(), conform(shards, "shards").combine_chunks()
+    problems = [*_car_problems(cars, policy), *_shard_problems(shards, policy)]
+    if problems:
+        summary = "the round cannot be planned"
+        raise RejectedError(summary, problems)
+    work = _shards(_sorted(shards, "shard_id"))
+    return _cars(_sorted(cars, "car_id"), work, policy), work
+
+
+def curves(cars: pa.Table) -> Bytes:
+    """Return the survival curves as [cars, 97]."""
+    chunks: list[Any] = cars["survival"].chunks
+    flat = [chunk.flatten().to_numpy() for chunk in chunks]
+    return np.concatenate([np.zeros(0, np.uint8), *flat]).reshape(-1, GRID_POINTS)
+
+
+def stays(survival: Bytes, seconds: Floats) -> Floats:
+    """Return the probability that each car (one a row) is still there after `seconds`, linear between the points."""
+    place = np.clip(seconds / GRID_S, 0.0, GRID_POINTS - 1.0)
+    left = np.minimum(place.astype(np.int64), GRID_POINTS - 2)
+    rows = np.arange(len(survival))
+    first, second = survival[rows, left].astype(np.float64), survival[rows, left + 1].astype(np.float64)
+    return np.asarray((first + (place - left) * (second - first)) / 255.0)
+
+
+def window_s(survival: Bytes, share: float) -> Floats:
+    """Return until when each curve stays at or above `share`, linear between the points; at most the horizon."""
+    floor = share * 255.0
+    last = (survival >= floor).sum(axis=1) - 1
+    rows = np.arange(len(survival))
+    here = survival[rows, last].astype(np.float64)
+    after = survival[rows, np.minimum(last + 1, GRID_POINTS - 1)].astype(np.float64)
+    part = np.where(here > after, (here - floor) / np.maximum(here - after, 1e-9), 0.0)
+    return np.asarray(np.minimum((last + np.clip(part, 0.0, 1.0)) * GRID_S, HORIZON_S))
+
+
+def _sorted(table: pa.Table, key: str) -> pa.Table:
+    ids = table[key].to_numpy()
+    return table if bool(np.all(ids[1:] > ids[:-1])) else table.sort_by(key).combine_chunks()
+
+
+def _array(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """Return a column, nulls as 0."""
+    column: Any = table[name]
+    return np.asarray((column.fill_null(0) if column.null_count else column).to_numpy())
+
+
+def _cars(table: pa.Table, work: Shards, policy: Policy) -> Cars:
+    def floats(name: str) -> Floats:
+        return np.asarray(_array(table, name), np.float64)
+
+    survival = curves(table)
+    running_id = _array(table, "running_shard")
+    place = np.searchsorted(work.shard_id, running_id) if len(work.shard_id) else np.zeros(table.num_rows, np.int64)
+    near = np.minimum(place, max(len(work.shard_id) - 1, 0))
+    known = work.shard_id[near] == running_id if len(work.shard_id) else np.zeros(table.num_rows, bool)
+    runs = table["running_shard"].is_valid().to_numpy()
+    return Cars(
+        car_id=table["car_id"].to_numpy(),
+        region=table["region"].to_numpy(),
+        zone=table["price_zone"].to_numpy(),
+        hw=table["hw"].to_numpy(),
+        consent=table["consent"].to_numpy(),
+        cached=table["cached"].to_numpy(),
+        speed=table["speed"].to_numpy(),
+        memory=table["mem_B"].to_numpy(),
+        link=table["link_down_Bps"].to_numpy(),
+        ready=np.maximum(floats("ready_s"), floats("free_in_s")),
+        until=np.minimum(floats("limit_s"), window_s(survival, policy.stay_min)),
+        survival=survival,
+        running=np.where(runs, np.where(known, near, UNKNOWN_RUNNING), NONE).astype(np.int64),
+        running_from=_array(table, "running_row_group").astype(np.int64),
+    )
+
+
+def _shards(table: pa.Table) -> Shards:
+    units = np.asarray(_array(table, "work_units"), np.float64)
+    groups = np.asarray(_array(table, "row_groups"), np.int64)
+    size = np.asarray(_array(table, "size_B"), np.float64)
+    return Shards(
+        shard_id=table["shard_id"].to_numpy(),
+        workload=table["workload"].to_numpy(),
+        units=units / np.maximum(groups, 1),
+        size=size / np.maximum(groups, 1),
+        start=np.asarray(_array(table, "rg_next"), np.int64),
+        stop=groups,
+        region=table["region"].to_numpy(),
+        hw_mask=table["hw_mask"].to_numpy(),
+        memory=table["mem_B"].to_numpy(),
+        priority=table["priority"].to_numpy(),
+        deadline=np.asarray(_array(table, "deadline_s"), np.float64),
+        held=_not_empty(table["held_by"].combine_chunks()),
+    )
+
+
+def _not_empty(lists: Any) -> npt.NDArray[np.bool_]:  # noqa: ANN401 the stubs do not know ListArray.offsets
+    offsets = lists.offsets.to_numpy()
+    return np.asarray(offsets[1:] > offsets[:-1])
+
+
+def _car_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
+    yield from _doubled(table, "car_id")
+    for name in ("speed", "link_down_Bps", "ready_s", "limit_s", "free_in_s", "reputation", "deficit_units"):
+        yield from _not_numbers(table, name, "car_id")
+    yield from _beyond(table, "hw", len(policy.rates), "car_id", "hardware classes")
+    yield from _beyond(table, "price_zone", len(policy.price_per_j), "car_id", "price zones")
+    survival = curves(table)
+    bent = (survival[:, 0] != CERTAIN) | np.any(survival[:, 1:] > survival[:, :-1], axis=1)
+    yield from _named(table, "car_id", bent, "survival does not start at 255 or rises")
+
+
+def _shard_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
+    yield from _doubled(table, "shard_id")
+    yield from _not_numbers(table, "work_units", "shard_id")
+    deadline = table["deadline_s"].to_numpy()
+    yield from _named(table, "shard_id", np.isnan(deadline), "deadline_s is not a number")
+    yield from _beyond(table, "workload", len(policy.rates[0]) if policy.rates else 0, "shard_id", "workloads")
+    start, stop = table["rg_next"].to_numpy(), table["row_groups"].to_numpy()
+    yield from _named(table, "shard_id", start > stop, "rg_next lies beyond row_groups")
+    copies = table["replicas"].to_numpy()
+    yield from _named(table, "shard_id", copies != 1, "replicas is not 1; a shard has one holder at a time")
+
+
+def _doubled(table: pa.Table, key: str) -> Iterator[str]:
+    ids = table[key].to_numpy()
+    if bool(np.all(ids[1:] > ids[:-1])):
+        return
+    order = np.sort(ids)
+    for twice in np.unique(order[1:][order[1:] == order[:-1]])[:5]:
+        yield f"{key} {int(twice):016x} is there twice"
+
+
+def _not_numbers(table: pa.Table, name: str, key: str) -> Iterator[str]:
+    values = table[name].to_numpy()
+    yield from _named(
+        table, key, ~(np.isfinite(values) & (values >= 0)), f"{name} is not a finite number of at least 0"
+    )
+
+
+def _beyond(table: pa.Table, name: str, known: int, key: str, what: str) -> Iterator[str]:
+    yield from _named(table, key, table[name].to_numpy() >= known, f"{name} is beyond the policy's {known} {what}")
+
+
+def _named(table: pa.Table, key: str, bad: npt.NDArray[np.bool_], what: str) -> Iterator[str]:
+    if bad.any():
+        first = int(table[key].to_numpy()[int(np.argmax(bad))])
+        yield f"{int(bad.sum())} of {len(bad)}: {what}; the first is {key} {first:016x}"

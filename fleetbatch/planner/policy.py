@@ -1,0 +1,100 @@
+"""The planner's dials and what it believes of speeds and prices, one frozen value a round. Pure."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetbatch.errors import RejectedError
+
+GRID_S = 900.0
+GRID_POINTS = 97
+HORIZON_S = GRID_S * (GRID_POINTS - 1)
+ANY_REGION = 65535
+
+Row = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Everything a round follows that is neither a car nor a shard."""
+
+    rates: tuple[Row, ...]
+    """[hardware][workload], work units a second; 0 where the hardware cannot."""
+    power_w: Row
+    """[hardware], draw while computing."""
+    price_per_j: tuple[Row, ...] = ((0.0,),)
+    """[zone][tariff step], currency a joule."""
+    price_until_s: Row = (HORIZON_S,)
+    """End of each tariff step, seconds from now."""
+    value_per_unit: Row = (10.0, 3.0, 1.0)
+    """[priority], 0 is the highest; priorities beyond the last count as the last."""
+    unit_currency: float = 4e-5
+    """What one value is worth in the currency of the prices (the design's ten times the energy)."""
+    model_bytes: Row = ()
+    """[workload], what a car that has not cached the model loads first; empty counts as 0."""
+    commit_s: float = 1800.0
+    """No piece starts later: what lies further ahead is the next rounds'."""
+    pieces_max: int = 8
+    """Longest queue of a car."""
+    piece_row_groups_min: int = 1
+    """A shorter piece is only placed where it ends its shard."""
+    stay_min: float = 0.02
+    """No piece ends where the probability that the car is still there is smaller."""
+    window_risk: float = 0.1
+    """A bookable window is left early with at most this probability."""
+    seed: int = 0
+
+
+def rate_matrix(policy: Policy) -> npt.NDArray[np.float64]:
+    """Return the rates as [hardware, workload], also where there is none of either."""
+    return np.asarray(policy.rates, np.float64).reshape(len(policy.rates), len(policy.rates[0]) if policy.rates else 0)
+
+
+def check_policy(policy: Policy) -> None:
+    """Raise RejectedError naming every dial that makes no sense."""
+    problems = [*_shape_problems(policy), *_number_problems(policy)]
+    if problems:
+        summary = "the planner's policy cannot be used"
+        raise RejectedError(summary, problems)
+
+
+def _shape_problems(policy: Policy) -> Iterator[str]:
+    workloads = {len(row) for row in policy.rates}
+    if len(workloads) > 1:
+        yield f"rates: rows of {sorted(workloads)} workloads; every hardware class needs the same"
+    if len(policy.power_w) != len(policy.rates):
+        yield f"power_w: {len(policy.power_w)} values for {len(policy.rates)} hardware classes"
+    if policy.model_bytes and {len(policy.model_bytes)} != workloads:
+        yield f"model_bytes: {len(policy.model_bytes)} values for {sorted(workloads)} workloads"
+    if any(len(zone) != len(policy.price_until_s) for zone in policy.price_per_j):
+        yield f"price_per_j: every zone needs {len(policy.price_until_s)} steps, as price_until_s has"
+    if list(policy.price_until_s) != sorted(policy.price_until_s) or not policy.price_until_s:
+        yield "price_until_s: at least one step, in rising order"
+    if not policy.value_per_unit:
+        yield "value_per_unit: at least one priority"
+
+
+def _number_problems(policy: Policy) -> Iterator[str]:
+    numbers = {
+        "rates": [rate for row in policy.rates for rate in row],
+        "power_w": policy.power_w,
+        "price_per_j": [price for zone in policy.price_per_j for price in zone],
+        "value_per_unit": policy.value_per_unit,
+        "model_bytes": policy.model_bytes,
+        "unit_currency": (policy.unit_currency,),
+        "commit_s": (policy.commit_s,),
+    }
+    for name, values in numbers.items():
+        if any(not math.isfinite(value) or value < 0.0 for value in values):
+            yield f"{name}: {tuple(values)!r}; expected finite numbers of at least 0"
+    if policy.unit_currency == 0.0:
+        yield "unit_currency: 0; expected more"
+    for name in ("pieces_max", "piece_row_groups_min"):
+        if getattr(policy, name) < 1:
+            yield f"{name}: {getattr(policy, name)}; expected at least 1"
+    for name in ("stay_min", "window_risk"):
+        if not 0.0 <= getattr(policy, name) <= 1.0:
+            yield f"{name}: {getattr(policy, name)}; expected 0 to 1"

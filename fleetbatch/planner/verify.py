@@ -1,0 +1,142 @@
+"""Is a round allowed? Looked at once more from the tables alone, with nothing of the code that planned. Pure.
+
+numpy only. Every rule marks the rows that break it, so that a refusal lists them all.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fleetbatch.contracts import conform
+from fleetbatch.errors import RejectedError
+from fleetbatch.planner.nouns import Round
+from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.reasons import WAITING
+from fleetbatch.planner.rules import ROW_RULES, Bools, Columns, Seen, Violation, units_per_row_group
+
+SLACK = 1e-3
+
+
+def verify_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy, round_: Round) -> list[Violation]:
+    """Return everything that is not allowed about the round; empty when it may be published.
+
+    `cars` and `shards` are the tables that were planned from, and obey their contracts.
+    """
+    try:
+        assigned = _columns(conform(round_.assignments, "assignments"))
+        waiting = _columns(conform(round_.unassigned, "unassigned"))
+        plans = _columns(conform(round_.car_plan, "car_plan"))
+    except RejectedError as error:
+        return [Violation(rule="the tables obey their contracts", rows=len(error.problems), example=str(error))]
+    fleet, work = _columns(cars), _columns(shards)
+    car_row, shard_row = _find(fleet["car_id"], assigned["car_id"]), _find(work["shard_id"], assigned["shard_id"])
+    strangers = [
+        *_report("every car is in the snapshot", car_row < 0, assigned),
+        *_report("every shard is open", shard_row < 0, assigned),
+    ]
+    if strangers:
+        return strangers
+    c = {name: column[car_row] for name, column in fleet.items()}
+    s = {name: column[shard_row] for name, column in work.items()}
+    seen = Seen.of(policy, assigned, c, s)
+    broken = [violation for rule, marks in ROW_RULES.items() for violation in _report(rule, marks(seen), assigned)]
+    whole = [
+        *_clock(round_, now),
+        *_left_over(work, assigned, shard_row, waiting),
+        *_plans(fleet, assigned, plans),
+        *_certificate(seen, work, round_),
+    ]
+    return [*broken, *whole]
+
+
+def _columns(table: pa.Table) -> Columns:
+    """Return a table as arrays: curves as a matrix, `held_by` as "is held", nulls as 0 beside a flag of their own."""
+    flat: Columns = {}
+    for name in table.column_names:
+        column: Any = table[name].combine_chunks()
+        if name == "survival":
+            flat[name] = column.flatten().to_numpy().reshape(table.num_rows, column.type.list_size)
+        elif name == "held_by":
+            offsets = column.offsets.to_numpy()
+            flat[name] = offsets[1:] > offsets[:-1]
+        else:
+            flat[f"{name}?"] = column.is_valid().to_numpy(zero_copy_only=False)
+            flat[name] = (column.fill_null(0) if column.null_count else column).to_numpy(zero_copy_only=False)
+    return flat
+
+
+def _find(ids: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return the row of every wanted id, -1 where it is unknown."""
+    known, asked = np.asarray(ids, np.uint64), np.asarray(wanted, np.uint64)
+    if len(known) == 0:
+        return np.full(len(asked), -1, np.int64)
+    order = np.argsort(known, kind="stable")
+    place = order[np.minimum(np.searchsorted(known[order], asked), len(known) - 1)]
+    return np.where(known[place] == asked, place, -1).astype(np.int64)
+
+
+def _report(rule: str, marks: Bools, a: Columns) -> Iterator[Violation]:
+    if marks.any():
+        row = int(np.argmax(marks))
+        example = f"row {row}: car {int(a['car_id'][row]):016x}, shard {int(a['shard_id'][row]):016x}"
+        yield Violation(rule=rule, rows=int(marks.sum()), example=example)
+
+
+def _clock(round_: Round, now: datetime) -> Iterator[Violation]:
+    if round_.at != now:
+        yield Violation(rule="the round counts from now", rows=1, example=f"{round_.at} is not {now}")
+
+
+def _left_over(work: Columns, a: Columns, shard_row: npt.NDArray[np.int64], waiting: Columns) -> Iterator[Violation]:
+    """Whatever is not placed is named with a reason, once, and nothing else is."""
+    covered = work["rg_next"].astype(np.int64)
+    np.maximum.at(covered, shard_row, a["rg_end"].astype(np.int64))
+    open_ids = np.sort(work["shard_id"][covered < work["row_groups"]])
+    named = waiting["shard_id"]
+    if not np.array_equal(open_ids, named):
+        odd = np.setxor1d(open_ids, named)
+        text = f"shard {int(odd[0]):016x}" if len(odd) else "out of order or named twice"
+        rule = "every shard with row groups left is named as unassigned once, in order, and no other"
+        yield Violation(rule=rule, rows=max(len(odd), 1), example=text)
+    unknown = ~np.isin(waiting["reason"], [int(reason) for reason in WAITING])
+    if unknown.any():
+        text = f"shard {int(named[np.argmax(unknown)]):016x} has reason {int(waiting['reason'][np.argmax(unknown)])}"
+        yield Violation(
+            rule="an unassigned shard has a reason that says why it waits", rows=int(unknown.sum()), example=text
+        )
+
+
+def _plans(fleet: Columns, a: Columns, plans: Columns) -> Iterator[Violation]:
+    """Every car has one row in the plan, with the length of its queue."""
+    ids = np.sort(fleet["car_id"])
+    if not np.array_equal(ids, plans["car_id"]):
+        yield Violation(
+            rule="every car has one row in the plan, in order", rows=1, example=f"{len(plans['car_id'])} rows"
+        )
+        return
+    pieces = np.searchsorted(np.sort(a["car_id"]), ids, "right") - np.searchsorted(np.sort(a["car_id"]), ids, "left")
+    wrong = pieces != plans["pieces"]
+    if wrong.any():
+        text = f"car {int(ids[np.argmax(wrong)]):016x}"
+        yield Violation(rule="the plan counts each car's pieces", rows=int(wrong.sum()), example=text)
+
+
+def _certificate(seen: Seen, work: Columns, round_: Round) -> Iterator[Violation]:
+    """The stated value is that of the pieces, and no more than the bound, which is no more than all the work."""
+    values = np.asarray(seen.policy.value_per_unit, np.float64)
+    worth = float(np.sum(values[np.minimum(seen.s["priority"], len(values) - 1)] * seen.a["expected_units"]))
+    left = np.maximum(work["row_groups"].astype(np.float64) - work["rg_next"], 0.0) * units_per_row_group(work)
+    everything = float(np.sum(values[np.minimum(work["priority"], len(values) - 1)] * left))
+    stated, bound = round_.certificate.objective, round_.certificate.upper_bound
+    if not np.isfinite([stated, bound]).all():
+        yield Violation(rule="the certificate is made of numbers", rows=1, example=f"{stated} of {bound}")
+        return
+    near = SLACK * max(everything, 1e-9)
+    if stated > worth + near:
+        yield Violation(rule="the certified value is that of the pieces", rows=1, example=f"{stated}, pieces {worth}")
+    if stated > bound + near or bound > everything + near:
+        yield Violation(rule="value <= bound <= all open work", rows=1, example=f"{stated}, {bound}, {everything}")

@@ -1,0 +1,130 @@
+"""The ledger's open shards and measured rates become the planner's tables. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import polars as pl
+import pyarrow as pa
+
+from fleetbatch.contracts import conform
+from fleetbatch.planner.policy import Policy
+
+Kind = tuple[str, str]
+"""A workload and the hash of its model: what an index of `workload` stands for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beliefs:
+    """What is taken for true before anything was measured."""
+
+    rate_units_per_s: float = 1.0
+    """The reference car's: one row a second is one unit a second."""
+    rate_weight_s: float = 20.0
+    """Seconds of measuring after which the measured rate counts as much as the belief."""
+    power_w: float = 150.0
+    memory_base_bytes: int = 64 << 20
+    """What the runner itself and a small model take."""
+
+
+def open_work(
+    open_shards: pa.Table, cars: pa.Table, kinds: Sequence[Kind], beliefs: Beliefs, *, now: datetime
+) -> pa.Table:
+    """Return the open shards of the known kinds as contract shards, in order of shard_id.
+
+    `cars` gives the owner of whoever holds a lease; the cloud lane's is 0. A shard needs memory for four of its row
+    groups.
+    """
+    index = pl.DataFrame(
+        {"workload": [w for w, _ in kinds], "model_sha256": [m for _, m in kinds], "kind": list(range(len(kinds)))},
+        schema={"workload": pl.String, "model_sha256": pl.String, "kind": pl.UInt8},
+    )
+    owners = _frame(cars).select(held_by_car=pl.col("car_id").cast(pl.UInt64), owner=pl.col("owner_id").cast(pl.UInt64))
+    rows = (
+        _frame(open_shards)
+        .with_columns(pl.col("held_by_car", "shard_id").cast(pl.UInt64))
+        .join(index, on=["workload", "model_sha256"], how="inner")
+        .join(owners, on="held_by_car", how="left")
+        .sort("shard_id")
+    )
+    nobody = pl.lit([], pl.List(pl.UInt64))
+    holder = pl.concat_list(pl.col("owner").fill_null(0))
+    row_group_bytes = pl.col("size_bytes") // pl.col("row_groups").clip(lower_bound=1)
+    until = pl.col("deadline_at").cast(pl.Datetime("us", "UTC")) - pl.lit(now)
+    table = rows.select(
+        "shard_id",
+        pl.col("kind").alias("workload"),
+        pl.col("work_units").cast(pl.Float64),
+        pl.col("size_bytes").cast(pl.UInt64).alias("size_B"),
+        pl.col("row_groups").cast(pl.UInt16),
+        pl.col("done_through").cast(pl.UInt16).alias("rg_next"),
+        pl.lit(0, pl.UInt16).alias("region"),
+        pl.lit(255, pl.UInt8).alias("hw_mask"),
+        (row_group_bytes * 4 + beliefs.memory_base_bytes).cast(pl.UInt64).alias("mem_B"),
+        pl.col("priority").cast(pl.UInt8),
+        (until.dt.total_microseconds() / 1e6).cast(pl.Float32).alias("deadline_s"),
+        pl.lit(1, pl.UInt8).alias("replicas"),
+        pl.when(pl.col("held_by_car").is_null()).then(nobody).otherwise(holder).alias("held_by"),
+    )
+    return conform(table.to_arrow(), "shards")
+
+
+def measured_policy(
+    policy: Policy, rates: pa.Table, kinds: Sequence[Kind], hardware: Sequence[str], beliefs: Beliefs
+) -> Policy:
+    """Return the policy with the rates measured: rows a busy second, shrunk towards the belief while little is known.
+
+    A class that is not in `hardware` counts for its last.
+    """
+    measured = (
+        _frame(rates)
+        .with_columns(
+            pl.when(pl.col("hardware_class").is_in(list(hardware)))
+            .then("hardware_class")
+            .otherwise(pl.lit(hardware[-1]))
+        )
+        .group_by("hardware_class", "workload")
+        .agg(pl.col("rows").sum(), pl.col("busy_s").sum())
+    )
+    known = {(name, workload): (rows, busy_s) for name, workload, rows, busy_s in measured.iter_rows()}
+
+    def rate(name: str, workload: str) -> float:
+        rows, busy_s = known.get((name, workload), (0, 0.0))
+        weight = beliefs.rate_weight_s
+        return (float(rows) + beliefs.rate_units_per_s * weight) / (float(busy_s) + weight)
+
+    return replace(
+        policy,
+        rates=tuple(tuple(rate(name, workload) for workload, _ in kinds) for name in hardware),
+        power_w=tuple(beliefs.power_w for _ in hardware),
+    )
+
+
+def with_free_times(cars: pa.Table, shards: pa.Table, policy: Policy) -> pa.Table:
+    """Return the cars with `free_in_s`: when each will have computed what it has not delivered of its running shard."""
+    fleet, work = _frame(cars), _frame(shards)
+    rates = pl.DataFrame(
+        [(hw, workload, rate) for hw, row in enumerate(policy.rates) for workload, rate in enumerate(row)],
+        schema={"hw": pl.UInt8, "workload": pl.UInt8, "rate": pl.Float64},
+        orient="row",
+    )
+    running = work.select(
+        "workload",
+        running_shard="shard_id",
+        left_units=pl.col("work_units") * (pl.col("row_groups") - pl.col("rg_next")) / pl.col("row_groups").clip(1),
+    )
+    busy = fleet.join(running, on="running_shard", how="left", maintain_order="left").join(
+        rates, on=["hw", "workload"], how="left", maintain_order="left"
+    )
+    free = (pl.col("left_units") / (pl.col("rate") * pl.col("speed"))).fill_nan(0.0).fill_null(0.0)
+    filled = busy.select(free.clip(0.0, _DAY_S).cast(pl.Float32).alias("free_in_s")).to_arrow()
+    return cars.set_column(cars.column_names.index("free_in_s"), "free_in_s", filled["free_in_s"])
+
+
+_DAY_S = 86_400.0
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
