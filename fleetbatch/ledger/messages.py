@@ -402,14 +402,16 @@ class LeaseFinding:
     lease_id: LeaseId
     audited_rows: int
     disagreements: int
+    audited_items: tuple[str, ...] = ()
+    """The item ids that were recomputed; they are published as such."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditVerdict:
     """The answer to one AuditTask (same shard_id, order_key and fence).
 
-    `findings` has one entry per audited lease: a lease with disagreements is refused and its car gets a strike. With
-    `passed` false the shard's parts are all voided. `detail` is kept for people (which rows, why).
+    `findings` has one entry per audited lease. With `passed` false the shard's parts are all voided, the leases with
+    disagreements are refused, and their cars get a strike. `detail` is kept for people (which rows, why).
     """
 
     shard_id: ShardId

@@ -1,0 +1,120 @@
+"""Cars and their owners' consent: who may work, and who said so."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.ledger.arrays import copy_out
+from fleetbatch.ledger.ids import lease_id
+from fleetbatch.ledger.leases import revoke_leases
+from fleetbatch.ledger.messages import CarKey, ConsentChange, ConsentRecord, Enrolment
+from fleetbatch.ledger.pool import Connection, Pool, Row, fetch
+from fleetbatch.units import CarId
+
+_CARS: Final = {
+    "car_id": "i8",
+    "owner_id": "i8",
+    "consent": "b1",
+    "revoked": "b1",
+    "reputation": "f8",
+    "strikes": "i4",
+    "running_shard": "i8",
+    "fence": "i4",
+    "night": "i4",
+    "running_done_through": "i2",
+    "last_beat_us": "i8",
+}
+_NIGHT_ZERO: Final = np.datetime64("2000-01-01")
+
+
+class Cars:
+    """The statements about cars."""
+
+    _pool: Pool
+
+    def enrol(self, enrolments: Sequence[Enrolment]) -> None:
+        """Make cars known, once; a car that is known keeps its key and owner."""
+        batch = sorted(enrolments, key=lambda e: e.car_id)
+        names = ("car_id", "owner_id", "public_key_pem", "region")
+        self._pool.rows("enrol", {name: [getattr(e, name) for e in batch] for name in names})
+
+    def car_key(self, car_id: CarId) -> CarKey | None:
+        """Return what proves that a car is calling; None when it never enrolled."""
+        rows = self._pool.rows("car_key", {"car_id": car_id})
+        return CarKey(**rows[0]) if rows else None
+
+    def revoke_car(self, car_id: CarId, reason: str) -> None:
+        """Distrust a car for ever: its open lease ends and it gets no other. The first reason stays."""
+
+        def work(connection: Connection) -> None:
+            with connection.transaction():
+                fetch(connection, "revoke_car", {"car_id": car_id, "reason": reason})
+                revoke_leases(connection, "leases_of_car", {"car_id": car_id}, f"the car is revoked: {reason}")
+
+        self._pool.run(work)
+
+    def set_consent(self, change: ConsentChange) -> ConsentRecord:
+        """Add a record to the chain of this car and purpose; return it as it was kept.
+
+        A withdrawal revokes the car's open lease in the same transaction, so that from its commit no work is granted.
+        Raises RejectedError when the car never enrolled.
+        """
+        parameters = {name: getattr(change, name) for name in ConsentChange.__dataclass_fields__}
+
+        def work(connection: Connection) -> Row:
+            with connection.transaction():
+                if not fetch(connection, "consent_lock", parameters):
+                    summary = f"car {change.car_id:016x} is not enrolled; enrol it before its owner consents"
+                    raise RejectedError(summary)
+                [record] = fetch(connection, "consent_add", parameters)
+                fetch(connection, "consent_apply", parameters)
+                if not change.granted and change.purpose != "telemetry":
+                    reason = f"consent to {change.purpose} is withdrawn"
+                    revoke_leases(connection, "leases_of_car", {"car_id": change.car_id}, reason)
+                return record
+
+        row = self._pool.run(work)
+        return ConsentRecord(change=change, number=row["number"], at=row["at"], sha256=row["sha256"])
+
+    def consents(self, car_id: CarId) -> list[ConsentRecord]:
+        """Return every record of a car, by purpose and number."""
+        names = ConsentChange.__dataclass_fields__
+        return [
+            ConsentRecord(
+                change=ConsentChange(**{name: row[name] for name in names}),
+                number=row["number"],
+                at=row["at"],
+                sha256=row["sha256"],
+            )
+            for row in self._pool.rows("consents", {"car_id": car_id})
+        ]
+
+    def cars(self) -> pa.Table:
+        """Return every enrolled car, sorted by car_id.
+
+        Columns car_id, owner_id (uint64), consent (to compute), revoked, reputation (share of audited rows that agreed,
+        with one agreed row granted in advance), strikes, open_lease, running_shard, running_done_through, last_beat_at;
+        the last four are null for a car without an open lease.
+        """
+        found = self._pool.run(lambda connection: copy_out(connection, "cars", {}, _CARS))
+        idle = found["running_shard"] < 0
+        nights = _NIGHT_ZERO + found["night"].astype("timedelta64[D]")
+        keys = zip(idle, nights.tolist(), found["running_shard"].tolist(), found["fence"].tolist(), strict=True)
+        leases = [None if free else lease_id(night, shard, fence) for free, night, shard, fence in keys]
+        return pa.table(
+            {
+                "car_id": pa.array(found["car_id"]).cast(pa.uint64()),
+                "owner_id": pa.array(found["owner_id"].view(np.uint64)),
+                "consent": pa.array(found["consent"]),
+                "revoked": pa.array(found["revoked"]),
+                "reputation": pa.array(found["reputation"]),
+                "strikes": pa.array(found["strikes"]),
+                "open_lease": pa.array(leases, pa.string()),
+                "running_shard": pa.array(found["running_shard"].view(np.uint64), mask=idle),
+                "running_done_through": pa.array(found["running_done_through"], mask=idle),
+                "last_beat_at": pa.array(found["last_beat_us"], pa.timestamp("us", tz="UTC"), mask=idle),
+            }
+        )

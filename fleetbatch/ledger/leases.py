@@ -1,0 +1,264 @@
+"""Work under way: grant, beat, deliver, release, revoke, sweep. Batches in, one answer a request, in the same order."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from fleetbatch import layout
+from fleetbatch.ledger.ids import NOWHERE, lease_id, lease_key
+from fleetbatch.ledger.messages import (
+    Beat,
+    BeatAnswer,
+    Credit,
+    Delivered,
+    Delivery,
+    Granted,
+    GrantRequest,
+    LeaseRow,
+    LeaseState,
+    Refused,
+    Release,
+    Released,
+    Swept,
+    Terminal,
+)
+from fleetbatch.ledger.pool import Connection, Pool, Row, fetch
+from fleetbatch.nouns import OrderKey
+from fleetbatch.units import CLOUD_CAR, CarId, Fence, LeaseId, Night, OrderName, Sha256, ShardId
+
+Message = Beat | Delivery | Release
+M = TypeVar("M", Beat, Delivery, Release)
+NOT_YOURS = Terminal(reason="there is no such lease of this car")
+
+
+class Leases:
+    """The statements by which cars and trusted machines hold shards."""
+
+    _pool: Pool
+
+    def grant(self, requests: Sequence[GrantRequest]) -> list[Granted | Refused]:
+        """Give each car the shard that it asks for, or say why not.
+
+        A car that already holds a lease gets that lease again (`again`), whatever it asked for. CLOUD_CAR may hold any
+        number and is given shards that cars no longer get.
+        """
+        granted = self._granted("grant", sorted(requests, key=lambda r: (r.car_id, r.shard_id)))
+        rest = [r for r in requests if (r.car_id, r.shard_id) not in granted]
+        if not rest:
+            return [granted[r.car_id, r.shard_id] for r in requests]
+        asking = [r for r in rest if r.car_id != CLOUD_CAR]
+        held = {car: lease for (car, _), lease in self._granted("grant_again", asking, again=True).items()}
+        refused = self._refused([r for r in rest if r.car_id not in held])
+        return [
+            granted.get((r.car_id, r.shard_id)) or held.get(r.car_id) or refused[r.car_id, r.shard_id] for r in requests
+        ]
+
+    def beat(self, beats: Sequence[Beat]) -> list[BeatAnswer]:
+        """Renew each lease for its full length, or say that it is over and why."""
+        rows = self._pool.rows("beat", _columns(beats, ("row_groups_done", "energy_wh", "busy_s"))) if beats else []
+        until = {(row["shard_id"], row["fence"]): row["expires_at"] for row in rows}
+        over = self._over([b for b in beats if _key(b) not in until])
+        return [
+            BeatAnswer(go_on=True, reason="", expires_at=until[_key(b)])
+            if _key(b) in until
+            else BeatAnswer(go_on=False, reason=over[b][0].reason, expires_at=None)
+            for b in beats
+        ]
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered | Terminal | Refused]:
+        """Count each part once, durably; a repeated delivery gets its first answer, a late one the lease's end.
+
+        Refused is for a part that does not continue the shard, or lacks rows: nothing has changed.
+        """
+        answers: dict[int, Delivered | Terminal | Refused] = {}
+        for turn in _turns(deliveries):
+            batch = [deliveries[n] for n in turn]
+            taken = {_key_of(row): row for row in self._pool.rows("deliver", _deliver_columns(batch))}
+            rest = [n for n in turn if _key(deliveries[n]) not in taken]
+            for n in turn:
+                row = taken.get(_key(deliveries[n]))
+                if row is not None:
+                    answers[n] = Delivered(done_through=row["done_through"], complete=row["complete"])
+            for row in self._numbered("deliver_again", [deliveries[n] for n in rest], extra=("start",)):
+                answers[rest[row["n"]]] = _not_taken(deliveries[rest[row["n"]]], row)
+        return [answers[n] for n in range(len(deliveries))]
+
+    def release(self, releases: Sequence[Release]) -> list[Released | Terminal]:
+        """End each lease as its car wishes; the shard keeps what was delivered. Repeated, the same answer."""
+        columns = _columns(releases, ("reason", "detail", "energy_wh", "busy_s"))
+        rows = self._pool.rows("release", columns) if releases else []
+        free = {(row["shard_id"], row["fence"]): row["done_through"] for row in rows}
+        over = self._over([r for r in releases if _key(r) not in free])
+        answers: list[Released | Terminal] = []
+        for one in releases:
+            if _key(one) in free:
+                answers.append(Released(done_through=free[_key(one)]))
+                continue
+            terminal, done_through = over[one]
+            released = terminal.state is LeaseState.RELEASED
+            answers.append(Released(done_through=done_through) if released else terminal)
+        return answers
+
+    def sweep(self) -> Swept:
+        """End the leases whose time has passed, in a bounded batch.
+
+        To be called every few seconds by processes that answer beats, and by no other: it also says that the cell is in
+        service, and only time in service counts. After a gap longer than `dials.outage_after` nothing expires before
+        one full lease length.
+        """
+        dials = self._pool.dials
+        [service] = self._pool.rows("serve", {"outage_after": dials.outage_after})
+        rows = self._pool.rows("sweep", {"batch": dials.sweep_batch})
+        self._pool.run(
+            lambda connection: revoke_leases(connection, "leases_of_cancelled", {}, "the order is cancelled")
+        )
+        return Swept(
+            expired=tuple(lease_id(row["night"], row["shard_id"], row["fence"]) for row in rows),
+            more=len(rows) == dials.sweep_batch,
+            outage=service["outage"],
+        )
+
+    def lease(self, lease: LeaseId) -> LeaseRow | None:
+        """Return one lease, open or ended."""
+        key = lease_key(lease)
+        rows = self._pool.rows("lease", {"night": key.night, "shard_id": key.shard_id, "fence": key.fence})
+        return _lease_row(lease, rows[0]) if rows and key is not NOWHERE else None
+
+    def _granted(
+        self, name: str, requests: Sequence[GrantRequest], *, again: bool = False
+    ) -> dict[tuple[int, int], Granted]:
+        if not requests:
+            return {}
+        names = GrantRequest.__dataclass_fields__
+        rows = self._pool.rows(name, {column: [getattr(r, column) for r in requests] for column in names})
+        return {(row["car_id"], row["shard_id"]): _granted(row, again=again) for row in rows}
+
+    def _refused(self, requests: Sequence[GrantRequest]) -> dict[tuple[int, int], Refused]:
+        if not requests:
+            return {}
+        columns = {"car_id": [r.car_id for r in requests], "shard_id": [r.shard_id for r in requests]}
+        rows = self._pool.rows("grant_refused", columns)
+        return {(row["car_id"], row["shard_id"]): Refused(reason=row["reason"]) for row in rows}
+
+    def _over(self, messages: Sequence[M]) -> dict[M, tuple[Terminal, int]]:
+        """Return for each message the end of its lease, and how far its shard was then."""
+        over = dict.fromkeys(messages, (NOT_YOURS, 0))
+        for row in self._numbered("ended", messages):
+            end = Terminal(reason=_ending(row["state"], row["reason"]), state=LeaseState(row["state"]))
+            over[messages[row["n"]]] = (end, row["done_through"])
+        return over
+
+    def _numbered(self, name: str, messages: Sequence[Message], extra: tuple[str, ...] = ()) -> list[Row]:
+        if not messages:
+            return []
+        nights = [lease_key(m.lease_id).night for m in messages]
+        return self._pool.rows(
+            name, {"n": list(range(len(messages))), "night": nights, **_columns(messages, extra, ordered=False)}
+        )
+
+
+def revoke_leases(connection: Connection, which: str, parameters: dict[str, Any], reason: str) -> int:
+    """End the open leases that statement `which` names, inside whatever transaction is open; return how many."""
+    rows = fetch(connection, which, parameters)
+    if not rows:
+        return 0
+    keys = sorted((row["shard_id"], row["fence"]) for row in rows)
+    columns = {"shard_id": [k[0] for k in keys], "fence": [k[1] for k in keys], "reason": reason}
+    return len(fetch(connection, "revoke", columns))
+
+
+def order_key(row: Row) -> OrderKey:
+    """Return the order that a row's night, name and generation are of."""
+    night = Night(row["night"].isoformat())
+    return OrderKey(night=night, order=OrderName(row["name"]), generation=row["generation"])
+
+
+def _key(message: Message) -> tuple[ShardId, Fence]:
+    """Return shard and fence; a message whose fence is not its lease's is of no lease."""
+    key = lease_key(message.lease_id)
+    return (key.shard_id, key.fence) if key.fence == message.fence else (NOWHERE.shard_id, NOWHERE.fence)
+
+
+def _key_of(row: Row) -> tuple[int, int]:
+    return row["shard_id"], row["fence"]
+
+
+def _columns(messages: Sequence[Message], names: Iterable[str], *, ordered: bool = True) -> dict[str, list[Any]]:
+    """Return the batch column by column, sorted by key unless the order of the answers matters."""
+    batch = sorted(messages, key=_key) if ordered else messages
+    keys = [_key(m) for m in batch]
+    found: dict[str, list[Any]] = {name: [getattr(m, name) for m in batch] for name in ("car_id", *names)}
+    return found | {"shard_id": [k[0] for k in keys], "fence": [k[1] for k in keys]}
+
+
+def _deliver_columns(batch: Sequence[Delivery]) -> dict[str, list[Any]]:
+    names = ("start", "stop", "rows", "size_bytes", "sha256", "energy_wh", "energy_source", "busy_s", "signature")
+    columns = _columns(batch, names)
+    return columns | {"sha256": [bytes.fromhex(text) for text in columns["sha256"]]}
+
+
+def _turns(deliveries: Sequence[Delivery]) -> list[list[int]]:
+    """Split a batch so that no lease delivers twice in one statement, in the order in which the parts arrived."""
+    turns: list[list[int]] = []
+    seen: dict[tuple[ShardId, Fence], int] = {}
+    for n, delivery in enumerate(deliveries):
+        turn = seen[_key(delivery)] = seen.get(_key(delivery), -1) + 1
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(n)
+    return turns
+
+
+def _granted(row: Row, *, again: bool) -> Granted:
+    key = order_key(row)
+    shard_id = ShardId(row["shard_id"])
+    return Granted(
+        lease_id=lease_id(row["night"], shard_id, row["fence"]),
+        car_id=CarId(row["car_id"]),
+        shard_id=shard_id,
+        order_key=key,
+        fence=Fence(row["fence"]),
+        start=row["start"],
+        row_groups=row["row_groups"],
+        rows=row["rows"],
+        size_bytes=row["size_bytes"],
+        sha256=Sha256(row["sha256"].hex()),
+        key=layout.shard(key, shard_id),
+        expires_at=row["expires_at"],
+        again=again,
+    )
+
+
+def _not_taken(delivery: Delivery, row: Row) -> Delivered | Terminal | Refused:
+    """Say why a part was not counted now. Pure."""
+    if row["stop"] == delivery.stop and row["sha256"].hex() == delivery.sha256:
+        return Delivered(done_through=row["stop"], complete=row["stop"] == row["row_groups"])
+    if row["state"] is not None:
+        return Terminal(reason=_ending(row["state"], row["reason"]), state=LeaseState(row["state"]))
+    if not row["is_open"]:
+        return NOT_YOURS
+    if row["stop"] is not None:
+        return Refused(reason=f"another part that starts at row group {delivery.start} is already durable")
+    span = f"row groups {delivery.start} to {delivery.stop} with {delivery.rows} rows"
+    where = f"the shard is delivered up to {row['done_through']} of {row['row_groups']}"
+    return Refused(reason=f"a part of {span} does not fit: {where}")
+
+
+def _ending(state: str, reason: str) -> str:
+    return f"the lease is {state}: {reason}"
+
+
+def _lease_row(lease: LeaseId, row: Row) -> LeaseRow:
+    order = order_key({"night": row["order_night"], "name": row["name"], "generation": row["generation"]})
+    names = ("start", "done_through", "row_groups", "reason", "granted_at", "expires_at", "ended_at", "energy_wh")
+    plain: dict[str, Any] = {name: row[name] for name in names}
+    return LeaseRow(
+        lease_id=lease,
+        car_id=CarId(row["car_id"]),
+        shard_id=ShardId(row["shard_id"]),
+        fence=Fence(row["fence"]),
+        order_key=order,
+        row_group_rows=tuple(row["row_group_rows"]),
+        state=LeaseState(row["state"]),
+        credit=Credit(row["credit"]),
+        **plain,
+    )

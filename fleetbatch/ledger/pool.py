@@ -1,0 +1,129 @@
+"""Connections to one cell's database: a few, shared by threads, replaced when they break; statements by name."""
+
+import functools
+import logging
+import queue
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.rows import dict_row
+
+from fleetbatch.errors import TransientError
+from fleetbatch.ledger.messages import LedgerDials
+
+Connection = psycopg.Connection[dict[str, Any]]
+Row = dict[str, Any]
+T = TypeVar("T")
+
+_QUERIES: Final = Path(__file__).with_name("queries.sql")
+_FIRST_PAUSE_S: Final = 0.05
+_CONNECT_S: Final = 5
+_log = logging.getLogger(__name__)
+
+
+@functools.cache
+def statement(name: str) -> bytes:
+    """Return the statement of that name in queries.sql."""
+    return _statements()[name]
+
+
+@functools.cache
+def _statements() -> Mapping[str, bytes]:
+    """Cut queries.sql at its `-- name:` lines; comments in front of a statement travel with it."""
+    found = {}
+    for piece in _QUERIES.read_text().split("\n-- name: ")[1:]:
+        name, _, text = piece.partition("\n")
+        found[name.strip()] = text.partition("\n-- ==")[0].strip().removesuffix(";").encode()
+    return found
+
+
+@dataclass(slots=True)
+class _Slot:
+    """Room for one connection, and the instant to which its session's clock is turned."""
+
+    connection: Connection | None = None
+    clock: str = ""
+
+
+class Pool:
+    """At most `dials.connections` connections in autocommit; more callers wait. Broken ones are thrown away."""
+
+    def __init__(self, url: str, dials: LedgerDials) -> None:
+        """Remember where the database is; connections are made when they are first needed."""
+        self.url = url
+        self.dials = dials
+        self._clock = ""
+        self._slots: queue.LifoQueue[_Slot] = queue.LifoQueue()
+        for _ in range(dials.connections):
+            self._slots.put(_Slot())
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Do work on a connection, again after a deadlock or a lost connection; raise TransientError in the end.
+
+        The work must have the same effect done twice as done once: its first commit may have been lost on the way back.
+        """
+        pause_s = _FIRST_PAUSE_S
+        for remaining in reversed(range(self.dials.retries)):
+            try:
+                with self._taken() as connection:
+                    return work(connection)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if not remaining:
+                    message = f"the ledger's database does not answer: {str(error).strip() or type(error).__name__}"
+                    raise TransientError(message) from error
+                _log.warning("ledger statement is sent again", extra={"error": str(error).strip()})
+                time.sleep(pause_s)
+                pause_s *= 2
+        message = "a ledger needs at least one try"
+        raise AssertionError(message)
+
+    def rows(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run one statement as one transaction and return its rows."""
+        return self.run(lambda connection: fetch(connection, name, parameters))
+
+    def turn_clock(self, at: datetime | None) -> None:
+        """Make `fleetbatch.now()` say this instant on every connection of this pool; None gives the real time back."""
+        self._clock = at.astimezone(UTC).isoformat() if at else ""
+
+    def close(self) -> None:
+        """Close what is open and idle."""
+        for _ in range(self.dials.connections):
+            slot = self._slots.get()
+            if slot.connection is not None:
+                slot.connection.close()
+            self._slots.put(_Slot())
+
+    def connect(self) -> Connection:
+        """Open a connection that knows the schema, and UTC."""
+        connection = psycopg.connect(self.url, autocommit=True, row_factory=dict_row, connect_timeout=_CONNECT_S)
+        settings = {"search_path": "fleetbatch, pg_catalog", "timezone": "UTC", **self.dials.session}
+        for name, value in settings.items():
+            connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+        return connection
+
+    @contextmanager
+    def _taken(self) -> Iterator[Connection]:
+        slot = self._slots.get()
+        try:
+            if slot.connection is None:
+                slot.connection, slot.clock = self.connect(), ""
+            if slot.clock != self._clock:
+                slot.connection.execute("SELECT set_config('fleetbatch.now', %s, false)", [self._clock])
+                slot.clock = self._clock
+            yield slot.connection
+        finally:
+            if slot.connection is not None and (slot.connection.closed or slot.connection.broken):
+                slot.connection = None
+            self._slots.put(slot)
+
+
+def fetch(connection: Connection, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    """Run one statement inside whatever transaction is open and return its rows; none if it returns none."""
+    cursor = connection.execute(statement(name), parameters)
+    return cursor.fetchall() if cursor.description else []

@@ -1,0 +1,605 @@
+-- The whole contract with PostgreSQL: every statement that the ledger sends, each under its name.
+--
+-- Rules. A statement is one transaction unless the name of a method says otherwise, and may be sent twice with the same
+-- effect as once. Batches arrive sorted by key. Row locks are taken in the order cars, leases, shards, and by key within
+-- each, so that two lanes never wait for each other in a circle. The instant is read once, in `clock`.
+
+-- == work =============================================================================================================
+
+-- name: grant
+-- The car is checked (known, not distrusted, willing, without an open lease) before the shard is reserved, and the shard
+-- is locked before the lease is written, so that neither a busy car nor a lost race strands a shard.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+request AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(car_id)s::bigint[], %(shard_id)s::bigint[], %(lease_for)s::interval[], %(threads)s::smallint[],
+        %(power_w)s::real[], %(hardware_class)s::text[], %(provider)s::text[], %(runner_version)s::text[]
+    ) AS r (car_id, shard_id, lease_for, threads, power_w, hardware_class, provider, runner_version)
+),
+willing AS MATERIALIZED (
+    SELECT r.*, c.consents
+    FROM request r JOIN cars c ON c.car_id = r.car_id
+    WHERE c.revoked_at IS NULL AND 'compute' = ANY (c.consents)
+      AND (r.car_id = 0 OR NOT EXISTS (SELECT FROM open_leases l WHERE l.car_id = r.car_id AND l.car_id <> 0))
+    ORDER BY r.car_id
+    FOR SHARE OF c
+),
+free AS MATERIALIZED (
+    SELECT w.*, s.night, s.order_no, s.fence + 1 AS fence, s.done_through
+    FROM clock, willing w
+    JOIN orders o ON o.state = 'open'
+    JOIN shards s ON s.night = o.night AND s.shard_id = w.shard_id AND s.order_no = o.order_no
+    WHERE s.state = 'ready' AND o.deadline_at > clock.at
+      AND (w.car_id = 0
+           OR NOT s.cloud_only AND (o.data_class = 'open' OR 'data:' || o.data_class = ANY (w.consents)))
+    ORDER BY w.shard_id
+    FOR UPDATE OF s SKIP LOCKED
+),
+lease AS (
+    INSERT INTO open_leases (night, shard_id, fence, order_no, car_id, start, row_groups_done, lease_for, granted_at,
+                             expires_at, beat_at, threads, power_w, hardware_class, provider, runner_version)
+    SELECT night, shard_id, fence, order_no, car_id, done_through, done_through, lease_for, clock.at,
+           clock.at + lease_for, clock.at, threads, power_w, hardware_class, provider, runner_version
+    FROM free, clock
+    ORDER BY car_id, shard_id
+    ON CONFLICT DO NOTHING
+    RETURNING *
+)
+UPDATE shards s SET state = 'out', fence = l.fence
+FROM lease l JOIN orders o ON o.order_no = l.order_no
+WHERE s.night = l.night AND s.shard_id = l.shard_id
+RETURNING l.car_id, l.shard_id, l.fence, l.start, l.expires_at, s.row_groups, s.rows, s.size_bytes, s.sha256,
+          o.night, o.name, o.generation;
+
+-- name: grant_again
+-- The open leases of cars that ask although they hold one: their answer was lost, or they restarted. It counts as a beat.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
+UPDATE open_leases l SET expires_at = greatest(l.expires_at, clock.at + l.lease_for), beat_at = clock.at
+FROM clock, unnest(%(car_id)s::bigint[]) AS r (car_id), shards s, orders o
+WHERE l.car_id = r.car_id AND l.car_id <> 0
+  AND s.night = l.night AND s.shard_id = l.shard_id AND o.order_no = l.order_no
+RETURNING l.car_id, l.shard_id, l.fence, s.done_through AS start, l.expires_at, s.row_groups, s.rows, s.size_bytes,
+          s.sha256, o.night, o.name, o.generation;
+
+-- name: grant_refused
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
+SELECT r.car_id, r.shard_id, CASE
+    WHEN c.car_id IS NULL THEN 'the car is not enrolled'
+    WHEN c.revoked_at IS NOT NULL THEN 'the car is revoked: ' || c.revoked_reason
+    WHEN NOT 'compute' = ANY (c.consents) THEN 'the owner has not consented to compute'
+    WHEN s.shard_id IS NULL THEN 'the shard is not known'
+    WHEN o.state <> 'open' THEN 'the order is ' || o.state
+    WHEN o.deadline_at <= clock.at THEN 'the order''s deadline has passed'
+    WHEN s.state <> 'ready' THEN 'the shard is ' || s.state
+    WHEN s.cloud_only AND r.car_id <> 0 THEN 'the shard is left to the cloud lane'
+    WHEN o.data_class <> 'open' AND r.car_id <> 0 AND NOT 'data:' || o.data_class = ANY (c.consents)
+        THEN 'the owner has not consented to ' || o.data_class || ' data'
+    ELSE 'another car was faster' END AS reason
+FROM clock, unnest(%(car_id)s::bigint[], %(shard_id)s::bigint[]) AS r (car_id, shard_id)
+LEFT JOIN cars c ON c.car_id = r.car_id
+LEFT JOIN (orders o JOIN shards s ON s.night = o.night AND s.order_no = o.order_no) ON s.shard_id = r.shard_id;
+
+-- name: beat
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
+UPDATE open_leases l
+SET expires_at = greatest(l.expires_at, clock.at + l.lease_for), beat_at = clock.at,
+    row_groups_done = greatest(l.row_groups_done, r.row_groups_done),
+    energy_wh = greatest(l.energy_wh, r.energy_wh), busy_s = greatest(l.busy_s, r.busy_s)
+FROM clock, unnest(
+    %(shard_id)s::bigint[], %(fence)s::integer[], %(car_id)s::bigint[], %(row_groups_done)s::smallint[],
+    %(energy_wh)s::double precision[], %(busy_s)s::double precision[]
+) AS r (shard_id, fence, car_id, row_groups_done, energy_wh, busy_s)
+WHERE l.shard_id = r.shard_id AND l.fence = r.fence AND l.car_id = r.car_id
+RETURNING l.shard_id, l.fence, l.expires_at;
+
+-- name: deliver
+-- A part counts when the lease is open and the part continues the shard's prefix with all rows of its row groups. The
+-- last part ends the lease; a shard that only trusted machines made is valid at once, any other waits for its audit.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+request AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(shard_id)s::bigint[], %(fence)s::integer[], %(car_id)s::bigint[], %(start)s::smallint[], %(stop)s::smallint[],
+        %(rows)s::integer[], %(size_bytes)s::bigint[], %(sha256)s::bytea[], %(energy_wh)s::double precision[],
+        %(energy_source)s::text[], %(busy_s)s::double precision[], %(signature)s::text[]
+    ) AS r (shard_id, fence, car_id, start, stop, rows, size_bytes, sha256, energy_wh, energy_source, busy_s, signature)
+),
+held AS MATERIALIZED (
+    SELECT r.*, l.night, l.order_no
+    FROM request r JOIN open_leases l ON l.shard_id = r.shard_id AND l.fence = r.fence AND l.car_id = r.car_id
+    ORDER BY r.shard_id
+    FOR UPDATE OF l
+),
+taken AS (
+    UPDATE shards s
+    SET done_through = h.stop, car_made = s.car_made OR h.car_id <> 0,
+        state = CASE WHEN h.stop < s.row_groups THEN s.state
+                     WHEN s.car_made OR h.car_id <> 0 THEN 'returned'
+                     ELSE 'valid' END::shard_state
+    FROM held h
+    WHERE s.night = h.night AND s.shard_id = h.shard_id AND s.state = 'out' AND s.fence = h.fence
+      AND s.done_through = h.start AND h.start < h.stop AND h.stop <= s.row_groups
+      AND h.rows = (SELECT sum(n) FROM unnest(s.row_group_rows[h.start + 1 : h.stop]) AS n)
+    RETURNING h.*, s.row_groups, s.state
+),
+kept AS (
+    INSERT INTO parts (night, shard_id, fence, start, stop, rows, size_bytes, energy_wh, busy_s, confirmed_at, sha256,
+                       energy_source, signature)
+    SELECT night, shard_id, fence, start, stop, rows, size_bytes, energy_wh, busy_s, clock.at, sha256, energy_source,
+           signature
+    FROM taken, clock
+),
+counted AS (
+    UPDATE open_leases l
+    SET expires_at = greatest(l.expires_at, clock.at + l.lease_for), beat_at = clock.at,
+        row_groups_done = greatest(l.row_groups_done, t.stop),
+        delivered_wh = l.delivered_wh + t.energy_wh, delivered_busy_s = l.delivered_busy_s + t.busy_s,
+        delivered_rows = l.delivered_rows + t.rows
+    FROM taken t, clock
+    WHERE l.shard_id = t.shard_id AND t.stop < t.row_groups
+),
+ended AS (
+    DELETE FROM open_leases l USING taken t
+    WHERE l.shard_id = t.shard_id AND t.stop = t.row_groups
+    RETURNING l.*, t.stop, t.energy_wh AS part_wh, t.busy_s AS part_busy_s, t.rows AS part_rows
+),
+filed AS (
+    INSERT INTO leases
+    SELECT night, shard_id, fence, order_no, car_id, start, stop, lease_for, granted_at, expires_at, clock.at, threads,
+           power_w, hardware_class, provider, runner_version, greatest(energy_wh, delivered_wh + part_wh),
+           greatest(busy_s, delivered_busy_s + part_busy_s), delivered_wh + part_wh, delivered_busy_s + part_busy_s,
+           delivered_rows + part_rows, 'done', 'the shard is complete', '', clock.at, stop
+    FROM ended, clock
+),
+queued AS (
+    INSERT INTO audits (shard_id, night, order_no, fence, queued_at)
+    SELECT shard_id, night, order_no, fence, clock.at FROM taken, clock WHERE state = 'returned'
+)
+SELECT shard_id, fence, stop AS done_through, stop = row_groups AS complete FROM taken;
+
+-- name: deliver_again
+-- What to say of parts that were not taken now: kept before, the lease is over, or the part does not fit.
+SELECT r.n, p.stop, p.sha256, s.row_groups, s.done_through, e.state, e.reason, l.shard_id IS NOT NULL AS is_open
+FROM unnest(%(n)s::integer[], %(night)s::date[], %(shard_id)s::bigint[], %(fence)s::integer[], %(car_id)s::bigint[],
+            %(start)s::smallint[]) AS r (n, night, shard_id, fence, car_id, start)
+LEFT JOIN open_leases l ON l.shard_id = r.shard_id AND l.fence = r.fence AND l.car_id = r.car_id
+LEFT JOIN leases e ON e.night = r.night AND e.shard_id = r.shard_id AND e.fence = r.fence AND e.car_id = r.car_id
+LEFT JOIN shards s ON s.night = r.night AND s.shard_id = r.shard_id
+LEFT JOIN parts p ON p.night = r.night AND p.shard_id = r.shard_id AND p.fence = r.fence AND p.start = r.start
+    AND coalesce(l.shard_id, e.shard_id) IS NOT NULL;
+
+-- name: release
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+held AS MATERIALIZED (
+    SELECT r.*
+    FROM unnest(
+        %(shard_id)s::bigint[], %(fence)s::integer[], %(car_id)s::bigint[], %(reason)s::text[], %(detail)s::text[],
+        %(energy_wh)s::double precision[], %(busy_s)s::double precision[]
+    ) AS r (shard_id, fence, car_id, reason, detail, said_wh, said_busy_s)
+    JOIN open_leases l ON l.shard_id = r.shard_id AND l.fence = r.fence AND l.car_id = r.car_id
+    ORDER BY r.shard_id
+    FOR UPDATE OF l
+),
+ended AS (
+    DELETE FROM open_leases l USING held h WHERE l.shard_id = h.shard_id
+    RETURNING l.*, h.reason, h.detail, h.said_wh, h.said_busy_s
+),
+freed AS (
+    UPDATE shards s
+    SET state = 'ready', attempts = s.attempts + (e.reason = 'refused')::integer,
+        cloud_only = s.cloud_only OR (e.reason = 'refused' AND s.attempts + 1 >= o.attempts_max)
+    FROM ended e JOIN orders o ON o.order_no = e.order_no
+    WHERE s.night = e.night AND s.shard_id = e.shard_id AND s.state = 'out' AND s.fence = e.fence
+    RETURNING s.shard_id, s.done_through
+),
+filed AS (
+    INSERT INTO leases
+    SELECT night, e.shard_id, fence, order_no, car_id, start, row_groups_done, lease_for, granted_at, expires_at,
+           clock.at, threads, power_w, hardware_class, provider, runner_version,
+           greatest(energy_wh, delivered_wh, said_wh), greatest(busy_s, delivered_busy_s, said_busy_s), delivered_wh,
+           delivered_busy_s, delivered_rows, 'released', reason, detail, clock.at, f.done_through
+    FROM ended e JOIN freed f ON f.shard_id = e.shard_id, clock
+)
+SELECT e.shard_id, e.fence, f.done_through FROM ended e JOIN freed f ON f.shard_id = e.shard_id;
+
+-- name: revoke
+-- End open leases from above: consent withdrawn, car distrusted, order cancelled or given up.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+held AS MATERIALIZED (
+    SELECT l.shard_id FROM open_leases l
+    JOIN unnest(%(shard_id)s::bigint[], %(fence)s::integer[]) AS r (shard_id, fence)
+        ON l.shard_id = r.shard_id AND l.fence = r.fence
+    ORDER BY l.shard_id
+    FOR UPDATE OF l
+),
+ended AS (
+    DELETE FROM open_leases l USING held h WHERE l.shard_id = h.shard_id RETURNING l.*
+),
+freed AS (
+    UPDATE shards s SET state = CASE WHEN s.state = 'out' THEN 'ready' ELSE s.state END
+    FROM ended e
+    WHERE s.night = e.night AND s.shard_id = e.shard_id AND s.fence = e.fence
+    RETURNING s.shard_id, s.done_through
+),
+filed AS (
+    INSERT INTO leases
+    SELECT e.*, 'revoked', %(reason)s::text, '', clock.at, f.done_through
+    FROM ended e JOIN freed f ON f.shard_id = e.shard_id, clock
+)
+SELECT shard_id, fence FROM ended;
+
+-- name: leases_of_car
+SELECT shard_id, fence FROM open_leases WHERE car_id = %(car_id)s AND car_id <> 0;
+
+-- name: leases_of_order
+SELECT shard_id, fence FROM open_leases WHERE order_no = %(order_no)s;
+
+-- name: leases_of_cancelled
+-- A grant that had read the order before it was cancelled may commit after; the next sweep ends its lease.
+SELECT l.shard_id, l.fence FROM orders o JOIN open_leases l ON l.order_no = o.order_no WHERE o.state = 'cancelled';
+
+-- name: serve
+-- Whoever answers beats says so; a gap longer than `outage_after` means that nobody did, and starts a new term of grace.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
+UPDATE service v
+SET served_at = greatest(v.served_at, clock.at),
+    resumed_at = CASE WHEN v.served_at < clock.at - %(outage_after)s THEN clock.at ELSE v.resumed_at END
+FROM clock
+RETURNING v.resumed_at = clock.at AS outage;
+
+-- name: sweep
+-- Leases whose time has passed, by the database's clock and in time of service. Locked ones are in use: the next sweep.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+doomed AS MATERIALIZED (
+    SELECT l.shard_id
+    FROM clock, service v, open_leases l
+    WHERE l.expires_at <= clock.at AND v.resumed_at + l.lease_for <= clock.at
+    ORDER BY l.shard_id
+    LIMIT %(batch)s
+    FOR UPDATE OF l SKIP LOCKED
+),
+ended AS (
+    DELETE FROM open_leases l USING doomed d WHERE l.shard_id = d.shard_id RETURNING l.*
+),
+freed AS (
+    UPDATE shards s SET state = CASE WHEN s.state = 'out' THEN 'ready' ELSE s.state END
+    FROM ended e
+    WHERE s.night = e.night AND s.shard_id = e.shard_id AND s.fence = e.fence
+    RETURNING s.shard_id, s.done_through
+),
+filed AS (
+    INSERT INTO leases
+    SELECT e.*, 'expired', 'no beat arrived in time', '', clock.at, f.done_through
+    FROM ended e JOIN freed f ON f.shard_id = e.shard_id, clock
+)
+SELECT night, shard_id, fence FROM ended ORDER BY shard_id;
+
+-- name: ended
+SELECT r.n, e.state, e.reason, e.done_through
+FROM unnest(%(n)s::integer[], %(night)s::date[], %(shard_id)s::bigint[], %(fence)s::integer[], %(car_id)s::bigint[])
+    AS r (n, night, shard_id, fence, car_id)
+JOIN leases e ON e.night = r.night AND e.shard_id = r.shard_id AND e.fence = r.fence AND e.car_id = r.car_id;
+
+-- name: lease
+SELECT x.*, coalesce(x.left_at, s.done_through) AS done_through, s.row_groups, s.row_group_rows, o.night AS order_night, o.name, o.generation
+FROM (
+    SELECT night, shard_id, fence, order_no, car_id, start, NULL::smallint AS left_at, 'granted' AS state,
+           '' AS reason, 'none'::credit AS credit, granted_at, expires_at, NULL::timestamptz AS ended_at, energy_wh
+    FROM open_leases WHERE shard_id = %(shard_id)s AND fence = %(fence)s
+    UNION ALL
+    SELECT night, shard_id, fence, order_no, car_id, start, done_through, state::text, reason, credit, granted_at,
+           NULL, ended_at, energy_wh
+    FROM leases WHERE night = %(night)s AND shard_id = %(shard_id)s AND fence = %(fence)s
+) x
+JOIN shards s ON s.night = x.night AND s.shard_id = x.shard_id
+JOIN orders o ON o.order_no = x.order_no
+LIMIT 1;
+
+-- == cars and owners ==================================================================================================
+
+-- name: enrol
+INSERT INTO cars (car_id, owner_id, public_key_pem, region, enrolled_at)
+SELECT car_id, owner_id, public_key_pem, region, fleetbatch.now()
+FROM unnest(%(car_id)s::bigint[], %(owner_id)s::bigint[], %(public_key_pem)s::text[], %(region)s::text[])
+    AS r (car_id, owner_id, public_key_pem, region)
+WHERE car_id <> 0
+ORDER BY car_id
+ON CONFLICT (car_id) DO NOTHING;
+
+-- name: car_key
+SELECT car_id, owner_id, public_key_pem, revoked_at IS NOT NULL AS revoked
+FROM cars WHERE car_id = %(car_id)s AND car_id <> 0;
+
+-- name: revoke_car
+UPDATE cars SET revoked_at = fleetbatch.now(), revoked_reason = %(reason)s
+WHERE car_id = %(car_id)s AND car_id <> 0 AND revoked_at IS NULL;
+
+-- name: consent_lock
+-- Withdrawal and grant meet here: a grant holds this row in share while it commits.
+SELECT car_id FROM cars WHERE car_id = %(car_id)s AND car_id <> 0 FOR NO KEY UPDATE;
+
+-- name: consent_add
+WITH last AS (
+    SELECT number, sha256 FROM consents WHERE car_id = %(car_id)s AND purpose = %(purpose)s ORDER BY number DESC LIMIT 1
+),
+record AS (
+    SELECT coalesce((SELECT number FROM last), 0) + 1 AS number, fleetbatch.now() AS at,
+           coalesce((SELECT sha256 FROM last), repeat('0', 64)) AS previous
+)
+INSERT INTO consents (car_id, purpose, number, granted, notice_version, notice_sha256, at, previous, sha256)
+SELECT %(car_id)s, %(purpose)s, number, %(granted)s, %(notice_version)s, %(notice_sha256)s, at, previous,
+       encode(sha256(convert_to(concat_ws(
+           E'\n', 'fleetbatch-consent-1', previous, %(car_id)s::bigint, %(purpose)s::text, number, %(granted)s::boolean,
+           %(notice_version)s::text, %(notice_sha256)s::text,
+           to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')), 'UTF8')), 'hex')
+FROM record
+RETURNING number, at, previous, sha256;
+
+-- name: consent_apply
+UPDATE cars
+SET consents = CASE WHEN %(granted)s THEN array_append(array_remove(consents, %(purpose)s::text), %(purpose)s::text)
+                    ELSE array_remove(consents, %(purpose)s::text) END
+WHERE car_id = %(car_id)s;
+
+-- name: consents
+SELECT car_id, purpose, granted, notice_version, notice_sha256, number, at, previous, sha256
+FROM consents WHERE car_id = %(car_id)s ORDER BY purpose, number;
+
+-- name: cars
+SELECT c.car_id, c.owner_id, 'compute' = ANY (c.consents) AS consent, c.revoked_at IS NOT NULL AS revoked,
+       (c.audited_rows - c.disagreements + 1)::double precision / (c.audited_rows + 1) AS reputation, c.strikes,
+       coalesce(l.shard_id, -1) AS running_shard, coalesce(l.fence, 0) AS fence,
+       coalesce(l.night - DATE '2000-01-01', 0) AS night,
+       coalesce(s.done_through, 0::smallint) AS running_done_through,
+       coalesce(extract(epoch FROM l.beat_at) * 1000000, -1)::bigint AS last_beat_us
+FROM cars c
+LEFT JOIN open_leases l ON l.car_id = c.car_id AND l.car_id <> 0
+LEFT JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
+WHERE c.car_id <> 0
+ORDER BY c.car_id;
+
+-- == orders and shards ================================================================================================
+
+-- name: open_order
+INSERT INTO orders (night, name, generation, frozen, workload, model_sha256, data_class, priority, attempts_max,
+                    frozen_at, deadline_at, secret_wrapped, opened_at)
+VALUES (%(night)s, %(name)s, %(generation)s, %(frozen)s, %(workload)s, %(model_sha256)s, %(data_class)s, %(priority)s,
+        %(attempts_max)s, %(frozen_at)s, %(deadline_at)s, %(secret_wrapped)s, fleetbatch.now())
+ON CONFLICT (night, name, generation) DO NOTHING;
+
+-- name: orders
+SELECT order_no, night, name, generation, state, frozen, model_sha256, frozen_at, deadline_at, secret_wrapped,
+       opened_at, published_at
+FROM orders
+WHERE (%(night)s::date IS NULL OR (night, name, generation) = (%(night)s::date, %(name)s::text, %(generation)s::integer))
+  AND (NOT %(only_open)s OR state IN ('open', 'paused'))
+ORDER BY order_no;
+
+-- name: ensure_night
+SELECT fleetbatch.ensure_night(%(night)s);
+
+-- name: set_order_state
+UPDATE orders SET state = %(state)s WHERE order_no = %(order_no)s AND state <> 'closed';
+
+-- name: publish_shards
+UPDATE shards SET state = 'done' WHERE night = %(night)s AND order_no = %(order_no)s AND state = 'valid';
+
+-- name: publish_order
+UPDATE orders SET state = 'closed', published_at = coalesce(published_at, fleetbatch.now()) WHERE order_no = %(order_no)s;
+
+-- name: register
+INSERT INTO shards (night, shard_id, order_no, row_groups, rows, work_units, size_bytes, sha256, row_group_rows)
+SELECT %(night)s, shard_id, %(order_no)s, row_groups, rows, work_units, size_bytes, sha256, row_group_rows::integer[]
+FROM unnest(
+    %(shard_id)s::bigint[], %(row_groups)s::smallint[], %(rows)s::integer[], %(work_units)s::double precision[],
+    %(size_bytes)s::bigint[], %(sha256)s::bytea[], %(row_group_rows)s::text[]
+) AS r (shard_id, row_groups, rows, work_units, size_bytes, sha256, row_group_rows)
+ORDER BY shard_id
+ON CONFLICT DO NOTHING;
+
+-- name: counts
+SELECT state, count(*) FROM shards WHERE night = %(night)s AND order_no = %(order_no)s GROUP BY state;
+
+-- name: open_shards
+SELECT s.shard_id, s.order_no, s.row_groups, s.done_through, s.rows, s.work_units, s.size_bytes,
+       coalesce(l.car_id, -1) AS held_by_car, coalesce(extract(epoch FROM l.granted_at) * 1000000, -1)::bigint AS held_us
+FROM orders o
+JOIN shards s ON s.night = o.night AND s.order_no = o.order_no
+LEFT JOIN open_leases l ON l.shard_id = s.shard_id
+WHERE o.state = 'open' AND s.state IN ('ready', 'out') AND NOT s.cloud_only
+ORDER BY s.shard_id;
+
+-- name: cloud_shards
+SELECT s.shard_id, o.night, o.name, o.generation, s.work_units, s.cloud_only
+FROM orders o JOIN shards s ON s.night = o.night AND s.order_no = o.order_no
+WHERE o.state = 'open' AND s.state = 'ready' AND o.deadline_at > fleetbatch.now()
+  AND (s.cloud_only OR o.deadline_at <= %(deadline_before)s::timestamptz)
+ORDER BY o.priority, o.deadline_at, s.shard_id
+LIMIT %(limit)s;
+
+-- name: rates
+SELECT o.workload, x.hardware_class, x.provider, sum(x.delivered_rows)::bigint AS rows, sum(x.delivered_busy_s) AS busy_s
+FROM (
+    SELECT order_no, hardware_class, provider, delivered_rows, delivered_busy_s FROM open_leases WHERE delivered_rows > 0
+    UNION ALL
+    SELECT order_no, hardware_class, provider, delivered_rows, delivered_busy_s FROM leases
+    WHERE delivered_rows > 0 AND credit <> 'refused' AND ended_at > fleetbatch.now() - %(since)s::interval
+) x
+JOIN orders o ON o.order_no = x.order_no
+GROUP BY 1, 2, 3
+ORDER BY 1, 2, 3;
+
+-- name: give_up
+UPDATE shards SET state = 'missing', reason = %(reason)s
+WHERE night = %(night)s AND order_no = %(order_no)s AND state IN ('ready', 'out', 'returned');
+
+-- name: drop_audits
+DELETE FROM audits WHERE order_no = %(order_no)s;
+
+-- name: missing_shards
+SELECT shard_id, coalesce(reason, '') AS reason
+FROM shards WHERE night = %(night)s AND order_no = %(order_no)s AND state = 'missing' ORDER BY shard_id;
+
+-- name: valid_parts
+SELECT p.shard_id, p.start AS row_group_start, p.stop AS row_group_stop, p.fence, p.rows, p.size_bytes,
+       encode(p.sha256, 'hex') AS sha256, l.hardware_class, l.provider, l.runner_version, p.energy_wh, p.energy_source,
+       p.confirmed_at, l.car_id, l.credit AS audit_state, l.audited_items
+FROM shards s
+JOIN parts p ON p.night = s.night AND p.shard_id = s.shard_id AND p.fence > s.void_fence
+JOIN leases l ON l.night = p.night AND l.shard_id = p.shard_id AND l.fence = p.fence
+WHERE s.night = %(night)s AND s.order_no = %(order_no)s AND s.state IN ('valid', 'done')
+ORDER BY p.shard_id, p.start;
+
+-- name: night_stats
+WITH all_leases AS (
+    SELECT shard_id, fence, car_id, start, 'granted' AS state, 'none' AS credit, 0 AS audited_rows, 0 AS disagreements,
+           greatest(energy_wh, delivered_wh) AS energy_wh, delivered_wh, busy_s, delivered_rows
+    FROM open_leases WHERE order_no = %(order_no)s
+    UNION ALL
+    SELECT shard_id, fence, car_id, start, state::text, credit::text, audited_rows, disagreements,
+           greatest(energy_wh, delivered_wh), delivered_wh, busy_s, delivered_rows
+    FROM leases WHERE night = %(night)s AND order_no = %(order_no)s
+)
+SELECT (SELECT count(*) FROM shards WHERE night = %(night)s AND order_no = %(order_no)s) AS shards,
+       count(*) AS leases,
+       count(DISTINCT car_id) FILTER (WHERE car_id <> 0) AS cars,
+       (SELECT count(*) FROM parts p JOIN shards s ON s.night = p.night AND s.shard_id = p.shard_id
+        WHERE s.night = %(night)s AND s.order_no = %(order_no)s) AS parts,
+       count(DISTINCT shard_id) FILTER (WHERE state = 'done' AND start > 0) AS resumed_shards,
+       count(*) FILTER (WHERE state = 'released') AS released,
+       count(*) FILTER (WHERE state = 'expired') AS expired,
+       count(*) FILTER (WHERE state = 'revoked') AS revoked,
+       count(*) FILTER (WHERE credit = 'refused') AS refused,
+       coalesce(sum(audited_rows), 0)::bigint AS audited_rows,
+       coalesce(sum(disagreements), 0)::bigint AS disagreements,
+       coalesce(sum(energy_wh), 0) AS energy_wh,
+       coalesce(sum(energy_wh - CASE WHEN credit IN ('refused', 'voided') THEN 0 ELSE delivered_wh END), 0) AS wasted_wh,
+       coalesce(sum(busy_s), 0) AS busy_s,
+       count(DISTINCT shard_id) FILTER (WHERE car_id = 0 AND delivered_rows > 0) AS cloud_shards
+FROM all_leases;
+
+-- == rounds ===========================================================================================================
+
+-- name: lock_planner
+-- Free, run out, or ours: a new holder gets the next epoch, the old holder keeps its own.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
+INSERT INTO planner_locks AS p (cell, epoch, holder, locked_until)
+SELECT %(cell)s, 1, %(holder)s, clock.at + %(lock_for)s FROM clock
+ON CONFLICT (cell) DO UPDATE
+    SET epoch = p.epoch + (p.holder <> excluded.holder)::integer, holder = excluded.holder,
+        locked_until = excluded.locked_until
+    WHERE p.holder = excluded.holder OR p.locked_until <= fleetbatch.now()
+RETURNING epoch;
+
+-- name: unlock_planner
+UPDATE planner_locks SET locked_until = '-infinity', holder = '', epoch = epoch + 1
+WHERE cell = %(cell)s AND epoch = %(epoch)s;
+
+-- name: open_round
+-- No row: someone else has the lock. The lock's row stays locked until the round's offers have committed.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+held AS (
+    UPDATE planner_locks p SET locked_until = greatest(p.locked_until, clock.at + %(lock_for)s)
+    FROM clock WHERE p.cell = %(cell)s AND p.epoch = %(epoch)s
+    RETURNING p.cell, p.epoch
+)
+INSERT INTO rounds (cell, epoch, day, at, offers, stats)
+SELECT held.cell, held.epoch, (clock.at AT TIME ZONE 'UTC')::date, clock.at, %(offers)s, %(stats)s FROM held, clock
+RETURNING round_id, day;
+
+-- name: ensure_day
+SELECT fleetbatch.ensure_partition('offers', %(day)s);
+
+-- name: copy_offers
+COPY offers (day, round_id, car_id, shard_id, seq) FROM STDIN (FORMAT binary);
+
+-- name: notify_round
+SELECT pg_notify('fleetbatch_round', %(round_id)s::text);
+
+-- name: latest_round
+SELECT max(round_id) AS round_id FROM rounds;
+
+-- name: round
+SELECT round_id, day, offers FROM rounds WHERE round_id = %(round_id)s;
+
+-- name: offers
+SELECT car_id, shard_id, seq FROM offers WHERE day = %(day)s AND round_id = %(round_id)s;
+
+-- == audits ===========================================================================================================
+
+-- name: claim_audits
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+waiting AS MATERIALIZED (
+    SELECT a.shard_id
+    FROM audits a JOIN orders o ON o.order_no = a.order_no, clock
+    WHERE (a.claimed_until IS NULL OR a.claimed_until <= clock.at) AND o.state IN ('open', 'paused')
+    ORDER BY a.queued_at, a.shard_id
+    LIMIT %(limit)s
+    FOR UPDATE OF a SKIP LOCKED
+)
+UPDATE audits a SET claimed_until = clock.at + %(claim)s
+FROM waiting w, clock, orders o, shards s
+WHERE a.shard_id = w.shard_id AND o.order_no = a.order_no AND s.night = a.night AND s.shard_id = a.shard_id
+RETURNING a.shard_id, a.fence, a.claimed_until, o.night, o.name, o.generation, s.row_groups, s.row_group_rows, s.rows,
+          s.size_bytes, encode(s.sha256, 'hex') AS sha256, s.attempts, s.void_fence;
+
+-- name: audit_parts
+SELECT p.shard_id, p.start, p.stop, p.rows, p.size_bytes, encode(p.sha256, 'hex') AS sha256, p.fence, l.car_id,
+       c.owner_id, l.hardware_class, l.provider, l.runner_version
+FROM unnest(%(night)s::date[], %(shard_id)s::bigint[], %(void_fence)s::integer[]) AS r (night, shard_id, void_fence)
+JOIN parts p ON p.night = r.night AND p.shard_id = r.shard_id AND p.fence > r.void_fence
+JOIN leases l ON l.night = p.night AND l.shard_id = p.shard_id AND l.fence = p.fence
+JOIN cars c ON c.car_id = l.car_id
+ORDER BY p.shard_id, p.start;
+
+-- name: record_audit
+-- The verdict counts once: for the fence under which the shard came back, while it still waits.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+judged AS (
+    DELETE FROM audits WHERE shard_id = %(shard_id)s AND fence = %(fence)s RETURNING *
+),
+before AS MATERIALIZED (
+    SELECT s.night, s.shard_id, s.void_fence
+    FROM judged j JOIN shards s ON s.night = j.night AND s.shard_id = j.shard_id AND s.fence = j.fence
+    WHERE s.state = 'returned'
+),
+moved AS (
+    UPDATE shards s
+    SET state = CASE WHEN %(passed)s THEN 'valid' ELSE 'ready' END::shard_state,
+        done_through = CASE WHEN %(passed)s THEN s.done_through ELSE 0 END,
+        attempts = s.attempts + (NOT %(passed)s)::integer,
+        cloud_only = s.cloud_only OR (NOT %(passed)s AND s.attempts + 1 >= o.attempts_max),
+        car_made = s.car_made AND %(passed)s,
+        void_fence = CASE WHEN %(passed)s THEN s.void_fence ELSE s.fence END
+    FROM before b, orders o
+    WHERE s.night = b.night AND s.shard_id = b.shard_id AND s.state = 'returned' AND o.order_no = s.order_no
+    RETURNING s.night, s.shard_id
+),
+found AS MATERIALIZED (
+    SELECT l.night, l.shard_id, l.fence, l.car_id, coalesce(f.audited_rows, 0) AS audited_rows,
+           coalesce(f.disagreements, 0) AS disagreements, coalesce(f.audited_items, '[]') AS audited_items
+    FROM moved m
+    JOIN before b ON b.shard_id = m.shard_id
+    JOIN leases l ON l.night = m.night AND l.shard_id = m.shard_id AND l.fence > b.void_fence AND l.delivered_rows > 0
+    LEFT JOIN unnest(%(fences)s::integer[], %(audited_rows)s::integer[], %(disagreements)s::integer[],
+                     %(audited_items)s::jsonb[]) AS f (fence, audited_rows, disagreements, audited_items)
+        ON f.fence = l.fence
+),
+scored AS (
+    UPDATE leases l
+    SET audited_rows = f.audited_rows, disagreements = f.disagreements, audit_detail = %(detail)s,
+        audited_items = ARRAY(SELECT jsonb_array_elements_text(f.audited_items)),
+        credit = CASE WHEN f.disagreements > 0 AND NOT %(passed)s THEN 'refused' WHEN %(passed)s THEN 'credited'
+                      ELSE 'voided' END::credit
+    FROM found f
+    WHERE l.night = f.night AND l.shard_id = f.shard_id AND l.fence = f.fence
+),
+struck AS (
+    UPDATE cars c
+    SET audited_rows = c.audited_rows + x.audited_rows, disagreements = c.disagreements + x.disagreements,
+        strikes = c.strikes + x.strikes, struck_at = CASE WHEN x.strikes > 0 THEN clock.at ELSE c.struck_at END
+    FROM clock, (SELECT car_id, sum(audited_rows) AS audited_rows, sum(disagreements) AS disagreements,
+                        count(*) FILTER (WHERE disagreements > 0 AND NOT %(passed)s) AS strikes
+                 FROM found GROUP BY car_id) x
+    WHERE c.car_id = x.car_id
+)
+SELECT count(*) AS counted FROM moved;
