@@ -85,6 +85,11 @@ def missing_rows(order_name: OrderName) -> str:
     return f"tables/{order_name}/missing_rows.parquet"
 
 
+def kept_beside(order_name: OrderName, name: str, sha256: Sha256) -> str:
+    """A version of `nights` or `missing_rows` under its own hash, there before the commit that names the hash."""
+    return f"tables/{order_name}/beside/{name}-{sha256}.parquet"
+
+
 def telemetry(cell: CellName, gateway: str, at: datetime) -> str:
     """The signals that one gateway heard in one minute."""
     return f"cells/{cell}/telemetry/{at:%Y-%m-%d}/{at:%H%M}-{gateway}.parquet"

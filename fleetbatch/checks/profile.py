@@ -1,0 +1,138 @@
+"""A result file becomes one row of counts per shard, so that a night of any size is judged from a small table."""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from fleetbatch.contracts import conform, contract
+from fleetbatch.errors import RejectedError
+from fleetbatch.nouns import StagedFile
+from fleetbatch.store import Store
+from fleetbatch.units import ShardId, shard_hex
+
+_COUNTS = (
+    "rows ids_unknown ids_double dead_rows nulls scores_out_of_range labels_unknown audited_rows energy_wh".split()  # noqa: SIM905 # a list of names reads as a line
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileJob:
+    """One staged file, and what it is measured against; it pickles, so that any machine of the engine may do it."""
+
+    store: Store
+    file: StagedFile
+    contract: str
+    sources_key: str
+    missing_key: str
+    labels: tuple[str, ...] | None
+    """Every label that the bundle has; None when the workload has no labels."""
+    sample_rows: int
+    """About how many rows of this file go into the sample for suites that users write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileProfile:
+    """One row per shard of the file, and a uniform sample of its rows."""
+
+    shards: pa.Table
+    sample: pa.Table
+
+
+def profile_file(job: ProfileJob) -> FileProfile:
+    """Count what one staged file holds; raise RejectedError when it is not the file that merge wrote."""
+    with tempfile.TemporaryDirectory(prefix="fleetbatch-check-") as name:
+        folder = Path(name)
+        job.store.fetch(job.file.key, folder / "results.parquet")
+        with (folder / "results.parquet").open("rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
+        if found != job.file.sha256:
+            summary = f"{job.file.key} is not the file that was merged; merge the night again"
+            raise RejectedError(summary, [f"sha256 is {found}, merge wrote {job.file.sha256}"])
+        results = pl.scan_parquet(folder / "results.parquet")
+        _refuse_other_schema(results, job)
+        counts = _counts(results, job.labels).join(_ids(results, job), on="shard_id", how="left")
+        chosen = pl.col("item_id").hash(seed=1) % max(1, job.file.rows) < job.sample_rows
+        return FileProfile(
+            shards=counts.collect(engine="streaming").to_arrow(),
+            sample=results.filter(chosen).collect(engine="streaming").to_arrow(),
+        )
+
+
+def profile_table(manifest: pa.Table, missing: pl.LazyFrame, profiles: Iterable[pa.Table]) -> pa.Table:
+    """Return contract `profile`: a row for every planned shard, and one for every shard that nobody planned.
+
+    A shard in two files stands twice, and the check that shards are unique sees it.
+    """
+    names = [shard_hex(ShardId(shard_id)) for shard_id in manifest["shard_id"].to_numpy().tolist()]
+    planned = pl.LazyFrame(
+        {"shard_id": names, "cell": manifest["cell"].to_pylist(), "rows_expected": manifest["rows"].to_pylist()},
+        schema={"shard_id": pl.String, "cell": pl.String, "rows_expected": pl.Int64},
+    )
+    seen = [pl.DataFrame(table).lazy() for table in profiles]
+    named = missing.group_by(shard_id=pl.col("item_id").str.head(16)).agg(
+        rows_missing=pl.col("item_id").n_unique().cast(pl.Int64)
+    )
+    columns = contract("profile").schema.names
+    table = planned.join(named, on="shard_id", how="left")
+    if seen:
+        table = table.join(pl.concat(seen), on="shard_id", how="full", coalesce=True)
+    else:
+        table = table.with_columns(*(pl.lit(0).alias(name) for name in [*_COUNTS, "ids_known", "ids_both"]))
+    fill = [pl.col(name).fill_null(0) for name in [*_COUNTS, "ids_known", "ids_both", "rows_expected", "rows_missing"]]
+    table = table.with_columns(*fill, pl.col("cell").fill_null("unknown")).with_columns(
+        ids_absent=pl.col("rows_expected") - pl.col("ids_known") - pl.col("rows_missing") + pl.col("ids_both"),
+        ids_double=pl.col("ids_double") + pl.col("ids_both"),
+    )
+    present = table.collect_schema().names()
+    return conform(table.select([c for c in columns if c in present]).sort("shard_id").collect().to_arrow(), "profile")
+
+
+def _counts(results: pl.LazyFrame, labels: tuple[str, ...] | None) -> pl.LazyFrame:
+    label, score = pl.col("label"), pl.col("score")
+    unknown = label.is_not_null() & ~label.is_in(list(labels)) if labels is not None else pl.lit(value=False)
+    count = pl.Int64
+    return results.group_by("shard_id").agg(
+        rows=pl.len().cast(count),
+        ids_double=(pl.len() - pl.col("item_id").n_unique()).cast(count),
+        dead_rows=pl.col("error").is_not_null().sum().cast(count),
+        nulls=(label.is_null() & pl.col("error").is_null()).sum().cast(count),
+        score_min=score.min().cast(pl.Float64),
+        score_max=score.max().cast(pl.Float64),
+        scores_out_of_range=(~score.is_between(0, 1) | score.is_nan()).sum().cast(count),
+        labels_unknown=unknown.sum().cast(count),
+        audited_rows=(pl.col("audit_state") == "audited").sum().cast(count),
+        energy_wh=pl.col("energy_wh").cast(pl.Float64).sum(),
+    )
+
+
+def _ids(results: pl.LazyFrame, job: ProfileJob) -> pl.LazyFrame:
+    """Return per shard: ids that its input does not have, ids that it has, and ids that are also named missing."""
+    number = pl.col("shard_id").str.to_integer(base=16, dtype=pl.UInt64, strict=False)
+    ids = results.select("item_id", "shard_id", number=number).unique()
+    shards = results.select(number.unique()).collect().to_series()
+    known = _scan(job.store, job.sources_key).filter(pl.col("shard_id").is_in(shards.implode()))
+    known = known.select("item_id", number="shard_id", known=pl.lit(value=True))
+    missing = _scan(job.store, job.missing_key).select("item_id", missing=pl.lit(value=True))
+    found = ids.join(known, on=["item_id", "number"], how="left").join(missing, on="item_id", how="left")
+    return found.group_by("shard_id").agg(
+        ids_unknown=pl.col("known").is_null().sum().cast(pl.Int64),
+        ids_known=pl.col("known").is_not_null().sum().cast(pl.Int64),
+        ids_both=pl.col("missing").is_not_null().sum().cast(pl.Int64),
+    )
+
+
+def _scan(store: Store, key: str) -> pl.LazyFrame:
+    return pl.scan_parquet(store.uri(key), storage_options=store.storage_options())
+
+
+def _refuse_other_schema(results: pl.LazyFrame, job: ProfileJob) -> None:
+    wanted = list(contract(job.contract).schema.names)
+    found = results.collect_schema().names()
+    if found != wanted:
+        summary = f"{job.file.key} does not follow contract {job.contract!r}"
+        raise RejectedError(summary, [f"its columns are {', '.join(found)}", f"expected are {', '.join(wanted)}"])
