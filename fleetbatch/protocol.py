@@ -25,6 +25,7 @@ Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Digits = Annotated[str, Meta(pattern="^[0-7][0-9a-f]{15}$", max_length=16)]
 """A car or shard, 16 hex digits."""
 Count = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+RowGroup = Annotated[int, Meta(ge=0, le=(1 << 15) - 1)]
 Whole = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
 Amount = Annotated[float, Meta(ge=0, le=1e12)]
 Signals = Annotated[dict[str, float | bool | str | None], Meta(max_length=256)]
@@ -108,8 +109,8 @@ class BeatRequest(_Message, frozen=True, kw_only=True):
     """I am alive and got this far (row groups computed, delivered or not)."""
 
     lease_id: Word
-    fence: Whole
-    row_groups_done: Count
+    fence: Count
+    row_groups_done: RowGroup
     energy_wh: Amount
     busy_s: Amount
     signals: Signals = {}
@@ -132,10 +133,10 @@ class PartRequest(_Message, frozen=True, kw_only=True):
     """
 
     lease_id: Word
-    fence: Whole
+    fence: Count
     shard_id: Digits
-    start: Count
-    stop: Count
+    start: RowGroup
+    stop: RowGroup
     rows: Count
     bytes: Whole
     sha256: Digest
@@ -164,7 +165,7 @@ class ReleaseRequest(_Message, frozen=True, kw_only=True):
     """The car lets go of its lease; leaving is never counted as failure."""
 
     lease_id: Word
-    fence: Whole
+    fence: Count
     reason: ReleaseReason
     detail: Text = ""
     energy_wh: Amount
@@ -195,18 +196,21 @@ class ConsentReply(_Message, frozen=True, kw_only=True):
     granted: bool
 
 
-class CarStatement(_Message, frozen=True, kw_only=True):
-    """What the cell knows of one of the owner's cars now."""
+class ConsentEntry(_Message, frozen=True, kw_only=True):
+    """One decision as it was kept; `sha256` chains it to the decision before it."""
 
-    car_id: str
-    consents: dict[str, bool]
+    purpose: str
+    granted: bool
+    at: str
+    notice_version: str
+    sha256: str
 
 
 class StatementReply(_Message, frozen=True, kw_only=True):
-    """What the cell knows of an owner's cars."""
+    """What the cell keeps about one car of the caller's."""
 
-    owner_id: str
-    cars: list[CarStatement]
+    car_id: str
+    consents: list[ConsentEntry]
 
 
 class Problem(_Message, frozen=True, kw_only=True):

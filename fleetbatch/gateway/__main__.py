@@ -1,0 +1,176 @@
+"""`python -m fleetbatch.gateway --settings FILE --cell NAME --port N`: one gateway of one cell until SIGTERM."""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from fleetbatch.errors import FleetbatchError, RejectedError
+from fleetbatch.gateway.app import application
+from fleetbatch.gateway.chores import chores
+from fleetbatch.gateway.dials import Dials
+from fleetbatch.gateway.gate import Gate
+from fleetbatch.gateway.logs import log_to_stderr
+from fleetbatch.ledger.messages import LedgerDials
+from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.nouns import Cell
+from fleetbatch.settings import Settings, cell_named, load_settings
+from fleetbatch.store import open_store
+
+_log = logging.getLogger(__name__)
+_THREADS: Final = 12
+_CONNECTIONS: Final = 6
+_BACKLOG: Final = 2048
+_GRACE_S: Final = 1
+_EXIT_REFUSED: Final = 2
+_TIMES: Final = ("lease", "beat_every", "part_every", "poll_every", "telemetry_every", "sweep_every")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its habit to end by the signal that stopped it: a stop that was asked for is exit code 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `stop_on_signals`."""
+        yield
+
+    def stop_on_signals(self) -> None:
+        """Stop on SIGTERM and SIGINT, from now on."""
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a gateway; return 0 after a stop that was asked for, 2 when it cannot run as told."""
+    given = _parser().parse_args(arguments)
+    log_to_stderr()
+    try:
+        settings = load_settings(given.settings)
+        cell = cell_named(settings, given.cell)
+        listening = _listen(given.host, given.port)
+        with listening:
+            _serve(settings, cell, listening, _dials(given))
+    except FleetbatchError as error:
+        sys.stderr.write(f"{error}\n")
+        return _EXIT_REFUSED
+    return 0
+
+
+def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dials) -> None:
+    store = open_store(settings.store, deployment_key=settings.deployment_key, base_url=cell.gateway_url)
+    ledger_dials = LedgerDials(connections=_CONNECTIONS)
+    with (
+        PostgresLedger.open(cell.gateway_ledger_url, dials=ledger_dials) as ledger,
+        ThreadPoolExecutor(_THREADS) as executor,
+    ):
+        ledger.latest_round()  # a database that is not there at the start is somebody's mistake: say so at once
+        gate = Gate(
+            cell=cell,
+            deployment_key=settings.deployment_key,
+            store=store,
+            ledger=ledger,
+            executor=executor,
+            clock=lambda: datetime.now(UTC),
+            dials=dials,
+        )
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            runner.run(_live(gate, listening))
+
+
+async def _live(gate: Gate, listening: socket.socket) -> None:
+    config = uvicorn.Config(
+        application(gate),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        http="httptools",
+        ws="none",
+        backlog=_BACKLOG,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    server = _Server(config)
+    server.stop_on_signals()
+    async with chores(gate, name=secrets.token_hex(4)):
+        host, port = listening.getsockname()[:2]
+        ready = {"event": "ready", "cell": gate.cell.name, "url": f"http://{host}:{port}", "pid": os.getpid()}
+        listening.listen(_BACKLOG)  # from here on connections wait instead of being refused
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
+        _log.info("started", extra={"cell": gate.cell.name, "port": port})
+        await server.serve(sockets=[listening])
+    _log.info("stopped", extra={"cell": gate.cell.name})
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's loop where it exists."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port; raise RejectedError when it is not ours to take."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        why = "is taken by another process" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+        summary = f"port {port} of {host} {why}; choose another with --port"
+        raise RejectedError(summary) from error
+    return listening
+
+
+def _dials(given: argparse.Namespace) -> Dials:
+    def span(name: str, default: timedelta) -> timedelta:
+        seconds: float | None = getattr(given, f"{name}_s")
+        return default if seconds is None else timedelta(seconds=seconds)
+
+    usual = Dials()
+    return dataclasses.replace(
+        usual,
+        lease_for=span("lease", usual.lease_for),
+        beat_every=span("beat_every", usual.beat_every),
+        part_every=span("part_every", usual.part_every),
+        poll_every=span("poll_every", usual.poll_every),
+        telemetry_every=span("telemetry_every", usual.telemetry_every),
+        sweep_every=span("sweep_every", usual.sweep_every),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fleetbatch.gateway", description=__doc__)
+    parser.add_argument("--settings", type=Path, required=True, help="the deployment's TOML file")
+    parser.add_argument("--cell", required=True, help="which of its cells to serve")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="0 takes any free port")
+    for name in _TIMES:
+        parser.add_argument(f"--{name.replace('_', '-')}-s", type=float, help="seconds")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What a gateway does without being asked: learn of rounds, sweep, write telemetry, watch its own pace."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+
+from fleetbatch import layout
+from fleetbatch.errors import TransientError
+from fleetbatch.gateway.gate import Gate
+from fleetbatch.gateway.pacing import next_pressure
+from fleetbatch.gateway.telemetry import signals_file
+
+_log = logging.getLogger(__name__)
+_LISTEN_S = 0.5
+"""How long one wait for a notice lasts: a stop of the process waits for it."""
+_PACE_EVERY_S = 0.5
+_AWAY_S = 0.5
+
+
+@contextlib.asynccontextmanager
+async def chores(gate: Gate, *, name: str) -> AsyncIterator[None]:
+    """Run the chores while the body runs; what was heard last is written at the end. `name` is the process's own."""
+    loops = (follow_rounds(gate), sweep(gate), write_telemetry(gate, name=name), keep_pace(gate))
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await _tried(lambda: flush(gate, name=name))
+
+
+async def follow_rounds(gate: Gate) -> None:
+    """Hold the newest round, soon after its notice, or at the next look."""
+    look_at = 0.0
+    while True:
+        now = asyncio.get_running_loop().time()
+        if now >= look_at:
+            gate.ledger_answers = await _tried(lambda: take_round(gate))
+            look_at = now + (gate.dials.look_every.total_seconds() if gate.ledger_answers else _AWAY_S)
+        if await _noticed(gate):
+            look_at = 0.0
+
+
+async def take_round(gate: Gate) -> None:
+    """Look whether there is a newer round, and hold it."""
+    newest = await gate.off_loop(gate.ledger.latest_round)
+    if newest is not None and newest != gate.book.round_id:
+        gate.book.turn(await gate.off_loop(gate.ledger.offers, newest))
+        _log.info("round", extra={"round": newest, "offers": len(gate.book)})
+
+
+async def sweep(gate: Gate) -> None:
+    """End leases whose time is over, in bounded batches."""
+    while True:
+        await asyncio.sleep(gate.dials.sweep_every.total_seconds() * (0.5 + gate.chance()))
+        await _tried(lambda: _sweep_once(gate))
+
+
+async def _sweep_once(gate: Gate) -> None:
+    more = True
+    while more:
+        swept = await gate.off_loop(gate.ledger.sweep)
+        for lease in swept.expired:
+            held = gate.let_go(lease)
+            if held is not None:
+                gate.book.freed(held.shard_id)
+            _log.info("expired", extra={"lease": lease})
+        gate.metrics.events["expired"] += len(swept.expired)
+        more = swept.more
+    silent_since = gate.clock() - 2 * gate.dials.lease_for
+    for lease in [lease for lease, held in gate.held.items() if held.heard_at < silent_since]:
+        gate.let_go(lease)
+
+
+async def write_telemetry(gate: Gate, *, name: str) -> None:
+    """Write what was heard, every minute."""
+    while True:
+        await asyncio.sleep(gate.dials.telemetry_every.total_seconds())
+        await _tried(lambda: flush(gate, name=name))
+
+
+async def flush(gate: Gate, *, name: str) -> None:
+    """Write what was heard so far as one file; keep it when the store is away."""
+    rows, at = gate.telemetry.take(), gate.clock()
+    if not rows:
+        return
+    key = layout.telemetry(gate.cell.name, f"{at:%S%f}-{name}", at)
+    try:
+        await gate.off_loop(lambda: gate.store.write(key, signals_file(rows)))
+    except TransientError:
+        gate.telemetry.put_back(rows)
+        raise
+
+
+async def keep_pace(gate: Gate) -> None:
+    """Stretch the cars' waits while the event loop runs late."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _PACE_EVERY_S
+        await asyncio.sleep(_PACE_EVERY_S)
+        late = timedelta(seconds=max(0.0, loop.time() - due))
+        gate.pressure = next_pressure(gate.pressure, late=late, dials=gate.dials)
+
+
+async def _noticed(gate: Gate) -> bool:
+    try:
+        return await gate.off_loop(gate.ledger.wait_for_round, _LISTEN_S)
+    except TransientError:
+        await asyncio.sleep(_AWAY_S)
+        return False
+
+
+async def _tried(chore: Callable[[], Awaitable[None]]) -> bool:
+    """Do a chore; what fails now is tried again at its next turn."""
+    try:
+        await chore()
+    except TransientError as error:
+        _log.warning("chore failed", extra={"detail": str(error)})
+        return False
+    except Exception:  # noqa: BLE001 # a bug in one chore must not end it, nor the others
+        _log.exception("chore failed")
+        return False
+    return True

@@ -1,0 +1,48 @@
+"""How a gateway is turned; a laptop turns the times down."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dials:
+    """Times, limits and sizes of one gateway."""
+
+    lease_for: timedelta = timedelta(minutes=10)
+    beat_every: timedelta = timedelta(seconds=60)
+    part_every: timedelta = timedelta(seconds=60)
+    poll_every: timedelta = timedelta(seconds=30)
+    """What an idle car is told to wait, before jitter and pressure."""
+    jitter: float = 0.2
+    """Share by which a wait is stretched or shortened, so that cars do not come in step."""
+    pressure_max: float = 16.0
+    """How far waits are stretched when the gateway is behind."""
+    behind_after: timedelta = timedelta(milliseconds=250)
+    """A wait of the event loop from which on the gateway counts as behind."""
+    in_flight_max: int = 2000
+    """Requests under way from which on polls are shed."""
+    requests_per_window: int = 300
+    """What one car may ask in ten seconds; parts of a laptop's night come fast."""
+    gather_for: timedelta = timedelta(milliseconds=2)
+    """How long grants, beats and parts are collected before they go to the ledger as one call."""
+    batch_max: int = 1000
+    offers_per_poll: int = 4
+    """How many offers are tried for one poll when others were faster."""
+    url_for: timedelta = timedelta(hours=12)
+    """Life of a signed URL to read; a lease renewed by beats must not outlive it. What it reads is sealed."""
+    put_for: timedelta = timedelta(minutes=15)
+    token_for: timedelta = timedelta(minutes=60)
+    assertion_for: timedelta = timedelta(minutes=5)
+    clock_skew: timedelta = timedelta(seconds=30)
+    """How far a car's clock may be off."""
+    key_for: timedelta = timedelta(seconds=60)
+    """How long a car's public key is remembered before the ledger is asked again (it may have been revoked)."""
+    message_bytes: int = 64 << 10
+    part_bytes: int = 16 << 20
+    body_within: timedelta = timedelta(seconds=30)
+    telemetry_every: timedelta = timedelta(seconds=60)
+    telemetry_rows: int = 2_000_000
+    """How many rows are kept while the store is away; older ones are dropped first."""
+    sweep_every: timedelta = timedelta(seconds=2)
+    look_every: timedelta = timedelta(seconds=5)
+    """A look for a new round when no notice of one came."""

@@ -1,0 +1,197 @@
+"""What one gateway process holds in memory: nothing that may not be lost with it."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import ParamSpec, TypeVar
+from weakref import WeakValueDictionary
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fleetbatch import layout
+from fleetbatch.errors import TransientError
+from fleetbatch.gateway.batching import Batcher
+from fleetbatch.gateway.dials import Dials
+from fleetbatch.gateway.identity import TokenKey, UsedAssertions, es256_key, token_key
+from fleetbatch.gateway.metrics import Metrics
+from fleetbatch.gateway.pacing import Allowance, wait_s
+from fleetbatch.gateway.rounds import OfferBook
+from fleetbatch.gateway.telemetry import Telemetry
+from fleetbatch.ledger.messages import (
+    Beat,
+    BeatAnswer,
+    Delivered,
+    Delivery,
+    Granted,
+    GrantRequest,
+    Refused,
+    Release,
+    Released,
+    Terminal,
+)
+from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.nouns import Cell, Order, OrderKey
+from fleetbatch.protocol import PollRequest
+from fleetbatch.sealing import unwrap_secret
+from fleetbatch.store import Store
+from fleetbatch.units import CarId, LeaseId, OwnerId, Sha256, ShardId
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownCar:
+    """A car as the ledger knew it when last asked."""
+
+    car_id: CarId
+    owner_id: OwnerId
+    key: ec.EllipticCurvePublicKey
+    known_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownOrder:
+    """What of an order goes into its leases; it never changes."""
+
+    order: Order
+    secret: bytes
+    model_sha256: Sha256
+    model_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A lease that this gateway granted; only a shortcut, the ledger knows it too."""
+
+    car_id: CarId
+    order_key: OrderKey
+    shard_id: ShardId
+    request: PollRequest
+    """The poll that got the lease, without its signals."""
+    heard_at: datetime
+
+
+@dataclass(slots=True, kw_only=True)
+class Gate:
+    """One gateway of one cell."""
+
+    cell: Cell
+    deployment_key: bytes
+    store: Store
+    ledger: PostgresLedger
+    executor: Executor
+    clock: Callable[[], datetime]
+    dials: Dials = field(default_factory=Dials)
+    chance: Callable[[], float] = field(default_factory=lambda: random.SystemRandom().random)
+
+    pressure: float = field(init=False, default=1.0)
+    ledger_answers: bool = field(init=False, default=True)
+    metrics: Metrics = field(init=False, default_factory=Metrics)
+    book: OfferBook = field(init=False, default_factory=OfferBook)
+    held: dict[LeaseId, Held] = field(init=False, default_factory=dict)
+    lease_of: dict[CarId, LeaseId] = field(init=False, default_factory=dict)
+    polling: set[CarId] = field(init=False, default_factory=set)
+    cars: dict[CarId, KnownCar] = field(init=False, default_factory=dict)
+    orders: dict[OrderKey, KnownOrder] = field(init=False, default_factory=dict)
+    locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
+    car_tokens: TokenKey = field(init=False)
+    owner_tokens: TokenKey = field(init=False)
+    used: UsedAssertions = field(init=False)
+    telemetry: Telemetry = field(init=False)
+    allowance: Allowance = field(init=False)
+    grants: Batcher[GrantRequest, Granted | Refused] = field(init=False)
+    beats: Batcher[Beat, BeatAnswer] = field(init=False)
+    deliveries: Batcher[Delivery, Delivered | Terminal | Refused] = field(init=False)
+    releases: Batcher[Release, Released | Terminal] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what follows from the rest."""
+        self.car_tokens = token_key(self.deployment_key, self.cell.name, "car")
+        self.owner_tokens = token_key(self.deployment_key, self.cell.name, "owner")
+        self.used = UsedAssertions(forget_every=self.dials.assertion_for)
+        self.telemetry = Telemetry(self.dials.telemetry_rows)
+        self.allowance = Allowance(self.dials.requests_per_window, self.clock)
+        batcher = partial(
+            Batcher, executor=self.executor, gather_for=self.dials.gather_for, batch_max=self.dials.batch_max
+        )
+        self.grants = batcher(self.ledger.grant, lambda question: question.car_id)
+        self.beats = batcher(self.ledger.beat, lambda question: question.lease_id)
+        self.deliveries = batcher(self.ledger.deliver, lambda question: question.lease_id)
+        self.releases = batcher(self.ledger.release, lambda question: question.lease_id)
+
+    def wait_s(self) -> float:
+        """Return when the next car comes back, in seconds."""
+        return wait_s(self.dials, pressure=self.pressure, chance=self.chance())
+
+    async def off_loop(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what blocks on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, partial(call, *args, **kwargs))
+
+    def lock(self, lease: str) -> asyncio.Lock:
+        """Return the lock of a lease's objects; it lives as long as someone uses it."""
+        lock = self.locks.get(lease)
+        if lock is None:
+            lock = self.locks[lease] = asyncio.Lock()
+        return lock
+
+    async def car(self, car: CarId) -> KnownCar | None:
+        """Return a car that may speak, asking the ledger at most once a minute; None when unknown or revoked."""
+        known, now = self.cars.get(car), self.clock()
+        if known is not None and now - known.known_at < self.dials.key_for:
+            return known
+        row = await self.off_loop(self.ledger.car_key, car)
+        key = None if row is None or row.revoked else es256_key(row.public_key_pem)
+        if row is None or key is None:
+            self.cars.pop(car, None)
+            return None
+        known = self.cars[car] = KnownCar(car_id=car, owner_id=row.owner_id, key=key, known_at=now)
+        return known
+
+    async def order(self, key: OrderKey) -> KnownOrder:
+        """Return what an order's leases need; raise TransientError when ledger or store cannot say now."""
+        known = self.orders.get(key)
+        if known is None:
+            known = self.orders[key] = await self.off_loop(self._read_order, key)
+        return known
+
+    def hold(self, granted: Granted, request: PollRequest) -> None:
+        """Remember a lease that was just granted."""
+        self.held[granted.lease_id] = Held(
+            car_id=granted.car_id,
+            order_key=granted.order_key,
+            shard_id=granted.shard_id,
+            request=request,
+            heard_at=self.clock(),
+        )
+        self.lease_of[granted.car_id] = granted.lease_id
+        self.book.took(granted.shard_id)
+
+    def shard_of(self, car: CarId) -> ShardId | None:
+        """Return the shard of the lease that this gateway granted the car and has not seen end."""
+        held = self.held.get(self.lease_of[car]) if car in self.lease_of else None
+        return None if held is None else held.shard_id
+
+    def let_go(self, lease: LeaseId) -> Held | None:
+        """Forget a lease that ended."""
+        held = self.held.pop(lease, None)
+        if held is not None and self.lease_of.get(held.car_id) == lease:
+            del self.lease_of[held.car_id]
+        return held
+
+    def _read_order(self, key: OrderKey) -> KnownOrder:
+        row = self.ledger.order(key)
+        if row is None:
+            message = f"the ledger has a lease of order {key} and not the order"
+            raise TransientError(message)
+        model = row.frozen.model_sha256
+        size = self.store.size(layout.bundle(model))
+        if size is None:
+            message = f"the bundle {model} of order {key} is not in the store"
+            raise TransientError(message)
+        secret = unwrap_secret(row.frozen.secret_wrapped, self.deployment_key)
+        return KnownOrder(order=row.frozen.order, secret=secret, model_sha256=model, model_bytes=size)

@@ -1,0 +1,174 @@
+"""Who is calling. Pure: assertions signed by a car's ES256 key buy short tokens under a keyed hash."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+import jwt
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from fleetbatch.gateway.dials import Dials
+from fleetbatch.protocol import PartRequest, part_claim
+from fleetbatch.units import CarId, CellName
+
+ALGORITHMS: Final = ["ES256"]
+"""The whole list; what a token says of itself is never believed."""
+GRANT_TYPE: Final = "client_credentials"
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_BODY: Final = struct.Struct(">QI")
+_MAC_BYTES: Final = 16
+_TOKEN_BYTES: Final = _BODY.size + _MAC_BYTES
+_HALF_SIGNATURE: Final = 32
+_JTI_MAX: Final = 128
+_CAR_NAME: Final = re.compile("[0-7][0-9a-f]{15}")
+
+Caller = Literal["car", "owner"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenKey:
+    """Makes and reads the tokens of one kind of caller in one cell; those of another cell or kind are forgeries."""
+
+    key: bytes
+
+    def token(self, who: int, *, expires_at: datetime) -> str:
+        """Return a bearer token; `expires_at` counts whole seconds."""
+        body = _BODY.pack(who, int(expires_at.timestamp()))
+        return base64.urlsafe_b64encode(body + self._mac(body)).rstrip(b"=").decode()
+
+    def bearer(self, token: bytes, *, now: datetime) -> int | None:
+        """Return who the token stands for, or None when it is forged or expired."""
+        try:
+            raw = base64.urlsafe_b64decode(token + b"==")
+        except (binascii.Error, ValueError):
+            return None
+        if len(raw) != _TOKEN_BYTES or not hmac.compare_digest(raw[_BODY.size :], self._mac(raw[: _BODY.size])):
+            return None
+        who, expires = _BODY.unpack(raw[: _BODY.size])
+        return int(who) if now.timestamp() < expires else None
+
+    def _mac(self, body: bytes) -> bytes:
+        return hashlib.blake2b(body, key=self.key, digest_size=_MAC_BYTES).digest()
+
+
+def token_key(deployment_key: bytes, cell: CellName, caller: Caller) -> TokenKey:
+    """Derive a key that makes tokens and nothing else."""
+    text = f"{caller} {cell}".encode()
+    return TokenKey(key=hashlib.blake2b(text, key=deployment_key, person=b"fleetbatch-tok-1", digest_size=32).digest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assertion:
+    """A checked private_key_jwt: usable once, until `until`."""
+
+    car_id: CarId
+    jti: str
+    until: datetime
+
+
+def claimed_car(assertion: str) -> CarId | None:
+    """Return the car that an assertion says it comes from, before anything about it is believed."""
+    try:
+        claims = jwt.decode(assertion, options={"verify_signature": False})
+    except jwt.InvalidTokenError:
+        return None
+    name = claims.get("iss")
+    if not isinstance(name, str) or name != claims.get("sub") or not _CAR_NAME.fullmatch(name):
+        return None
+    return CarId(int(name, 16))
+
+
+def checked_assertion(
+    assertion: str, key: ec.EllipticCurvePublicKey, *, audience: str, now: datetime, dials: Dials
+) -> Assertion | str:
+    """Return the assertion, or what is wrong with it (RFC 7523, section 3)."""
+    try:
+        claims = jwt.decode(
+            assertion,
+            key,
+            algorithms=ALGORITHMS,
+            audience=audience,
+            # Times are checked below, against `now` and with bounds that the library does not know.
+            options={
+                "require": ["iss", "sub", "aud", "exp", "jti"],
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+            },
+        )
+    except (jwt.InvalidTokenError, jwt.InvalidKeyError) as error:
+        return f"the assertion is refused: {error}"
+    wrong = _wrong_times(claims, now=now, dials=dials)
+    if wrong:
+        return wrong
+    if not 0 < len(claims["jti"]) <= _JTI_MAX:
+        return f"`jti` must have 1 to {_JTI_MAX} characters"
+    until = datetime.fromtimestamp(float(claims["exp"]), tz=UTC) + dials.clock_skew
+    return Assertion(car_id=CarId(int(claims["iss"], 16)), jti=claims["jti"], until=until)
+
+
+def _wrong_times(claims: Mapping[str, Any], *, now: datetime, dials: Dials) -> str:
+    skew, at = dials.clock_skew.total_seconds(), now.timestamp()
+    times = {name: claims[name] for name in ("exp", "iat", "nbf") if name in claims}
+    if any(isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t) for t in times.values()):
+        return "`exp`, `iat` and `nbf` must be numbers of seconds"
+    if times["exp"] <= at - skew:
+        return "the assertion has expired; is the car's clock right?"
+    if times["exp"] > at + dials.assertion_for.total_seconds() + skew:
+        return f"the assertion lives too long; at most {dials.assertion_for.total_seconds():.0f} s"
+    if max(times.get("iat", at), times.get("nbf", at)) > at + skew:
+        return "the assertion is from the future; is the car's clock right?"
+    return ""
+
+
+class UsedAssertions:
+    """Remembers which assertions bought a token, for as long as they could buy another."""
+
+    def __init__(self, *, forget_every: timedelta) -> None:
+        """Start with none."""
+        self._until: dict[tuple[CarId, str], datetime] = {}
+        self._forget_every = forget_every
+        self._forget_at: datetime | None = None
+
+    def take(self, assertion: Assertion, *, now: datetime) -> bool:
+        """Return whether this is its first use."""
+        if self._forget_at is None or now >= self._forget_at:
+            self._until = {key: until for key, until in self._until.items() if until > now}
+            self._forget_at = now + self._forget_every
+        key = (assertion.car_id, assertion.jti)
+        if key in self._until:
+            return False
+        self._until[key] = assertion.until
+        return True
+
+
+def es256_key(pem: str) -> ec.EllipticCurvePublicKey | None:
+    """Return an enrolled key, or None when it is no ES256 key."""
+    try:
+        key = load_pem_public_key(pem.encode())
+    except ValueError:
+        return None
+    return key if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1) else None
+
+
+def signed_by(key: ec.EllipticCurvePublicKey, request: PartRequest) -> bool:
+    """Tell whether this car's key signed the part's claim (raw r||s, base64url)."""
+    try:
+        raw = base64.urlsafe_b64decode(request.signature + "==")
+        r, s = (int.from_bytes(half, "big") for half in (raw[:_HALF_SIGNATURE], raw[_HALF_SIGNATURE:]))
+        key.verify(encode_dss_signature(r, s), part_claim(request), ec.ECDSA(hashes.SHA256()))
+    except (binascii.Error, ValueError, InvalidSignature):
+        return False
+    return len(raw) == 2 * _HALF_SIGNATURE

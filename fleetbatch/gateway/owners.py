@@ -1,0 +1,55 @@
+"""Owners say yes or no, and read what is known of their cars; their tokens are their own."""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from fleetbatch.gateway.gate import Gate
+from fleetbatch.gateway.problems import Kind, ProblemError
+from fleetbatch.ledger.messages import ConsentChange
+from fleetbatch.protocol import ConsentEntry, ConsentReply, ConsentRequest, StatementReply
+from fleetbatch.units import CarId, OwnerId, Sha256
+
+_log = logging.getLogger(__name__)
+_CAR: Final = re.compile("[0-7][0-9a-f]{15}")
+
+
+async def consent(gate: Gate, owner: OwnerId, request: ConsentRequest) -> ConsentReply:
+    """Keep an owner's decision; from its commit on no lease can be granted against it."""
+    car = await _own_car(gate, owner, request.car_id)
+    change = ConsentChange(
+        car_id=car,
+        purpose=request.purpose,
+        granted=request.granted,
+        notice_version=request.notice_version,
+        notice_sha256=Sha256(request.notice_sha256),
+    )
+    await gate.off_loop(gate.ledger.set_consent, change)
+    _log.info("consent", extra={"car": request.car_id, "purpose": request.purpose, "granted": request.granted})
+    return ConsentReply(car_id=request.car_id, purpose=request.purpose, granted=request.granted)
+
+
+async def statement(gate: Gate, owner: OwnerId, query: Mapping[str, str]) -> StatementReply:
+    """Return what is kept about one of the owner's cars (`?car=`, 16 hex digits)."""
+    car = await _own_car(gate, owner, query.get("car", ""))
+    records = await gate.off_loop(gate.ledger.consents, car)
+    entries = [
+        ConsentEntry(
+            purpose=record.change.purpose,
+            granted=record.change.granted,
+            at=record.at.isoformat(),
+            notice_version=record.change.notice_version,
+            sha256=record.sha256,
+        )
+        for record in records
+    ]
+    return StatementReply(car_id=f"{car:016x}", consents=entries)
+
+
+async def _own_car(gate: Gate, owner: OwnerId, name: str) -> CarId:
+    """Return the car; an owner hears the same of a stranger's car and of none. A revoked car is still its owner's."""
+    row = await gate.off_loop(gate.ledger.car_key, CarId(int(name, 16))) if _CAR.fullmatch(name) else None
+    if row is None or row.owner_id != owner:
+        raise ProblemError(Kind.NOT_YOUR_CAR, "this is not the name of one of the owner's cars")
+    return row.car_id

@@ -1,0 +1,200 @@
+"""Parts and release: what a car computed becomes durable, or its shard free; every answer may be asked for again."""
+
+import hashlib
+import logging
+from typing import Literal
+
+from fleetbatch import layout
+from fleetbatch.gateway.gate import Gate
+from fleetbatch.gateway.identity import signed_by
+from fleetbatch.gateway.problems import Kind, ProblemError
+from fleetbatch.ledger.messages import Delivery, LeaseRow, LeaseState, Refused, Release, Terminal
+from fleetbatch.nouns import OrderKey
+from fleetbatch.protocol import (
+    ConfirmReply,
+    PartReply,
+    PartRequest,
+    ReleaseReply,
+    ReleaseRequest,
+)
+from fleetbatch.store import MissingObject
+from fleetbatch.units import CarId, Fence, LeaseId, Sha256, ShardId, shard_hex
+
+_log = logging.getLogger(__name__)
+_NO_LEASE = "this car never had such a lease"
+
+Found = Literal["whole", "absent", "damaged"]
+
+
+async def part(gate: Gate, car: CarId, request: PartRequest) -> PartReply:
+    """Sign a PUT for a part, unless it is here already."""
+    row = await _own_lease(gate, car, request)
+    _refuse_misfit(gate, row, request)
+    if request.stop <= row.done_through:
+        return PartReply(already=True, url="", headers={})
+    if row.state is not LeaseState.GRANTED:
+        raise _over(row)
+    key = _key(row.order_key, row.shard_id, request)
+    async with gate.lock(request.lease_id):
+        match await gate.off_loop(_look, gate, key, request):
+            case "whole":
+                return PartReply(already=True, url="", headers={})
+            case "damaged":
+                await _remove(gate, request, key)
+            case "absent":
+                pass
+    now = gate.clock()
+    put = gate.store.sign_put(
+        key, size=request.bytes, sha256=Sha256(request.sha256), now=now, expires=gate.dials.put_for
+    )
+    return PartReply(already=False, url=put.url, headers=put.headers)
+
+
+async def confirm(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
+    """Check what lies in the store against the claim and the claim against the car's key; then the ledger commits."""
+    order_key, shard = await _shard(gate, car, request)
+    await _refuse_unsigned(gate, car, request)
+    key = _key(order_key, shard, request)
+    async with gate.lock(request.lease_id):
+        match await gate.off_loop(_look, gate, key, request):
+            case "absent":
+                row = await _own_lease(gate, car, request)
+                if row.state is not LeaseState.GRANTED:
+                    raise _over(row)
+                raise ProblemError(Kind.PART_NOT_UPLOADED, "nothing lies under this part's key; ask /v1/part for a URL")
+            case "damaged":
+                await _remove(gate, request, key)
+                detail = f"the upload is not the {request.bytes} bytes of sha256 {request.sha256}; send it again"
+                raise ProblemError(Kind.PART_DAMAGED, detail)
+            case "whole":
+                return await _commit(gate, car, request)
+
+
+async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseReply:
+    """Free the shard for the next car, which starts where this one's parts end."""
+    lease = LeaseId(request.lease_id)
+    answer = await gate.releases.ask(
+        Release(
+            car_id=car,
+            lease_id=lease,
+            fence=Fence(request.fence),
+            reason=request.reason,
+            detail=request.detail,
+            energy_wh=request.energy_wh,
+            busy_s=request.busy_s,
+        )
+    )
+    held = gate.let_go(lease)
+    if isinstance(answer, Terminal):
+        raise ProblemError(Kind.LEASE_IS_OVER, answer.reason)
+    if held is not None:
+        gate.book.freed(held.shard_id)
+    gate.metrics.events["released"] += 1
+    ids = {"car": f"{car:016x}", "lease": lease, "reason": request.reason, "detail": request.detail}
+    _log.info("released", extra={**ids, "done_through": answer.done_through})
+    return ReleaseReply(done_through=answer.done_through)
+
+
+async def _own_lease(gate: Gate, car: CarId, request: PartRequest) -> LeaseRow:
+    row = await gate.off_loop(gate.ledger.lease, LeaseId(request.lease_id))
+    if row is None or row.car_id != car or row.fence != request.fence:
+        raise ProblemError(Kind.LEASE_IS_OVER, _NO_LEASE)
+    return row
+
+
+async def _shard(gate: Gate, car: CarId, request: PartRequest) -> tuple[OrderKey, ShardId]:
+    """Return what the lease is about, from memory when this gateway granted it."""
+    held = gate.held.get(LeaseId(request.lease_id))
+    if held is None or held.car_id != car:
+        row = await _own_lease(gate, car, request)
+        found = row.order_key, row.shard_id
+    else:
+        found = held.order_key, held.shard_id
+    if shard_hex(found[1]) != request.shard_id:
+        raise ProblemError(Kind.WRONG_SHARD, f"lease {request.lease_id} is about shard {shard_hex(found[1])}")
+    if not request.start < request.stop:
+        raise ProblemError(Kind.WRONG_RANGE, "a part holds at least one row group")
+    return found
+
+
+def _over(row: LeaseRow) -> ProblemError:
+    return ProblemError(Kind.LEASE_IS_OVER, f"the lease is {row.state.value}: {row.reason}")
+
+
+def _refuse_misfit(gate: Gate, row: LeaseRow, request: PartRequest) -> None:
+    """Raise when the part cannot belong to the lease's shard."""
+    if shard_hex(row.shard_id) != request.shard_id:
+        raise ProblemError(Kind.WRONG_SHARD, f"lease {row.lease_id} is about shard {shard_hex(row.shard_id)}")
+    if not row.start <= request.start < request.stop <= row.row_groups:
+        detail = f"row groups {request.start} to {request.stop} are not inside {row.start} to {row.row_groups}"
+        raise ProblemError(Kind.WRONG_RANGE, detail)
+    rows = sum(row.row_group_rows[request.start : request.stop])
+    if request.rows != rows:
+        raise ProblemError(Kind.WRONG_ROWS, f"these row groups have {rows} rows, the part claims {request.rows}")
+    if not 0 < request.bytes <= gate.dials.part_bytes:
+        raise ProblemError(Kind.WRONG_SIZE, f"a part has 1 to {gate.dials.part_bytes} bytes")
+
+
+async def _refuse_unsigned(gate: Gate, car: CarId, request: PartRequest) -> None:
+    known = await gate.car(car)
+    if known is None:
+        raise ProblemError(Kind.UNAUTHORIZED, "this car's key was revoked")
+    if not signed_by(known.key, request):
+        raise ProblemError(Kind.WRONG_SIGNATURE, "the part's claim is not signed by this car's key")
+
+
+def _look(gate: Gate, key: str, request: PartRequest) -> Found:
+    """Compare the object with the claim; a store's own word about sizes and hashes is not enough."""
+    size = gate.store.size(key)
+    if size is None:
+        return "absent"
+    if size != request.bytes or size > gate.dials.part_bytes:
+        return "damaged"
+    try:
+        data = gate.store.read(key)
+    except MissingObject:
+        return "absent"
+    return "whole" if hashlib.sha256(data).hexdigest() == request.sha256 else "damaged"
+
+
+async def _remove(gate: Gate, request: PartRequest, key: str) -> None:
+    """Remove an upload that is not what was claimed, unless it is acknowledged: then the claim is the lie."""
+    row = await gate.off_loop(gate.ledger.lease, LeaseId(request.lease_id))
+    if row is not None and row.state is LeaseState.GRANTED and row.done_through <= request.start:
+        await gate.off_loop(gate.store.delete, key)
+        gate.metrics.events["damaged"] += 1
+        _log.warning("removed a damaged part", extra={"lease": request.lease_id, "key": key})
+
+
+async def _commit(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
+    answer = await gate.deliveries.ask(
+        Delivery(
+            car_id=car,
+            lease_id=LeaseId(request.lease_id),
+            fence=Fence(request.fence),
+            start=request.start,
+            stop=request.stop,
+            rows=request.rows,
+            size_bytes=request.bytes,
+            sha256=Sha256(request.sha256),
+            energy_wh=request.energy_wh,
+            energy_source=request.energy_source,
+            busy_s=request.busy_s,
+            signature=request.signature,
+        )
+    )
+    if isinstance(answer, Terminal):
+        gate.let_go(LeaseId(request.lease_id))
+        raise ProblemError(Kind.LEASE_IS_OVER, answer.reason)
+    if isinstance(answer, Refused):
+        raise ProblemError(Kind.PART_DOES_NOT_FIT, answer.reason)
+    if answer.complete:
+        gate.let_go(LeaseId(request.lease_id))
+    gate.metrics.events["parts"] += 1
+    ids = {"car": f"{car:016x}", "lease": request.lease_id, "shard": request.shard_id}
+    _log.info("delivered", extra={**ids, "done_through": answer.done_through, "complete": answer.complete})
+    return ConfirmReply(done_through=answer.done_through, complete=answer.complete)
+
+
+def _key(order_key: OrderKey, shard: ShardId, request: PartRequest) -> str:
+    return layout.part(order_key, shard, LeaseId(request.lease_id), request.start, request.stop)

@@ -1,0 +1,135 @@
+"""Poll and beat: a car says how it is and gets work, or hears to go on or stop."""
+
+import base64
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import assert_never
+
+import msgspec
+
+from fleetbatch import layout
+from fleetbatch.gateway.gate import Gate
+from fleetbatch.gateway.problems import Kind, ProblemError
+from fleetbatch.ledger.messages import Beat, Granted, GrantRequest, Refused
+from fleetbatch.protocol import PROTOCOL, BeatReply, BeatRequest, Lease, PollReply, PollRequest
+from fleetbatch.sealing import shard_key
+from fleetbatch.units import CarId, Fence, LeaseId, ShardId, shard_hex
+
+_log = logging.getLogger(__name__)
+_SERVED = frozenset({PROTOCOL, max(1, PROTOCOL - 1)})
+
+
+async def poll(gate: Gate, car: CarId, request: PollRequest) -> PollReply:
+    """Give a willing car its next offer as a lease; an empty poll touches neither ledger nor store."""
+    if request.protocol not in _SERVED:
+        served = " and ".join(str(version) for version in sorted(_SERVED))
+        detail = f"this gateway speaks protocol {served}, not {request.protocol}"
+        raise ProblemError(Kind.PROTOCOL_NOT_SERVED, detail)
+    gate.telemetry.hear(car, gate.clock(), request)
+    lease = None
+    if request.willing and car not in gate.polling:
+        gate.polling.add(car)
+        try:
+            lease = await _first_grant(gate, car, request)
+        finally:
+            gate.polling.discard(car)
+    return PollReply(lease=lease, retry_after_s=0.0 if lease else gate.wait_s())
+
+
+async def beat(gate: Gate, car: CarId, request: BeatRequest) -> BeatReply:
+    """Renew a lease, or say why it is over."""
+    lease, now = LeaseId(request.lease_id), gate.clock()
+    held = gate.held.get(lease)
+    if held is not None and held.car_id == car:
+        gate.held[lease] = replace(held, heard_at=now)
+        if request.signals:
+            gate.telemetry.hear(car, now, msgspec.structs.replace(held.request, signals=request.signals))
+    answer = await gate.beats.ask(
+        Beat(
+            car_id=car,
+            lease_id=lease,
+            fence=Fence(request.fence),
+            row_groups_done=request.row_groups_done,
+            energy_wh=request.energy_wh,
+            busy_s=request.busy_s,
+        )
+    )
+    if not answer.go_on:
+        gate.let_go(lease)
+        _log.info("stopped", extra={"car": f"{car:016x}", "lease": lease, "reason": answer.reason})
+    expires_in = gate.dials.lease_for.total_seconds() if answer.go_on else 0.0
+    return BeatReply(go_on=answer.go_on, reason=answer.reason, expires_in_s=expires_in)
+
+
+async def _first_grant(gate: Gate, car: CarId, request: PollRequest) -> Lease | None:
+    """Accept the car's offers in turn until one is granted."""
+    for shard in islice(_wanted(gate, car), gate.dials.offers_per_poll):
+        answer = await gate.grants.ask(_question(gate, car, shard, request))
+        match answer:
+            case Granted():
+                gate.hold(answer, msgspec.structs.replace(request, signals={}))
+                gate.metrics.events["granted"] += 1
+                ids = {"car": f"{car:016x}", "lease": answer.lease_id, "shard": shard_hex(answer.shard_id)}
+                _log.info("granted", extra={**ids, "start": answer.start, "again": answer.again})
+                return await _lease(gate, answer, gate.clock())
+            case Refused():
+                gate.book.refused(car, shard)
+                gate.metrics.events["refused"] += 1
+                if gate.shard_of(car) == shard:
+                    gate.let_go(gate.lease_of[car])
+            case _:
+                assert_never(answer)
+    return None
+
+
+def _wanted(gate: Gate, car: CarId) -> Iterator[ShardId]:
+    """Give what to try: first the shard of a lease whose grant the car seems not to have heard of."""
+    held = gate.shard_of(car)
+    if held is not None:
+        yield held
+    yield from gate.book.offers_for(car)
+
+
+def _question(gate: Gate, car: CarId, shard: ShardId, request: PollRequest) -> GrantRequest:
+    hardware = request.hardware
+    return GrantRequest(
+        car_id=car,
+        shard_id=shard,
+        lease_for=gate.dials.lease_for,
+        hardware_class=hardware.hardware_class,
+        provider=hardware.provider,
+        threads=hardware.threads,
+        power_w=hardware.power_w,
+        runner_version=hardware.runner_version,
+    )
+
+
+async def _lease(gate: Gate, granted: Granted, now: datetime) -> Lease:
+    """Turn a grant into what the car needs to compute."""
+    known = await gate.order(granted.order_key)
+    dials = gate.dials
+    left_s = (granted.expires_at - now).total_seconds() if granted.again else dials.lease_for.total_seconds()
+    model_url = gate.store.sign_get(layout.bundle(known.model_sha256), now=now, expires=dials.url_for)
+    return Lease(
+        lease_id=granted.lease_id,
+        fence=granted.fence,
+        shard_id=shard_hex(granted.shard_id),
+        order_key=str(granted.order_key),
+        workload=known.order.workload,
+        options=dict(known.order.options),
+        model_sha256=known.model_sha256,
+        model_url=model_url,
+        model_bytes=known.model_bytes,
+        shard_url=gate.store.sign_get(granted.key, now=now, expires=dials.url_for),
+        shard_bytes=granted.size_bytes,
+        shard_sha256=granted.sha256,
+        shard_key=base64.urlsafe_b64encode(shard_key(known.secret, granted.shard_id)).decode(),
+        row_groups=granted.row_groups,
+        start=granted.start,
+        expires_in_s=min(max(left_s, 0.0), dials.lease_for.total_seconds()),
+        beat_every_s=dials.beat_every.total_seconds(),
+        part_every_s=dials.part_every.total_seconds(),
+    )

@@ -1,0 +1,56 @@
+"""A round as a gateway holds it: sorted arrays, looked up by car; an empty poll costs one search."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fleetbatch.ledger.messages import Offers
+from fleetbatch.units import CarId, RoundId, ShardId
+
+
+class OfferBook:
+    """The newest round and what became of its offers here. The plan is advice: the ledger decides at the grant."""
+
+    def __init__(self) -> None:
+        """Start without a round."""
+        self._offers: Offers | None = None
+        self._taken: set[ShardId] = set()
+        self._refused: set[tuple[CarId, ShardId]] = set()
+
+    @property
+    def round_id(self) -> RoundId | None:
+        """Return which round is held."""
+        return None if self._offers is None else self._offers.round_id
+
+    def __len__(self) -> int:
+        """Return how many offers are held."""
+        return 0 if self._offers is None else len(self._offers.car_id)
+
+    def turn(self, offers: Offers) -> None:
+        """Hold the next round; what was taken or refused in the last one says nothing about this one."""
+        self._offers = offers
+        self._taken.clear()
+        self._refused.clear()
+
+    def offers_for(self, car: CarId) -> Iterator[ShardId]:
+        """Give the car's shards in the plan's order, without those that are taken or were refused to it."""
+        if self._offers is None:
+            return
+        cars = self._offers.car_id
+        wanted = np.int64(car)  # of the array's type: a search by a Python int would copy the array
+        first, last = int(np.searchsorted(cars, wanted, "left")), int(np.searchsorted(cars, wanted, "right"))
+        for shard in self._offers.shard_id[first:last].tolist():
+            if shard not in self._taken and (car, shard) not in self._refused:
+                yield ShardId(shard)
+
+    def took(self, shard: ShardId) -> None:
+        """Offer the shard to nobody else."""
+        self._taken.add(shard)
+
+    def freed(self, shard: ShardId) -> None:
+        """Offer the shard again: its holder let go."""
+        self._taken.discard(shard)
+
+    def refused(self, car: CarId, shard: ShardId) -> None:
+        """Do not try this offer again in this round; another car's offer of the shard may still be good."""
+        self._refused.add((car, shard))

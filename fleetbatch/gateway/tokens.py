@@ -1,0 +1,49 @@
+"""POST /v1/token: an assertion signed by the car's key buys a short token (RFC 7523)."""
+
+from typing import Final
+from urllib.parse import parse_qsl
+
+from fleetbatch.gateway.gate import Gate
+from fleetbatch.gateway.identity import ASSERTION_TYPE, GRANT_TYPE, checked_assertion, claimed_car
+from fleetbatch.gateway.problems import Kind, ProblemError
+from fleetbatch.protocol import TokenReply
+
+TOKEN_PATH: Final = "/v1/token"  # noqa: S105 # a path
+_FIELDS_MAX: Final = 16
+
+
+async def token(gate: Gate, form: bytes) -> TokenReply:
+    """Check an assertion and return a bearer token for the car."""
+    fields = _fields(form)
+    wanted = {"grant_type": GRANT_TYPE, "client_assertion_type": ASSERTION_TYPE}
+    for name, value in wanted.items():
+        if fields.get(name) != value:
+            raise ProblemError(Kind.INVALID_CLIENT, f"`{name}` must be {value!r}")
+    assertion = fields.get("client_assertion", "")
+    claimed = claimed_car(assertion)
+    known = None if claimed is None else await gate.car(claimed)
+    if known is None:
+        raise ProblemError(
+            Kind.INVALID_CLIENT, "the assertion names no car that is enrolled in this cell and not revoked"
+        )
+    now = gate.clock()
+    audience = gate.cell.gateway_url.rstrip("/") + TOKEN_PATH
+    checked = checked_assertion(assertion, known.key, audience=audience, now=now, dials=gate.dials)
+    if isinstance(checked, str):
+        raise ProblemError(Kind.INVALID_CLIENT, checked)
+    if not gate.used.take(checked, now=now):
+        raise ProblemError(Kind.INVALID_CLIENT, "the assertion was used before; sign a new one with another `jti`")
+    life = gate.dials.token_for
+    return TokenReply(
+        access_token=gate.car_tokens.token(known.car_id, expires_at=now + life),
+        token_type="Bearer",  # noqa: S106 # the type's name, not a secret
+        expires_in=int(life.total_seconds()),
+    )
+
+
+def _fields(form: bytes) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(form.decode("ascii"), strict_parsing=True, max_num_fields=_FIELDS_MAX))
+    except (UnicodeDecodeError, ValueError) as error:
+        detail = "the body is not a form (application/x-www-form-urlencoded)"
+        raise ProblemError(Kind.INVALID_MESSAGE, detail) from error
