@@ -1,0 +1,114 @@
+"""What a second implementation answers for the golden pictures: onnx's reference evaluator, or a user's file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import version_converter
+from onnx.reference import ReferenceEvaluator
+
+from fleetbatch.bundle import GoldenAnswer, Manifest
+from fleetbatch.errors import RejectedError
+from fleetbatch.packing.reference import Array, reference_input, reference_scores
+
+OPSET: Final = 13
+"""Older models are raised to this: the reference evaluator knows Softmax only as it is since then."""
+_DTYPES: Final = {"fp32": np.float32, "fp16": np.float16, "uint8": np.uint8}
+
+
+def reference_answers(
+    model: bytes, manifest: Manifest, labels: Sequence[str], pictures: Mapping[str, bytes]
+) -> dict[str, GoldenAnswer]:
+    """Return what the reference evaluator answers; raise RejectedError when it cannot run the model."""
+    try:
+        evaluator = ReferenceEvaluator(_raised(onnx.load_model_from_string(model)))
+        return {name: _answer(evaluator, manifest, labels, name, content) for name, content in pictures.items()}
+    except RejectedError:
+        raise
+    except Exception as error:
+        # the evaluator raises whatever its operators raise
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        summary = "onnx's reference evaluator cannot run this model; give answers of another implementation (--answers)"
+        raise RejectedError(summary, [reason]) from error
+
+
+def told_answers(path: Path, labels: Sequence[str], pictures: Sequence[str]) -> dict[str, GoldenAnswer]:
+    """Return a user's answers: JSON {picture: [[label or class, score], ...]}; raise RejectedError for mistakes."""
+    try:
+        told = json.loads(path.read_bytes())
+    except OSError as error:
+        summary = f"cannot read {path}: {error.strerror}"
+        raise RejectedError(summary) from error
+    except ValueError as error:
+        summary = f"{path} is not JSON: {error}"
+        raise RejectedError(summary) from error
+    problems: list[str] = []
+    if not isinstance(told, dict):
+        told = {}
+        problems.append('expected {"picture.jpg": [["label", score], ...]}')
+    answers = {name: _told(name, told.get(name), labels, problems) for name in pictures}
+    if problems:
+        summary = f"{path} does not answer the golden pictures"
+        raise RejectedError(summary, problems)
+    return {name: answer for name, answer in answers.items() if answer is not None}
+
+
+def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
+    own = max((opset.version for opset in model.opset_import if opset.domain in {"", "ai.onnx"}), default=OPSET)
+    return version_converter.convert_version(model, OPSET) if own < OPSET else model
+
+
+def _answer(
+    evaluator: ReferenceEvaluator, manifest: Manifest, labels: Sequence[str], name: str, content: bytes
+) -> GoldenAnswer:
+    one = reference_input(content, manifest)
+    batch = np.concatenate([one] * max(1, manifest.input.batch))
+    fed = {manifest.input.name: batch.astype(_DTYPES[manifest.input.dtype])}
+    outputs = evaluator.run([manifest.output.name], fed)
+    assert isinstance(outputs, list)
+    scores = reference_scores(np.asarray(outputs[0])[0], manifest)
+    if len(scores) != len(labels):
+        summary = f"the model answers {len(scores)} classes besides the background; labels.txt has {len(labels)}"
+        raise RejectedError(summary)
+    return _best(name, scores, labels, manifest.output.top_k)
+
+
+def _best(name: str, scores: Array, labels: Sequence[str], count: int) -> GoldenAnswer:
+    best = [int(index) for index in np.argsort(-scores, kind="stable")[:count]]
+    return GoldenAnswer(
+        picture=name,
+        classes=tuple(best),
+        labels=tuple(labels[index] for index in best),
+        scores=tuple(min(1.0, max(0.0, round(float(scores[index]), 6))) for index in best),
+    )
+
+
+def _told(name: str, pairs: Any, labels: Sequence[str], problems: list[str]) -> GoldenAnswer | None:  # noqa: ANN401 (parsed JSON)
+    if not isinstance(pairs, list) or not pairs or not all(isinstance(p, list) and len(p) == 2 for p in pairs):  # noqa: PLR2004 (a pair)
+        problems.append(f"{name}: expected [[label or class, score], ...]")
+        return None
+    classes = [_class_of(who, labels) for who, _ in pairs]
+    scores = [score for _, score in pairs]
+    if None in classes:
+        problems.append(f"{name}: {pairs[classes.index(None)][0]!r} is no label or class of the model, or several")
+        return None
+    if any(isinstance(s, bool) or not isinstance(s, int | float) or not 0 <= s <= 1 for s in scores):
+        problems.append(f"{name}: a score is a number from 0 to 1")
+        return None
+    found = [index for index in classes if index is not None]
+    return GoldenAnswer(
+        picture=name,
+        classes=tuple(found),
+        labels=tuple(labels[index] for index in found),
+        scores=tuple(float(score) for score in scores),
+    )
+
+
+def _class_of(who: Any, labels: Sequence[str]) -> int | None:  # noqa: ANN401 (parsed JSON)
+    """Return the class of a number or of a label that only one class has."""
+    if isinstance(who, int) and not isinstance(who, bool) and 0 <= who < len(labels):
+        return who
+    return labels.index(who) if isinstance(who, str) and labels.count(who) == 1 else None
