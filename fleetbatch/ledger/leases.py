@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from fleetbatch import layout
 from fleetbatch.ledger.ids import NOWHERE, lease_id, lease_key
+from fleetbatch.ledger.machine import NOT_YOURS, ending
 from fleetbatch.ledger.messages import (
     Beat,
     BeatAnswer,
@@ -27,7 +28,6 @@ from fleetbatch.units import CLOUD_CAR, CarId, Fence, LeaseId, Night, OrderName,
 
 Message = Beat | Delivery | Release
 M = TypeVar("M", Beat, Delivery, Release)
-NOT_YOURS = Terminal(reason="there is no such lease of this car")
 
 
 class Leases:
@@ -143,7 +143,7 @@ class Leases:
         """Return for each message the end of its lease, and how far its shard was then."""
         over = dict.fromkeys(messages, (NOT_YOURS, 0))
         for row in self._numbered("ended", messages):
-            end = Terminal(reason=_ending(row["state"], row["reason"]), state=LeaseState(row["state"]))
+            end = ending(LeaseState(row["state"]), row["reason"])
             over[messages[row["n"]]] = (end, row["done_through"])
         return over
 
@@ -233,7 +233,7 @@ def _not_taken(delivery: Delivery, row: Row) -> Delivered | Terminal | Refused:
     if row["stop"] == delivery.stop and row["sha256"].hex() == delivery.sha256:
         return Delivered(done_through=row["stop"], complete=row["stop"] == row["row_groups"])
     if row["state"] is not None:
-        return Terminal(reason=_ending(row["state"], row["reason"]), state=LeaseState(row["state"]))
+        return ending(LeaseState(row["state"]), row["reason"])
     if not row["is_open"]:
         return NOT_YOURS
     if row["stop"] is not None:
@@ -241,10 +241,6 @@ def _not_taken(delivery: Delivery, row: Row) -> Delivered | Terminal | Refused:
     span = f"row groups {delivery.start} to {delivery.stop} with {delivery.rows} rows"
     where = f"the shard is delivered up to {row['done_through']} of {row['row_groups']}"
     return Refused(reason=f"a part of {span} does not fit: {where}")
-
-
-def _ending(state: str, reason: str) -> str:
-    return f"the lease is {state}: {reason}"
 
 
 def _lease_row(lease: LeaseId, row: Row) -> LeaseRow:

@@ -1,108 +1,40 @@
 """What the ledger is asked and what it answers; every noun is frozen, every instant is the database's clock in UTC."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import NewType
 
 import numpy as np
 import numpy.typing as npt
 
 from fleetbatch.errors import FleetbatchError
+from fleetbatch.ledger.dials import LedgerDials
+from fleetbatch.ledger.owners import PURPOSE_COMPUTE, CarKey, ConsentChange, ConsentRecord, Enrolment
+from fleetbatch.ledger.states import Credit, LeaseState, OrderState, ShardState
+from fleetbatch.ledger.verdicts import AuditPart, AuditTask, AuditVerdict, LeaseFinding
 from fleetbatch.nouns import FrozenOrder, OrderKey
-from fleetbatch.units import CarId, CellName, Fence, LeaseId, OwnerId, RoundId, Sha256, ShardId
+from fleetbatch.units import CarId, CellName, Fence, LeaseId, RoundId, Sha256, ShardId
 
-PURPOSE_COMPUTE = "compute"
-"""The consent without which no lease is granted. Work of a data class above `open` also needs `data:CLASS`."""
-
-
-class ShardState(Enum):
-    """Where a shard is in its life (picture in machine.py)."""
-
-    READY = "ready"
-    OUT = "out"
-    RETURNED = "returned"
-    VALID = "valid"
-    DONE = "done"
-    MISSING = "missing"
-
-
-class LeaseState(Enum):
-    """How a lease stands; all but GRANTED are terminal and never change."""
-
-    GRANTED = "granted"
-    DONE = "done"
-    RELEASED = "released"
-    EXPIRED = "expired"
-    REVOKED = "revoked"
-
-
-class Credit(Enum):
-    """What the audit said of a lease's delivered work, apart from how the lease ended."""
-
-    NONE = "none"
-    CREDITED = "credited"
-    REFUSED = "refused"
-    VOIDED = "voided"
-    """Its own rows were fine or not looked at, but another lease spoiled the shard."""
-
-
-class OrderState(Enum):
-    """Only an open order's shards are granted; a paused order's leases run on, a cancelled order's are revoked."""
-
-    OPEN = "open"
-    PAUSED = "paused"
-    CANCELLED = "cancelled"
-    CLOSED = "closed"
+__all__ = [
+    "PURPOSE_COMPUTE",
+    "AuditPart",
+    "AuditTask",
+    "AuditVerdict",
+    "CarKey",
+    "ConsentChange",
+    "ConsentRecord",
+    "Credit",
+    "Enrolment",
+    "LeaseFinding",
+    "LeaseState",
+    "LedgerDials",
+    "OrderState",
+    "ShardState",
+]  # so that one import serves who talks to the ledger; what is defined below needs no listing
 
 
 class FencedOff(FleetbatchError):  # noqa: N818 # the field's word
     """A planner wrote with the epoch of a lock that it no longer holds; nothing was written."""
-
-
-# -- cars and owners
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolment:
-    """A car becomes known: its ES256 public key as PEM."""
-
-    car_id: CarId
-    owner_id: OwnerId
-    public_key_pem: str
-    region: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CarKey:
-    """What a gateway needs to know who is calling."""
-
-    car_id: CarId
-    owner_id: OwnerId
-    public_key_pem: str
-    revoked: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsentChange:
-    """An owner says yes or no to one purpose (`compute`, `telemetry`, `data:CLASS`), having read one notice."""
-
-    car_id: CarId
-    purpose: str
-    granted: bool
-    notice_version: str
-    notice_sha256: Sha256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsentRecord:
-    """A consent as it was kept: `sha256` covers this record and the one before it of the same car and purpose."""
-
-    change: ConsentChange
-    number: int
-    at: datetime
-    sha256: Sha256
 
 
 # -- orders and shards
@@ -169,6 +101,17 @@ class NightStats:
     busy_s: float
     cloud_shards: int
     """Shards to which the cloud lane contributed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudShard:
+    """A free shard that the cloud lane may take: ask for it with a GrantRequest of CLOUD_CAR."""
+
+    shard_id: ShardId
+    order_key: OrderKey
+    work_units: float
+    cloud_only: bool
+    """No car gets it any more: too many attempts failed."""
 
 
 # -- leases
@@ -354,106 +297,3 @@ class Offers:
     car_id: npt.NDArray[np.int64]
     seq: npt.NDArray[np.int16]
     shard_id: npt.NDArray[np.int64]
-
-
-# -- audits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditPart:
-    """One delivered part of a returned shard. `key` is its object key; a part of the cloud lane has car_id 0."""
-
-    start: int
-    stop: int
-    rows: int
-    size_bytes: int
-    sha256: Sha256
-    key: str
-    lease_id: LeaseId
-    car_id: CarId
-    owner_id: OwnerId
-    hardware_class: str
-    provider: str
-    runner_version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditTask:
-    """A returned shard, claimed by one auditor until `claimed_until`; its parts in order cover all row groups."""
-
-    shard_id: ShardId
-    order_key: OrderKey
-    fence: Fence
-    row_groups: int
-    row_group_rows: tuple[int, ...]
-    rows: int
-    size_bytes: int
-    sha256: Sha256
-    key: str
-    attempts: int
-    parts: tuple[AuditPart, ...]
-    claimed_until: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseFinding:
-    """What the audit found in the rows of one lease."""
-
-    lease_id: LeaseId
-    audited_rows: int
-    disagreements: int
-    audited_items: tuple[str, ...] = ()
-    """The item ids that were recomputed; they are published as such."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditVerdict:
-    """The answer to one AuditTask (same shard_id, order_key and fence).
-
-    `findings` has one entry per audited lease. With `passed` false the shard's parts are all voided, the leases with
-    disagreements are refused, and their cars get a strike. `detail` is kept for people (which rows, why).
-    """
-
-    shard_id: ShardId
-    order_key: OrderKey
-    fence: Fence
-    passed: bool
-    findings: tuple[LeaseFinding, ...]
-    detail: str = ""
-
-    @property
-    def audited_rows(self) -> int:
-        """Return the rows looked at, over all leases."""
-        return sum(f.audited_rows for f in self.findings)
-
-    @property
-    def disagreements(self) -> int:
-        """Return the rows that disagreed, over all leases."""
-        return sum(f.disagreements for f in self.findings)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloudShard:
-    """A free shard that the cloud lane may take: ask for it with a GrantRequest of CLOUD_CAR."""
-
-    shard_id: ShardId
-    order_key: OrderKey
-    work_units: float
-    cloud_only: bool
-    """No car gets it any more: too many attempts failed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerDials:
-    """How a ledger is kept."""
-
-    connections: int = 4
-    outage_after: timedelta = timedelta(seconds=30)
-    """A cell that swept nothing for so long had an outage: gateways sweep much more often."""
-    sweep_batch: int = 1000
-    audit_claim: timedelta = timedelta(minutes=10)
-    planner_lock: timedelta = timedelta(seconds=60)
-    retries: int = 5
-    """How often a statement is sent again after a deadlock or a lost connection; every statement may be repeated."""
-    session: Mapping[str, str] = field(default_factory=dict)
-    """PostgreSQL settings of each connection."""

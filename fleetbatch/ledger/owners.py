@@ -1,0 +1,51 @@
+"""Cars and their owners' consent, as a gateway or an operator tells them to the ledger."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from fleetbatch.units import CarId, OwnerId, Sha256
+
+PURPOSE_COMPUTE: Final = "compute"
+"""The consent without which no lease is granted. Work of a data class above `open` also needs `data:CLASS`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """A car becomes known: its ES256 public key as PEM."""
+
+    car_id: CarId
+    owner_id: OwnerId
+    public_key_pem: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarKey:
+    """What a gateway needs to know who is calling."""
+
+    car_id: CarId
+    owner_id: OwnerId
+    public_key_pem: str
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentChange:
+    """An owner says yes or no to one purpose (`compute`, `telemetry`, `data:CLASS`), having read one notice."""
+
+    car_id: CarId
+    purpose: str
+    granted: bool
+    notice_version: str
+    notice_sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentRecord:
+    """A consent as it was kept: `sha256` covers this record and the one before it of the same car and purpose."""
+
+    change: ConsentChange
+    number: int
+    at: datetime
+    sha256: Sha256

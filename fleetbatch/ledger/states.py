@@ -1,0 +1,43 @@
+"""States as values that carry their meaning; the pictures are in machine.py."""
+
+from enum import Enum
+
+
+class ShardState(Enum):
+    """Where a shard is in its life (picture in machine.py)."""
+
+    READY = "ready"
+    OUT = "out"
+    RETURNED = "returned"
+    VALID = "valid"
+    DONE = "done"
+    MISSING = "missing"
+
+
+class LeaseState(Enum):
+    """How a lease stands; all but GRANTED are terminal and never change."""
+
+    GRANTED = "granted"
+    DONE = "done"
+    RELEASED = "released"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class Credit(Enum):
+    """What the audit said of a lease's delivered work, apart from how the lease ended."""
+
+    NONE = "none"
+    CREDITED = "credited"
+    REFUSED = "refused"
+    VOIDED = "voided"
+    """Its own rows were fine or not looked at, but another lease spoiled the shard."""
+
+
+class OrderState(Enum):
+    """Only an open order's shards are granted; a paused order's leases run on, a cancelled order's are revoked."""
+
+    OPEN = "open"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    CLOSED = "closed"
