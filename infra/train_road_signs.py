@@ -35,7 +35,6 @@ from fleetbatch.bundle import (
 )
 from fleetbatch.inference import check_goldens, open_inference
 from fleetbatch.orders.parse import MODELS
-from fleetbatch.pixels import decode
 from fleetbatch.sharding.road_signs import LABELS, Drawing, label_of, picture_file, uris
 
 SIDE: Final = 48
@@ -43,15 +42,14 @@ TRAIN_SEED, TEST_SEED, GOLDEN_SEED = 1_000_001, 1_000_002, 1_000_003
 TEST_PICTURES: Final = 3000
 BATCH: Final = 64
 ACCURACY_MIN: Final = 0.95
-SECTIONS: Final = {
-    "name": "road-signs",
-    "workload": "image",
-    "input": Input(name="picture", layout="NCHW", dtype="fp32", batch=0, width=SIDE, height=SIDE, colour="RGB"),
-    "resize": Resize(mode="squash", filter="bilinear"),
-    "normalise": Normalise(scale=1 / 127.5, mean=(1.0, 1.0, 1.0)),
-    "output": Output(name="logits", kind="logits"),
-}
-MANIFEST: Final = Manifest(**SECTIONS)
+MANIFEST: Final = Manifest(
+    name="road-signs",
+    workload="image",
+    input=Input(name="picture", layout="NCHW", dtype="fp32", batch=0, width=SIDE, height=SIDE, colour="RGB"),
+    resize=Resize(mode="squash", filter="bilinear"),
+    normalise=Normalise(scale=1 / 127.5, mean=(1.0, 1.0, 1.0)),
+    output=Output(name="logits", kind="logits"),
+)
 
 Floats = npt.NDArray[np.float32]
 Weights = list[Floats]
@@ -64,8 +62,9 @@ def drawn(seed: int, index_range: tuple[int, int]) -> tuple[npt.NDArray[np.uint8
     """Return pictures [N, 48, 48, 3] and their classes, resized as the bundle says."""
     first, stop = index_range
     names = [uri for number, uri in enumerate(uris(Drawing(count=stop, seed=seed))) if number >= first]
-    pictures = [decode(picture_file(uri)).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for uri in names]
-    return np.stack([np.asarray(p) for p in pictures]), np.array([LABELS.index(label_of(uri)) for uri in names])
+    pictures = [Image.open(io.BytesIO(picture_file(uri))) for uri in names]
+    squashed = [np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for picture in pictures]
+    return np.stack(squashed), np.array([LABELS.index(label_of(uri)) for uri in names])
 
 
 def draw_all(seed: int, count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -78,7 +77,7 @@ def draw_all(seed: int, count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[
 
 def normalised(pixels: npt.NDArray[Any]) -> Floats:
     """Return pixels as the network takes them."""
-    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    return np.asarray(pixels.astype(np.float32) / np.float32(127.5) - np.float32(1), np.float32)
 
 
 def new_weights(chance: np.random.Generator) -> Weights:
@@ -92,7 +91,7 @@ def new_weights(chance: np.random.Generator) -> Weights:
 
 def scaled(chance: np.random.Generator, fan_in: int, outputs: int) -> Floats:
     """Return one He-initialised matrix."""
-    return (chance.standard_normal((fan_in, outputs)) * np.sqrt(2 / fan_in)).astype(np.float32)
+    return np.asarray(chance.standard_normal((fan_in, outputs)) * np.sqrt(2 / fan_in), np.float32)
 
 
 def padding(side: int, stride: int) -> tuple[int, int]:
@@ -106,7 +105,8 @@ def columns(x: Floats, side: int, stride: int) -> Floats:
     pad = padding(side, stride)
     padded = np.pad(x, ((0, 0), pad, pad, (0, 0)))
     windows = sliding_window_view(padded, (side, side), axis=(1, 2))[:, ::stride, ::stride]
-    return np.ascontiguousarray(windows.transpose(0, 1, 2, 4, 5, 3)).reshape(*windows.shape[:3], -1)
+    flat: Floats = np.ascontiguousarray(windows.transpose(0, 1, 2, 4, 5, 3)).reshape(*windows.shape[:3], -1)
+    return flat
 
 
 def uncolumns(grad: Floats, shape: tuple[int, ...], side: int, stride: int) -> Floats:
@@ -145,18 +145,17 @@ def gradients(weights: Weights, x: Floats, classes: npt.NDArray[np.int64]) -> tu
     back = (grad @ weights[-2].T).reshape(kept[-1][2].shape)
     for number in reversed(range(len(LAYERS))):
         shape, windows, y = kept[number]
-        back = np.where(y > 0, back, np.float32(0))
-        rows = back.reshape(-1, back.shape[-1])
+        rows = np.where(y > 0, back, np.float32(0)).reshape(-1, y.shape[-1])
         found += [rows.sum(0), windows.reshape(len(rows), -1).T @ rows]
         if number:
-            back = uncolumns(back @ weights[2 * number].T, shape, *LAYERS[number][::3])
+            back = uncolumns(np.asarray(rows @ weights[2 * number].T, np.float32), shape, *LAYERS[number][::3])
     return found[::-1], loss
 
 
 def softmax(logits: Floats) -> Floats:
     """Return scores that sum to one."""
     risen = np.exp(logits - logits.max(1, keepdims=True))
-    return risen / risen.sum(1, keepdims=True)
+    return np.asarray(risen / risen.sum(1, keepdims=True), np.float32)
 
 
 def batches(count: int, epochs: int, chance: np.random.Generator) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
@@ -209,7 +208,7 @@ def to_onnx(weights: Weights) -> bytes:
         kernel = weights[2 * number].reshape(side, side, inputs, outputs).transpose(3, 2, 0, 1)
         tensors += [tensor(f"kernel{number}", kernel), tensor(f"bias{number}", weights[2 * number + 1])]
         before, after = padding(side, stride)
-        conv = {"kernel_shape": [side, side], "strides": [stride] * 2, "pads": [before, before, after, after]}
+        conv: dict[str, Any] = {"kernel_shape": [side] * 2, "strides": [stride] * 2, "pads": [before] * 2 + [after] * 2}
         nodes.append(
             onnx.helper.make_node("Conv", [name, f"kernel{number}", f"bias{number}"], [f"conv{number}"], **conv)
         )
@@ -243,7 +242,7 @@ def triangle(wide: int) -> Floats:
     scale = max(wide / SIDE, 1.0)
     centres = (np.arange(SIDE) + 0.5) * wide / SIDE
     parts = np.maximum(1 - np.abs(np.arange(wide) + 0.5 - centres[:, None]) / scale, 0)
-    return (parts / parts.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(parts / parts.sum(1, keepdims=True), np.float32)
 
 
 def golden(weights: Weights, uri: str) -> Golden:
