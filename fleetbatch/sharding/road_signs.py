@@ -23,6 +23,8 @@ LABELS: Final = tuple(TEMPLATES)
 SIZE_BYTES_MAX: Final = 8 << 10
 """No picture is larger: its JPEG quality is lowered until it fits."""
 COUNT_MAX: Final = 100_000_000
+DIALS: Final = {"count": (1, COUNT_MAX), "seed": (0, 2**63 - 1), "broken": (0, COUNT_MAX)}
+"""Smallest and largest value of each dial."""
 SPOILED: Final = ("empty", "text", "header", "half")
 """How a picture is spoiled on purpose: the first three show when it is cut, the last only when it is decoded."""
 
@@ -41,13 +43,12 @@ class Drawing:
 
 def drawing(dials: Mapping[str, str]) -> Drawing:
     """Return the dials that an order names; raise RejectedError with all that is wrong with them."""
-    limits = {"count": (1, COUNT_MAX), "seed": (0, 2**63 - 1), "broken": (0, COUNT_MAX)}
     problems, read = [], {}
     for name, text in dials.items():
-        if name not in limits:
-            problems.append(f"road-signs has no dial {name!r}; it has {', '.join(limits)}")
-        elif not text.isascii() or not text.isdigit() or not limits[name][0] <= int(text) <= limits[name][1]:
-            problems.append(f"{name}={text!r}: expected a whole number from {limits[name][0]} to {limits[name][1]}")
+        if name not in DIALS:
+            problems.append(f"road-signs has no dial {name!r}; it has {', '.join(DIALS)}")
+        elif not text.isascii() or not text.isdigit() or not DIALS[name][0] <= int(text) <= DIALS[name][1]:
+            problems.append(f"{name}={text!r}: expected a whole number from {DIALS[name][0]} to {DIALS[name][1]}")
         else:
             read[name] = int(text)
     if problems:

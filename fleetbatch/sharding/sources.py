@@ -58,17 +58,15 @@ class Folder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileList:
-    """The files that a text file names, one a line, relative to the text file; blank lines and # lines do not count."""
+    """The files that a text file names, one a line, relative to it; blank lines and # lines do not count."""
 
     listing: Path
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the files in the list's order; a name that is there twice is an item once."""
-        seen: set[str] = set()
-        with self.listing.open(encoding="utf-8") as lines:
+        """Yield the files in the list's order; a name that is there twice is two items."""
+        with self.listing.open(encoding="utf-8", errors="surrogateescape") as lines:
             for line in (raw.strip() for raw in lines):
-                if line and not line.startswith("#") and line not in seen:
-                    seen.add(line)
+                if line and not line.startswith("#"):
                     yield _entry(self.listing.parent / line)
 
     def read(self, uri: str) -> bytes:
@@ -95,11 +93,13 @@ class RoadSigns:
 def open_source(source: str, options: Mapping[str, str] = MappingProxyType({})) -> Source:
     """Return what an order's `source` names; raise RejectedError that says what it should be.
 
-    A generator takes its dials from the order's options, and from its own query string, which wins.
+    A generator takes its dials from the order's options, of which others may be the workload's, and from its own query
+    string, which wins and must hold nothing else.
     """
     if source.startswith(GENERATOR):
         parts = urlsplit(source.removeprefix(GENERATOR))
-        dials = {**options, **dict(parse_qsl(parts.query, keep_blank_values=True))}
+        ours = {name: text for name, text in options.items() if name in road_signs.DIALS}
+        dials = {**ours, **dict(parse_qsl(parts.query, keep_blank_values=True))}
         if parts.path != "road-signs":
             summary = f"source {source!r}: there is no generator {parts.path!r}; the one there is: road-signs"
             raise RejectedError(summary)
@@ -173,6 +173,8 @@ def _entry(path: Path) -> Entry:
         status = path.stat()
     except OSError as error:
         return Entry(uri=path.as_uri(), size_bytes=0, error=why_not(error))
+    except ValueError:
+        return Entry(uri=path.as_uri(), size_bytes=0, error="not the name of a file")
     if not stat.S_ISREG(status.st_mode):
         return Entry(uri=path.as_uri(), size_bytes=0, error="not a regular file")
     return Entry(uri=path.as_uri(), size_bytes=status.st_size)

@@ -3,7 +3,6 @@ import io
 import os
 import tracemalloc
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fleetbatch import layout
+from fleetbatch.engine import open_engine
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Auditing, Cell, Cutting, FrozenOrder, Order, OrderKey
 from fleetbatch.sealing import KEY_BYTES, shard_key, unseal
@@ -301,7 +301,14 @@ def test_a_list_of_files_is_a_source_too(store: Store, folder: Path) -> None:
     )
     frozen = frozen_order(listing)
     rows = all_rows(store, frozen, cut(store, frozen))
-    assert rows["bytes"].to_pylist() == [picture(mode="L", shade=1), picture(mode="L", shade=0), None]
+    one, zero = picture(mode="L", shade=1), picture(mode="L", shade=0)
+    assert rows["bytes"].to_pylist() == [one, zero, one, None]
+
+
+def test_a_picture_given_as_the_list_of_files_is_refused(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "me.bmp").write_bytes(b"BM\x00\xff\n" + picture())
+    with pytest.raises(RejectedError, match=r"me\.bmp"):
+        cut(store, frozen_order(tmp_path / "me.bmp"))
 
 
 def test_drawn_road_signs_are_a_source_with_broken_rows_if_asked(store: Store) -> None:
@@ -314,7 +321,7 @@ def test_an_unknown_generator_or_dial_is_refused() -> None:
     with pytest.raises(RejectedError, match="no generator 'unicorns'"):
         open_source("generator:unicorns?count=1", {})
     with pytest.raises(RejectedError) as refused:
-        open_source("generator:road-signs?count=many&speed=3", {"seed": "-1"})
+        open_source("generator:road-signs?count=many&speed=3", {"seed": "-1", "top_k": "3"})
     assert len(refused.value.problems) == 3
 
 
@@ -376,14 +383,22 @@ def test_sources_of_an_interrupted_cut_are_replaced_when_the_input_changed(store
     assert sources["item_id"].to_pylist() == all_rows(store, frozen, manifest)["item_id"].to_pylist()
 
 
-def test_an_engine_cuts_the_same_shards(store: Store, folder: Path, tmp_path: Path) -> None:
+def test_the_processes_of_an_engine_cut_the_same_shards(store: Store, folder: Path, tmp_path: Path) -> None:
     frozen = frozen_order(folder)
     other = open_store(f"file://{tmp_path / 'other'}", deployment_key=SECRET)
     seen: list[Progress] = []
-    with ThreadPoolExecutor(2) as engine:
+    with open_engine("local") as engine:
         ours = cut_order(other, frozen, secret=SECRET, shares=ONE_CELL, engine=engine, progress=seen.append)
     assert ours["shard_id"].equals(cut(store, frozen)["shard_id"])
     assert (seen[-1].shards, seen[-1].rows) == (3, 12)
+
+
+def test_real_photographs_are_all_readable(store: Store, shared_data: Path) -> None:
+    frozen = frozen_order(shared_data / "photos", cutting=Cutting())
+    manifest = cut(store, frozen)
+    assert (total(manifest, "rows"), total(manifest, "dead_rows")) == (126, 0)
+    sizes = [path.stat().st_size for path in (shared_data / "photos").iterdir()]
+    assert sum(sizes) < total(manifest, "size_bytes") < 1.01 * sum(sizes)
 
 
 def test_memory_does_not_grow_with_the_number_of_pictures(store: Store, tmp_path: Path) -> None:
