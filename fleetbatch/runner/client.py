@@ -60,7 +60,7 @@ class GatewayClient:
         self._http = http
         self._lock = threading.Lock()
         self._token = ""
-        self._token_until = datetime.min.replace(tzinfo=UTC)
+        self._renew_at = datetime.min.replace(tzinfo=UTC)
 
     def poll(self, request: PollRequest) -> PollReply:
         """Say what the vehicle says; return a lease or when to come back."""
@@ -114,7 +114,7 @@ class GatewayClient:
 
     def _bearer(self, *, renew: bool) -> str:
         with self._lock:
-            if renew or datetime.now(UTC) >= self._token_until - RENEW_BEFORE:
+            if renew or datetime.now(UTC) >= self._renew_at:
                 self._buy_token()
             return self._token
 
@@ -132,7 +132,8 @@ class GatewayClient:
             raise RejectedError(summary)
         answer = _read(response, "/v1/token", TokenReply)
         assert isinstance(answer, TokenReply)
-        self._token, self._token_until = answer.access_token, now + timedelta(seconds=answer.expires_in)
+        self._token = answer.access_token
+        self._renew_at = now + timedelta(seconds=answer.expires_in) - RENEW_BEFORE
 
 
 def open_http() -> httpx.Client:
