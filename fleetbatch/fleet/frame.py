@@ -11,9 +11,10 @@ WORKLOADS_MAX = 32
 HARDWARE_MAX = 8
 """A shard's hardware mask is 8 bits."""
 OTHER_HARDWARE = "other"
+_KIND = ("workload", "model_sha256", "data_class")
 
-Kind = tuple[str, str]
-"""A workload and the hash of its model."""
+Kind = tuple[str, str, str]
+"""A workload, the hash of its model, the data class of its input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Frame:
     """What the indexes in `cars` and `shards` mean."""
 
     kinds: tuple[Kind, ...]
-    """Index of a workload in the planner's tables -> (workload, model_sha256)."""
+    """Index of a workload in the planner's tables -> (workload, model_sha256, data_class)."""
     hardware: tuple[str, ...]
     """Index of a hardware class -> its name; the last one may be `other`."""
 
@@ -36,7 +37,7 @@ def frame(open_shards: pa.Table, hardware_seen: Iterable[str]) -> Frame:
     A ninth hardware class and what follows share the name `other`: cars name their class themselves, so their
     number must not matter. Shards of a 33rd model wait until one of the others is done.
     """
-    kinds = pl.DataFrame(open_shards.select(["workload", "model_sha256"])).unique().sort("workload", "model_sha256")
+    kinds = pl.DataFrame(open_shards.select(list(_KIND))).unique().sort(*_KIND)
     counts: dict[str, int] = {}
     for name in hardware_seen:
         counts[name] = counts.get(name, 0) + 1

@@ -18,6 +18,8 @@ from fleetbatch.fleet.newest import PLUGGED
 _CHARGING = "Vehicle.Powertrain.TractionBattery.Charging."
 _BATTERY = "Vehicle.Powertrain.TractionBattery."
 GRID = 96
+OPEN = "open"
+"""The data class that needs no consent beyond that to compute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,7 @@ def _columns(joined: pl.DataFrame, frame: Frame, dials: Dials, *, now: datetime)
         "region": np.zeros(rows, np.uint16),
         "price_zone": np.zeros(rows, np.uint16),
         "hw": np.array([hardware[name] for name in names], np.uint8),
-        "consent": np.where(joined["consent"].to_numpy(), 0xFFFFFFFF, 0).astype(np.uint32),
+        "consent": _consent(joined, frame),
         "cached": _cached(joined["cached_models"], frame),
         "speed": np.ones(rows, np.float32),
         "mem_B": np.nan_to_num(np.clip(_numbers(joined, "memory_bytes", 0.0), 0.0, 2.0**60)).astype(np.uint64),
@@ -160,9 +162,20 @@ def _survival(curves: pl.Series) -> "pa.Array[Any]":
     return pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), GRID + 1)
 
 
+def _consent(joined: pl.DataFrame, frame: Frame) -> npt.NDArray[np.uint32]:
+    """Return a bit for each kind that the owner consents to: to compute at all, and to data above `open` by class."""
+    bits = np.zeros(len(joined), np.uint32)
+    for place, (_, _, data_class) in enumerate(frame.kinds):
+        agrees = pl.col("consent")
+        if data_class != OPEN and "consents" in joined.columns:
+            agrees &= pl.col("consents").list.contains(f"data:{data_class}").fill_null(value=False)
+        bits |= joined.select(agrees).to_series().to_numpy().astype(np.uint32) << np.uint32(place)
+    return bits
+
+
 def _cached(models: pl.Series, frame: Frame) -> npt.NDArray[np.uint32]:
-    bits = {sha256: 0 for _, sha256 in frame.kinds}
-    for place, (_, sha256) in enumerate(frame.kinds):
+    bits = {sha256: 0 for _, sha256, _ in frame.kinds}
+    for place, (_, sha256, _) in enumerate(frame.kinds):
         bits[sha256] |= 1 << place
     return np.array([sum(bits.get(one, 0) for one in set(held or ())) for held in models.to_list()], np.uint32)
 

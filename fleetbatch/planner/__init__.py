@@ -1,1 +1,30 @@
 """A round: which parked car computes which row groups next, with the reason, the price and the proof. Pure."""
+
+from fleetbatch.planner.kept import explain, keep
+from fleetbatch.planner.nouns import Certificate, Round
+from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.reasons import Reason
+from fleetbatch.planner.round import plan_round
+from fleetbatch.planner.rules import Violation
+from fleetbatch.planner.verify import verify_round
+from fleetbatch.planner.why import why, why_car, why_shard
+from fleetbatch.planner.work import Beliefs, measured_policy, open_work, with_free_times
+
+__all__ = [
+    "Beliefs",
+    "Certificate",
+    "Policy",
+    "Reason",
+    "Round",
+    "Violation",
+    "explain",
+    "keep",
+    "measured_policy",
+    "open_work",
+    "plan_round",
+    "verify_round",
+    "why",
+    "why_car",
+    "why_shard",
+    "with_free_times",
+]

@@ -1,0 +1,286 @@
+"""Rounds for a cell: look at the parked cars, plan, check the plan, publish it; fenced by the ledger's lock.
+
+`python -m fleetbatch.dispatcher --settings FILE --cell NAME`. One dispatcher of a cell plans at a time; others wait for
+its lock to run out. Whatever fails fails one round: it is logged, and the next one starts anew.
+"""
+
+import argparse
+import io
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fleetbatch import fleet, layout, planner, windows
+from fleetbatch.contracts import empty
+from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.ledger.messages import FencedOff, PlannerLock
+from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.settings import cell_named, load_settings
+from fleetbatch.store import Store, open_store
+from fleetbatch.units import CellName, RoundId
+
+_log = logging.getLogger(__name__)
+EXIT_REJECTED: Final = 2
+
+Plan = Callable[[pa.Table, pa.Table, datetime, planner.Policy], planner.Round]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dials:
+    """How a dispatcher is turned."""
+
+    round_every: timedelta = timedelta(minutes=15)
+    publish_at_least_every: timedelta = timedelta(minutes=15)
+    """An unchanged round is published again after so long, so that `why` is answered from fresh tables."""
+    timezone: str = "UTC"
+    """Of the cell's cars: habits follow local time."""
+    rounds_kept: int = 500
+    """Whose tables are kept for `why`."""
+    policy: planner.Policy = field(default_factory=lambda: planner.Policy(rates=(), power_w=()))
+    """Rates and powers are filled in from what is measured."""
+    beliefs: planner.Beliefs = field(default_factory=planner.Beliefs)
+    snapshot: fleet.Dials = field(default_factory=fleet.Dials)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the ledger holds at one moment."""
+
+    cars: pa.Table
+    open_shards: pa.Table
+    rates: pa.Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A round with the tables that it was made from."""
+
+    cars: pa.Table
+    excluded: pa.Table
+    shards: pa.Table
+    round: planner.Round
+
+    def tables(self) -> Mapping[str, pa.Table]:
+        """Return what is kept under layout.round_table."""
+        r = self.round
+        return {
+            "cars": self.cars,
+            "shards": self.shards,
+            "excluded": self.excluded,
+            "assignments": r.assignments,
+            "unassigned": r.unassigned,
+            "car_plan": r.car_plan,
+            "certificate": r.certificate.priorities,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What a dispatcher remembers between rounds; all of it is found again after a restart."""
+
+    newest: pl.DataFrame = field(default_factory=fleet.nothing_heard)
+    telemetry_seen: frozenset[str] = frozenset()
+    stays: pa.Table = field(default_factory=lambda: empty("stays"))
+    stays_seen: frozenset[str] = frozenset()
+    offered: pa.Table | None = None
+    published_at: datetime | None = None
+
+
+class Dispatcher:
+    """A cell's ledger and store, and the memory of one process."""
+
+    def __init__(self, cell: CellName, ledger: PostgresLedger, store: Store, dials: Dials) -> None:
+        """Start with nothing heard."""
+        self.cell, self.ledger, self.store, self.dials = cell, ledger, store, dials
+        self.memory = Memory()
+        self.lock: PlannerLock | None = None
+
+    def run_round(self, *, now: datetime) -> RoundId | None:
+        """Plan what the parked cars do next and publish it; None when nothing new is to be said or another plans.
+
+        Raises TransientError when ledger or store do not answer, RejectedError when the tables do not fit together.
+        """
+        before, self.lock = self.lock, self.ledger.lock_planner(self.cell)
+        if self.lock is None or before is None or self.lock.epoch != before.epoch:
+            _say("planning" if self.lock else "waiting for the planner's lock", cell=self.cell, lock=self.lock)
+            self.memory = replace(self.memory, offered=None)
+        if self.lock is None:
+            return None
+        self.memory = remember(self.memory, self.store, self.cell, now=now)
+        seen = Seen(cars=self.ledger.cars(), open_shards=self.ledger.open_shards(), rates=self.ledger.rates())
+        planned = plan(seen, self.memory, self.dials, now=now)
+        offers = offers_of(planned.round)
+        if not _news(self.memory, offers, self.dials, now=now):
+            return None
+        return self._publish(self.lock, planned, offers, now=now)
+
+    def let_go(self) -> None:
+        """Give the planner's lock back, so that another dispatcher need not wait for it to run out."""
+        if self.lock is not None:
+            self.ledger.unlock_planner(self.lock)
+            self.lock = None
+
+    def _publish(self, lock: PlannerLock, planned: Planned, offers: pa.Table, *, now: datetime) -> RoundId:
+        r = planned.round
+        stats: dict[str, Any] = {"planner": r.planner, **r.stats, **_worth(r.certificate)}
+        round_id = self.ledger.write_round(lock, offers, stats)
+        self.memory = replace(self.memory, offered=offers, published_at=now)
+        planner.keep(self.store, self.cell, round_id, planned.tables(), rounds_kept=self.dials.rounds_kept)
+        _say("round", round=round_id, offers=offers.num_rows, excluded=planned.excluded.num_rows, **stats)
+        return round_id
+
+
+def plan(seen: Seen, memory: Memory, dials: Dials, *, now: datetime) -> Planned:
+    """Compose the rooms: signals, histories and open shards become a checked round. Pure."""
+    hardware_seen: list[str] = memory.newest["hardware_class"].to_list()
+    frame = fleet.frame(seen.open_shards, hardware_seen)
+    shards = planner.open_work(seen.open_shards, seen.cars, frame.kinds, dials.beliefs, now=now)
+    policy = planner.measured_policy(dials.policy, seen.rates, frame.kinds, frame.hardware, dials.beliefs)
+    ahead = windows.predict(fleet.plugged(memory.newest, dials.timezone), memory.stays, now)
+    snapshot = fleet.snapshot(memory.newest, seen.cars, ahead, frame, dials.snapshot, now=now)
+    cars = planner.with_free_times(snapshot.cars, shards, policy)
+    checked = verified(cars, shards, now, policy, plans=(planner.plan_round,))
+    return Planned(cars=cars, excluded=snapshot.excluded, shards=shards, round=checked)
+
+
+def verified(
+    cars: pa.Table, shards: pa.Table, now: datetime, policy: planner.Policy, *, plans: Sequence[Plan]
+) -> planner.Round:
+    """Return the first plan that passes verify_round; raise RejectedError with every violation when none does."""
+    problems = []
+    for make in plans:
+        candidate = make(cars, shards, now, policy)
+        broken = planner.verify_round(cars, shards, now, policy, candidate)
+        if not broken:
+            return candidate
+        found = [f"{candidate.planner}: {one.rule}: {one.rows} rows, {one.example}" for one in broken]
+        _say("plan refused", level=logging.ERROR, planner=candidate.planner, violations=found)
+        problems += found
+    summary = "no plan of this round is allowed; nothing was published"
+    raise RejectedError(summary, problems)
+
+
+def offers_of(round_: planner.Round) -> pa.Table:
+    """Return what gateways may offer: all but the pieces that run already. Pure."""
+    return round_.assignments.filter(pc.field("reason") != int(planner.Reason.RUNNING))
+
+
+def remember(memory: Memory, store: Store, cell: CellName, *, now: datetime) -> Memory:
+    """Return the memory after reading the telemetry and the stays that are new; broken files are logged once."""
+    heard = fleet.hear(store, cell, seen=memory.telemetry_seen, now=now)
+    for broken in heard.broken:
+        _say("telemetry skipped", level=logging.ERROR, problem=broken)
+    stays, stays_seen = memory.stays, frozenset(store.keys(layout.stays(cell, "").partition("day=")[0]))
+    if stays_seen != memory.stays_seen:
+        tables = [pq.read_table(io.BytesIO(store.read(key))) for key in sorted(stays_seen)]
+        stays = pa.concat_tables([empty("stays"), *tables], promote_options="permissive")
+    newest = fleet.fold(memory.newest, heard.rows)
+    return replace(memory, newest=newest, telemetry_seen=heard.seen, stays=stays, stays_seen=stays_seen)
+
+
+def _news(memory: Memory, offers: pa.Table, dials: Dials, *, now: datetime) -> bool:
+    """Say whether the round differs from the one that gateways hold, or that one is old."""
+    if memory.offered is None or memory.published_at is None:
+        return True
+    said = ["car_id", "seq", "shard_id"]
+    old = now - memory.published_at >= dials.publish_at_least_every
+    return old or not offers.select(said).equals(memory.offered.select(said))
+
+
+def _worth(certificate: planner.Certificate) -> Mapping[str, float]:
+    return {"value": certificate.objective, "bound": certificate.upper_bound, "gap": certificate.gap}
+
+
+def run(dispatcher: Dispatcher, stop: Event) -> None:
+    """Run rounds until told to stop; a failed round is logged and the next one tries again."""
+    while not stop.is_set():
+        try:
+            dispatcher.run_round(now=datetime.now(UTC))
+        except FencedOff as error:
+            _say("fenced off", level=logging.WARNING, detail=str(error))
+        except TransientError as error:
+            _say("not reached", level=logging.WARNING, detail=str(error))
+        except RejectedError as error:
+            _say("round refused", level=logging.ERROR, detail=str(error))
+        stop.wait(dispatcher.dials.round_every.total_seconds())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the dispatcher of a cell until SIGTERM or SIGINT; return the exit code."""
+    given = _arguments(arguments)
+    _log_to_stderr()
+    try:
+        settings = load_settings(given.settings)
+        cell = cell_named(settings, given.cell)
+        store = open_store(settings.store, deployment_key=settings.deployment_key)
+    except RejectedError as error:
+        _say("refused", level=logging.ERROR, detail=str(error))
+        return EXIT_REJECTED
+    every = timedelta(seconds=given.round_every_s)
+    dials = Dials(round_every=every, timezone=given.timezone)
+    with _until_told() as stop, PostgresLedger.open(cell.ledger_url) as ledger:
+        dispatcher = Dispatcher(cell.name, ledger, store, dials)
+        _say("ready", cell=cell.name, round_every_s=given.round_every_s)
+        run(dispatcher, stop)
+        with suppress(TransientError):
+            dispatcher.let_go()
+    _say("stopped", cell=cell.name)
+    return 0
+
+
+@contextmanager
+def _until_told() -> Iterator[Event]:
+    """Give an event that SIGTERM and SIGINT set; a round under way is finished first."""
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    yield stop
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="fleetbatch.dispatcher", description="Plan rounds for the cars of a cell.")
+    parser.add_argument("--settings", type=Path, required=True, help="the deployment's settings file")
+    parser.add_argument("--cell", required=True, help="the cell to plan for")
+    parser.add_argument("--round-every-s", type=float, default=Dials().round_every.total_seconds())
+    parser.add_argument("--timezone", default=Dials().timezone, help="IANA name of the cars' local time")
+    return parser.parse_args(arguments)
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line: ts, level, event, and the facts of the record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        facts = getattr(record, "facts", {})
+        if record.exc_info:
+            facts = {**facts, "trace": self.formatException(record.exc_info)}
+        line = {"ts": at, "level": record.levelname.lower(), "event": record.getMessage(), **facts}
+        return json.dumps(line, default=str)
+
+
+def _log_to_stderr() -> None:
+    target = logging.StreamHandler(sys.stderr)
+    target.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[target])
+
+
+def _say(event: str, *, level: int = logging.INFO, **facts: Any) -> None:  # noqa: ANN401 (whatever JSON takes)
+    _log.log(level, event, extra={"facts": facts})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""A dispatcher turns what cars said into offers, tells why, and survives losing its lock, its database, its plan."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deployments import deployed
+from ledger_nights import Cell, frozen_order, no, part
+from planner_tables import NOW, POLICY, car, cars, shard, shards
+from signal_rows import PLUGGED, said, signals
+
+from fleetbatch import layout
+from fleetbatch.dispatcher import Dials, Dispatcher, verified
+from fleetbatch.errors import RejectedError
+from fleetbatch.ledger.messages import FencedOff
+from fleetbatch.ledger.postgres import PostgresLedger, migrate
+from fleetbatch.local.postgres import Postgres
+from fleetbatch.planner import Policy, Round, explain, plan_round
+from fleetbatch.store import Store, open_store
+from fleetbatch.units import CellName, RoundId
+
+EU = CellName("eu-1")
+
+
+class Scene:
+    """A cell with a dispatcher, a store in which cars' words lie, and the clock of the wall."""
+
+    def __init__(self, url: str, folder: Path, ledger: PostgresLedger) -> None:
+        migrate(url)
+        self.cell = Cell(ledger)
+        ledger.turn_clock(None)
+        self.url = url
+        self.store: Store = open_store(folder.as_uri(), deployment_key=bytes(32))
+        self.now = datetime.now(UTC)
+        self.dispatcher = Dispatcher(EU, ledger, self.store, Dials())
+
+    def say(self, *words: dict[str, object]) -> None:
+        """Write what cars said, as a gateway would."""
+        sink = io.BytesIO()
+        pq.write_table(signals(*words), sink)
+        self.store.write(layout.telemetry(EU, f"g{self.now:%S%f}", self.now), sink.getvalue())
+
+    def round(self) -> RoundId | None:
+        """Let a second pass and run a round."""
+        self.now += timedelta(seconds=1)
+        return self.dispatcher.run_round(now=self.now)
+
+    def offers(self, round_id: RoundId | None) -> dict[int, list[int]]:
+        """Return each car's queue as gateways see it."""
+        assert round_id is not None
+        offers = self.cell.ledger.offers(round_id)
+        queues: dict[int, list[int]] = {}
+        for car_id, shard_id in zip(offers.car_id.tolist(), offers.shard_id.tolist(), strict=True):
+            queues.setdefault(car_id, []).append(shard_id)
+        return queues
+
+    def planned(self) -> list[dict[str, Any]]:
+        """Return the assignments of the newest round, as kept."""
+        round_id = self.cell.ledger.latest_round()
+        assert round_id is not None
+        kept = self.store.read(layout.round_table(EU, round_id, "assignments"))
+        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(kept)).to_pylist()
+        return rows
+
+
+@pytest.fixture
+def scene(database_url: str, tmp_path: Path) -> Iterator[Scene]:
+    with PostgresLedger.open(database_url) as ledger:
+        yield Scene(database_url, tmp_path, ledger)
+
+
+def open_shards(scene: Scene, *ids: int) -> None:
+    frozen = replace(frozen_order(), deadline_at=scene.now + timedelta(hours=10))
+    scene.cell.open(dict.fromkeys(ids, (50, 50)), frozen)
+
+
+def test_parked_cars_get_offers_and_the_others_a_reason(scene: Scene) -> None:
+    open_shards(scene, 11, 12, 13)
+    scene.cell.enrol(1, 2, 3)
+    scene.say(said(1, scene.now), said(2, scene.now), said(3, scene.now, **{PLUGGED: False}))
+    round_id = scene.round()
+    assert sorted(shard_id for queue in scene.offers(round_id).values() for shard_id in queue) == [11, 12, 13]
+    assert set(scene.offers(round_id)) == {1, 2}
+    assert round_id is not None
+    assert explain(scene.store, EU, round_id, 3) == ("car 0000000000000003 was not planned for: unplugged",)
+    assert "longest" in explain(scene.store, EU, round_id, 11)[0]
+
+
+def test_a_round_without_news_is_not_published_again(scene: Scene) -> None:
+    open_shards(scene, 11)
+    scene.cell.enrol(1)
+    scene.say(said(1, scene.now))
+    assert scene.round() is not None
+    assert scene.round() is None
+
+
+def test_a_car_that_enrols_in_mid_night_is_in_the_next_round(scene: Scene) -> None:
+    open_shards(scene, 11, 12)
+    scene.cell.enrol(1)
+    scene.say(said(1, scene.now))
+    scene.round()
+    scene.cell.enrol(2)
+    scene.say(said(2, scene.now))
+    assert set(scene.offers(scene.round())) == {1, 2}
+
+
+def test_a_running_shard_is_offered_to_nobody_and_its_car_gets_the_next(scene: Scene) -> None:
+    open_shards(scene, 11, 12)
+    scene.cell.enrol(1)
+    scene.say(said(1, scene.now))
+    scene.round()
+    scene.cell.take(1, 11)
+    scene.say(said(1, scene.now))
+    round_id = scene.round()
+    assert scene.offers(round_id) == {1: [12]}
+    assert round_id is not None
+    assert explain(scene.store, EU, round_id, 11)[0].endswith("the car holds the shard's lease and keeps it")
+
+
+def test_consent_that_is_withdrawn_ends_the_offers(scene: Scene) -> None:
+    open_shards(scene, 11)
+    scene.cell.enrol(1)
+    scene.say(said(1, scene.now))
+    scene.round()
+    scene.cell.ledger.set_consent(no(1))
+    assert scene.offers(scene.round()) == {}
+
+
+def test_rounds_see_the_rates_that_were_measured(scene: Scene) -> None:
+    open_shards(scene, *range(11, 15))
+    scene.cell.enrol(1, 2)
+    scene.say(said(1, scene.now), said(2, scene.now, hardware_class="thor"))
+    lease = scene.cell.take(1, 11)
+    scene.cell.deliver(part(lease, 0, 2, 100))  # 100 rows in 30 busy seconds
+    scene.round()
+    took = {row["car_id"]: row["end_s"] - row["start_s"] for row in scene.planned() if row["seq"] == 0}
+    assert took[1] > 3 * took[2]
+
+
+def test_only_one_of_two_dispatchers_plans_and_the_other_takes_over(scene: Scene) -> None:
+    open_shards(scene, 11)
+    scene.cell.enrol(1)
+    scene.say(said(1, scene.now))
+    with PostgresLedger.open(scene.url) as other:
+        second = Dispatcher(EU, other, scene.store, Dials())
+        assert scene.round() is not None
+        assert second.run_round(now=scene.now) is None
+        scene.dispatcher.let_go()
+        assert second.run_round(now=scene.now) is not None
+        assert scene.round() is None
+
+
+def test_a_dispatcher_that_lost_its_lock_in_mid_round_publishes_nothing(scene: Scene) -> None:
+    scene.cell.enrol(1)
+    lock = scene.cell.ledger.lock_planner(EU)
+    assert lock is not None
+    scene.cell.ledger.unlock_planner(lock)
+    planned = plan_round(cars(car(1)), shards(shard(11)), NOW, POLICY)
+    with pytest.raises(FencedOff):
+        scene.cell.ledger.write_round(lock, planned.assignments, {})
+    assert scene.cell.ledger.latest_round() is None
+
+
+def test_a_broken_telemetry_file_blinds_nobody(scene: Scene) -> None:
+    open_shards(scene, 11)
+    scene.cell.enrol(1)
+    scene.say(said(1, scene.now))
+    scene.store.write(layout.telemetry(EU, "bad", scene.now), b"not parquet")
+    assert set(scene.offers(scene.round())) == {1}
+
+
+def test_a_dispatcher_survives_its_database_cutting_every_connection(scene: Scene) -> None:
+    open_shards(scene, 11)
+    scene.cell.enrol(1)
+    scene.say(said(1, scene.now))
+    with psycopg.connect(scene.url, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid()"
+        )
+    assert scene.round() is not None
+
+
+def _spoiled(fleet: pa.Table, work: pa.Table, now: datetime, policy: Policy) -> Round:
+    planned = plan_round(fleet, work, now, policy)
+    return replace(planned, planner="spoiled", assignments=pa.concat_tables([planned.assignments] * 2))
+
+
+def test_a_plan_that_verification_refuses_gives_way_to_the_next() -> None:
+    fleet, work = cars(car(1)), shards(shard(11))
+    assert verified(fleet, work, NOW, POLICY, plans=(_spoiled, plan_round)).planner == "greedy"
+
+
+def test_when_no_plan_is_allowed_nothing_is_published_and_all_violations_are_named() -> None:
+    with pytest.raises(RejectedError) as refusal:
+        verified(cars(car(1)), shards(shard(11)), NOW, POLICY, plans=(_spoiled,))
+    assert "a shard has one holder" in str(refusal.value)
+
+
+def test_the_process_plans_logs_json_and_stops_when_told(tmp_path: Path, postgres: Postgres) -> None:
+    with deployed(tmp_path, postgres, cells=1) as settings:
+        command = [sys.executable, "-m", "fleetbatch.dispatcher", "--settings", str(settings), "--cell", "eu-1"]
+        process = subprocess.Popen(
+            [*command, "--round-every-s", "0.2"], stderr=subprocess.PIPE, text=True, env=os.environ
+        )
+        assert process.stderr is not None
+        events = []
+        while "round" not in events:
+            events.append(json.loads(process.stderr.readline())["event"])
+        asked_at = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=10)[1]
+        assert events[0] == "ready"
+        assert (process.returncode, time.monotonic() - asked_at < 2.0) == (0, True)
+        assert json.loads(rest.splitlines()[-1])["event"] == "stopped"
+
+
+def test_the_process_refuses_settings_that_name_no_such_cell(tmp_path: Path, postgres: Postgres) -> None:
+    with deployed(tmp_path, postgres, cells=1) as settings:
+        command = [sys.executable, "-m", "fleetbatch.dispatcher", "--settings", str(settings), "--cell", "mars"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert run.returncode == 2
+        assert "the settings know eu-1" in run.stderr

@@ -1,0 +1,234 @@
+"""Every car is planned for or left out with a reason; charge comes before compute."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from signal_rows import PLUGGED, said, signals
+
+from fleetbatch.contracts import conform
+from fleetbatch.fleet import Dials, fold, frame, nothing_heard, plugged, snapshot
+from fleetbatch.fleet.charge import HORIZON_S, Charging, limit_s, ready_s
+
+NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
+MODEL = "ab" * 32
+
+
+def ledger_cars(*rows: dict[str, Any]) -> pa.Table:
+    known = {
+        "owner_id": 7,
+        "consent": True,
+        "revoked": False,
+        "reputation": 1.0,
+        "running_shard": None,
+        "running_done_through": None,
+        "last_beat_at": None,
+    }
+    types: dict[str, pa.DataType] = {
+        "car_id": pa.uint64(),
+        "owner_id": pa.uint64(),
+        "consent": pa.bool_(),
+        "revoked": pa.bool_(),
+        "reputation": pa.float64(),
+        "running_shard": pa.uint64(),
+        "running_done_through": pa.int16(),
+        "last_beat_at": pa.timestamp("us", tz="UTC"),
+    }
+    return pa.Table.from_pylist([{**known, **row} for row in rows], pa.schema(types))
+
+
+def windows(*cars: int) -> pa.Table:
+    rows = [{"car_id": one, "survival": [0.5] * 96, "level": "L0", "stays_used": 0} for one in cars]
+    return conform(
+        pa.Table.from_pylist(
+            rows,
+            pa.schema(
+                {
+                    "car_id": pa.uint64(),
+                    "survival": pa.list_(pa.float32(), 96),
+                    "level": pa.string(),
+                    "stays_used": pa.int32(),
+                }
+            ),
+        ),
+        "idle_windows",
+    )
+
+
+def open_shards(*kinds: tuple[str, str, str]) -> pa.Table:
+    names = ("workload", "model_sha256", "data_class")
+    return pa.Table.from_pylist(
+        [dict(zip(names, kind, strict=True)) for kind in kinds], pa.schema(dict.fromkeys(names, pa.string()))
+    )
+
+
+FRAME = frame(open_shards(("image", MODEL, "open"), ("video", MODEL, "confidential")), ["orin", "thor"])
+
+
+def seen(heard: list[dict[str, Any]], known: pa.Table, ahead: pa.Table) -> tuple[list[dict[str, Any]], dict[int, str]]:
+    found = snapshot(fold(nothing_heard(), signals(*heard)), known, ahead, FRAME, Dials(), now=NOW)
+    return found.cars.to_pylist(), {row["car_id"]: row["reason"] for row in found.excluded.to_pylist()}
+
+
+def test_a_willing_car_becomes_a_row_of_the_planner() -> None:
+    [row], out = seen(
+        [said(1, NOW, hardware_class="thor", cached_models=[MODEL], link_down_bytes_per_s=5e6)],
+        ledger_cars({"car_id": 1}),
+        windows(1),
+    )
+    assert not out
+    assert (row["hw"], row["cached"], row["link_down_Bps"], row["owner_id"]) == (1, 3, 5e6, 7)
+    assert row["survival"][:2] == [255, 127]
+
+
+@pytest.mark.parametrize(
+    ("heard", "known", "ahead", "reason"),
+    [
+        ([said(1, NOW)], ledger_cars(), windows(1), "not_enrolled"),
+        ([said(1, NOW)], ledger_cars({"car_id": 1, "revoked": True}), windows(1), "key_revoked"),
+        ([said(1, NOW)], ledger_cars({"car_id": 1, "consent": False}), windows(1), "no_consent"),
+        ([], ledger_cars({"car_id": 1}), windows(), "no_signals"),
+        ([said(1, NOW - timedelta(hours=1))], ledger_cars({"car_id": 1}), windows(1), "silent"),
+        ([said(1, NOW, **{PLUGGED: False})], ledger_cars({"car_id": 1}), windows(1), "unplugged"),
+        ([said(1, NOW, **{PLUGGED: None})], ledger_cars({"car_id": 1}), windows(1), "unplugged"),
+        ([said(1, NOW, **{"Vehicle.Speed": 3.0})], ledger_cars({"car_id": 1}), windows(1), "driving"),
+        ([said(1, NOW, willing=False)], ledger_cars({"car_id": 1}), windows(1), "unwilling"),
+        ([said(1, NOW)], ledger_cars({"car_id": 1, "reputation": 0.2}), windows(1), "distrusted"),
+        ([said(1, NOW, link_down_bytes_per_s=float("nan"))], ledger_cars({"car_id": 1}), windows(1), "unreadable"),
+        ([said(1, NOW, link_down_bytes_per_s=-4.0)], ledger_cars({"car_id": 1}), windows(1), "unreadable"),
+        ([said(1, NOW)], ledger_cars({"car_id": 1}), windows(), "no_window"),
+        ([said(1, NOW, departure_at=NOW)], ledger_cars({"car_id": 1}), windows(1), "leaving"),
+    ],
+)
+def test_a_car_that_may_not_work_says_why(
+    heard: list[dict[str, Any]], known: pa.Table, ahead: pa.Table, reason: str
+) -> None:
+    rows, out = seen(heard, known, ahead)
+    assert rows == []
+    assert out == {1: reason}
+
+
+def test_a_running_car_is_not_silent_while_it_beats() -> None:
+    beats = {"car_id": 1, "running_shard": 9, "running_done_through": 2, "last_beat_at": NOW - timedelta(seconds=30)}
+    [row], _ = seen([said(1, NOW - timedelta(hours=2))], ledger_cars(beats), windows(1))
+    assert (row["running_shard"], row["running_row_group"], row["last_seen_s"]) == (9, 2, 30.0)
+
+
+def test_consent_to_compute_covers_open_data_and_no_other_class() -> None:
+    known = ledger_cars({"car_id": 1}, {"car_id": 2})
+    consents = pa.array([["compute"], ["compute", "data:confidential"]])
+    found = snapshot(
+        fold(nothing_heard(), signals(said(1, NOW), said(2, NOW))),
+        known.append_column("consents", consents), windows(1, 2), FRAME, Dials(), now=NOW,
+    )  # fmt: skip
+    assert found.cars["consent"].to_pylist() == [1, 3]
+
+
+def test_no_cars_at_all_is_an_empty_snapshot() -> None:
+    rows, out = seen([], ledger_cars(), windows())
+    assert (rows, out) == ([], {})
+
+
+def test_a_ninth_hardware_class_shares_a_place_so_that_cars_cannot_blow_up_the_frame() -> None:
+    many = frame(open_shards(), [f"class-{number}" for number in range(40)])
+    assert len(many.hardware) == 8
+    assert many.hardware_index("class-39") == 7
+    assert many.hardware[-1] == "other"
+
+
+def test_a_frame_without_cars_still_has_a_place_for_one() -> None:
+    assert frame(open_shards(), []).hardware == ("other",)
+
+
+def test_the_newest_row_counts_and_the_plug_since_when_it_is_in() -> None:
+    first = NOW - timedelta(hours=3)
+    rows = [
+        said(1, first),
+        said(1, NOW - timedelta(hours=2), **{PLUGGED: False}),
+        said(1, NOW - timedelta(hours=1)),
+        said(1, NOW),
+    ]
+    newest = fold(nothing_heard(), signals(*rows))
+    assert newest["plugged_in_at"].to_list() == [NOW - timedelta(hours=1)]
+    assert newest["at"].to_list() == [NOW]
+
+
+def test_folding_file_by_file_or_all_at_once_is_the_same() -> None:
+    chance = np.random.default_rng(3)
+    rows = [
+        said(int(chance.integers(1, 5)), NOW + timedelta(minutes=n), **{PLUGGED: bool(chance.random() < 0.7)})
+        for n in range(60)
+    ]
+    piecewise = nothing_heard()
+    for number in range(0, 60, 7):
+        piecewise = fold(piecewise, signals(*rows[number : number + 7]))
+    assert piecewise.equals(fold(nothing_heard(), signals(*rows)))
+
+
+def test_a_long_silence_ends_a_stay() -> None:
+    newest = fold(nothing_heard(), signals(said(1, NOW - timedelta(hours=9)), said(1, NOW)))
+    assert newest["plugged_in_at"].to_list() == [NOW]
+
+
+def test_only_plugged_cars_are_asked_how_long_they_stay() -> None:
+    newest = fold(nothing_heard(), signals(said(1, NOW), said(2, NOW, **{PLUGGED: False})))
+    assert plugged(newest, "Europe/Berlin").to_pylist()[0]["car_id"] == 1
+    assert plugged(newest, "Europe/Berlin").num_rows == 1
+
+
+def charging(**changes: float) -> Charging:
+    usual = {
+        "soc": 0.5, "reserve_soc": 0.2, "full_in_s": 3600.0, "charge_w": 7000.0, "plug_w": 7400.0, "compute_w": 700.0,
+        "departs_in_s": 7200.0,
+    }  # fmt: skip
+    return Charging(**{name: np.array([value]) for name, value in {**usual, **changes}.items()})
+
+
+def test_below_the_reserve_a_car_is_ready_when_its_charge_gets_there() -> None:
+    [seconds] = ready_s(charging(soc=0.1, reserve_soc=0.4, full_in_s=9000.0))
+    assert seconds == pytest.approx(3000.0)
+
+
+def test_a_car_below_the_reserve_that_does_not_say_when_it_is_full_is_not_ready() -> None:
+    assert ready_s(charging(soc=0.1, full_in_s=float("nan"))) == [HORIZON_S]
+
+
+def test_with_room_at_the_plug_only_the_departure_bounds() -> None:
+    assert limit_s(charging(compute_w=300.0)) == [7200.0]
+
+
+def test_without_room_compute_ends_early_enough_to_charge_in_time() -> None:
+    [seconds] = limit_s(charging(charge_w=1000.0, plug_w=1000.0, compute_w=1000.0))
+    assert seconds == pytest.approx(3600.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_charge_is_never_complete_later_than_the_departure(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    power, plug, compute = (
+        chance.uniform(100, 7000, 200),
+        chance.uniform(1000, 7400, 200),
+        chance.uniform(50, 1500, 200),
+    )
+    full, departs = chance.uniform(0, 30_000, 200), chance.uniform(0, 40_000, 200)
+    given = Charging(
+        soc=np.full(200, 0.5), reserve_soc=np.full(200, 0.2), full_in_s=full, charge_w=np.minimum(power, plug),
+        plug_w=plug, compute_w=compute, departs_in_s=departs,
+    )  # fmt: skip
+    busy = limit_s(given)
+    left_w = np.where(plug - given.charge_w >= compute, given.charge_w, given.charge_w - compute)
+    charged = left_w * busy + given.charge_w * np.maximum(departs - busy, 0.0)
+    needed = np.minimum(given.charge_w * full, given.charge_w * departs)
+    assert np.all((charged >= needed - 1e-3) | (busy == 0.0))
+
+
+def test_a_snapshot_does_not_depend_on_the_order_of_rows() -> None:
+    rows = [said(number, NOW) for number in range(1, 9)]
+    known = ledger_cars(*({"car_id": number} for number in range(1, 9)))
+    first, _ = seen(rows, known, windows(*range(1, 9)))
+    second, _ = seen(rows[::-1], known.take(list(range(7, -1, -1))), windows(*range(8, 0, -1)))
+    assert first == second
+    assert isinstance(nothing_heard(), pl.DataFrame)
