@@ -33,11 +33,11 @@ FORM: Final[dict[str, Any]] = {
         description="A folder of pictures, a file that lists them, or a generator.",
     ),
     "model": Param(
-        "builtin:road_signs",
+        "road_signs",
         type="string",
         minLength=1,
         title="Model bundle",
-        description="A bundle (.zip) or builtin:.",
+        description="A bundle (.zip) or the name of one that comes with the package.",
     ),
     "workload": Param("image", type="string", enum=["image"], title="Workload"),
     "region": Param("any", type="string", title="Region", description="A region of the cells, or any."),
