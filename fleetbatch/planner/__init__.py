@@ -1,5 +1,6 @@
 """A round: which parked car computes which row groups next, with the reason, the price and the proof. Pure."""
 
+from fleetbatch.planner.answers import why, why_car, why_shard
 from fleetbatch.planner.kept import explain, keep
 from fleetbatch.planner.nouns import Certificate, Round
 from fleetbatch.planner.policy import Policy
@@ -7,7 +8,6 @@ from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.round import plan_round
 from fleetbatch.planner.rules import Violation
 from fleetbatch.planner.verify import verify_round
-from fleetbatch.planner.why import why, why_car, why_shard
 from fleetbatch.planner.work import Beliefs, measured_policy, open_work, with_free_times
 
 __all__ = [

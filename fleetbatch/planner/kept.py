@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleetbatch import layout
-from fleetbatch.planner.why import why
+from fleetbatch.planner.answers import why
 from fleetbatch.store import Store
 from fleetbatch.units import CellName, RoundId
 

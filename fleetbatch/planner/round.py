@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from fleetbatch.planner.certify import certify
-from fleetbatch.planner.explain import car_plan, unassigned
 from fleetbatch.planner.greedy import greedy
 from fleetbatch.planner.inputs import read_inputs
+from fleetbatch.planner.leftovers import car_plan, unassigned
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.pieces import assignments, expected_units, in_order, running
 from fleetbatch.planner.policy import Policy
