@@ -1,32 +1,226 @@
 """A runner's process keeps its side of the protocol against the real gateway, ledger and store."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from parked_cars import ROW_GROUP_ROWS, ParkedCell, alive, parked_cell, until
+from model_bundles import Shape, content
+from parked_cars import CELL, ParkedCar, ParkedCell, alive, parked_cell, until
 
+from fleetbatch import layout
+from fleetbatch.bundle import build_bundle
+from fleetbatch.car.identity import make_key
+from fleetbatch.local.postgres import Postgres, fresh_database
 from fleetbatch.orders import model_file
 
-MODEL = model_file("road_signs")
+SIGNS = model_file("road_signs")
+TIMES = {"lease": 8.0, "beat_every": 0.5, "part_every": 0.4, "poll_every": 0.3, "sweep_every": 0.5}
 
 
-@pytest.fixture
-def cell(tmp_path: Path, database_url: str) -> Iterator[ParkedCell]:
-    with parked_cell(tmp_path, database_url) as cell:
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[ParkedCell]:
+    with fresh_database(postgres) as url, parked_cell(tmp_path_factory.mktemp("cell"), url) as cell:
+        cell.start_gateway(**TIMES)
         yield cell
 
 
-def test_a_parked_car_computes_a_shard_in_parts_and_every_row_arrives_once(cell: ParkedCell) -> None:
-    key = cell.order(rows=60, model=MODEL)
-    cell.start_gateway(part_every=0.05, poll_every=0.2)
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that needs about a tenth of a second for a row group."""
+    path = tmp_path_factory.mktemp("slow") / "slow.zip"
+    path.write_bytes(build_bundle(content(Shape(slowness=3))))
+    return path
+
+
+@pytest.fixture
+def car(cell: ParkedCell) -> Iterator[ParkedCar]:
     car = cell.park()
-    cell.offer(car)
+    yield car
+    if car.process is not None and car.process.poll() is None:
+        car.process.kill()
+        car.process.wait()
+
+
+def test_a_parked_car_computes_a_shard_and_every_row_arrives_once(cell: ParkedCell, car: ParkedCar) -> None:
+    key = cell.order("whole", rows=60, model=SIGNS, source="generator:road-signs?count=60&seed=7&broken=4")
+    cell.offer(key, car)
     car.start()
     until(lambda: cell.ledger.counts(key).returned == 1, what="the shard's return")
     answers = cell.answers(key)
     assert len(answers) == len({row["item_id"] for row in answers}) == 60
-    assert all(row["error"] is None and len(row["labels"]) == 5 for row in answers)
+    assert sum(row["error"] is not None for row in answers) == 4
+    assert all(len(row["labels"]) == 5 for row in answers if row["error"] is None)
+    assert [row["row_group"] for row in answers] == [number for number in range(6) for _ in range(10)]
+    stats = cell.ledger.night_stats(key)
+    assert stats.leases == 1
+    assert stats.energy_wh == pytest.approx(60.0 * stats.busy_s / 3600, rel=0.01)
+    [bundle] = (car.folder / f"bundles-{car.car_id:016x}").iterdir()
+    assert sorted(path.name for path in car.folder.iterdir()) == ["bundles-" + f"{car.car_id:016x}", "car.pem", "log",
+                                                                 "signals.json"]  # fmt: skip
+    assert bundle.suffix == ".zip"  # nothing of the shard, and no key of it, was ever written down
     assert car.stop() == 0
+
+
+def test_an_unplugged_car_stops_within_a_second_and_another_goes_on_where_it_stopped(
+    cell: ParkedCell, car: ParkedCar, slow: Path
+) -> None:
+    key = cell.order("unplugged", rows=200, model=slow)
+    cell.offer(key, car)
+    car.start()
+    until(lambda: cell.done_through(key) >= 2, what="two row groups")
+    [worker] = car.workers()
+    car.signals(IsChargingCableConnected=False)
+    began = time.monotonic()
+    until(lambda: not alive(worker.pid), what="the end of the worker")
+    assert time.monotonic() - began < 1.0
+    until(lambda: cell.ledger.counts(key).out == 0, what="the release")
+    stopped_at = cell.done_through(key)
+    assert 2 <= stopped_at < 20
+    other = cell.park()
+    cell.offer(key, other)
+    other.start()
+    until(lambda: cell.done_through(key) == -1, what="the shard's return", seconds=30)
+    [began_at] = [line["row_group"] for line in other.events("work starts")]
+    assert began_at == stopped_at
+    answers = cell.answers(key)
+    assert len(answers) == len({row["item_id"] for row in answers}) == 200
+    stats = cell.ledger.night_stats(key)
+    assert (stats.released, stats.resumed_shards) == (1, 1)
+    assert stats.energy_wh >= stats.wasted_wh > 0
+    assert other.stop() == 0
+
+
+def test_a_runner_asked_to_end_lets_go_of_its_lease_within_two_seconds(
+    cell: ParkedCell, car: ParkedCar, slow: Path
+) -> None:
+    key = cell.order("shutdown", rows=200, model=slow)
+    cell.offer(key, car)
+    car.start()
+    until(lambda: cell.done_through(key) >= 1, what="a row group")
+    [worker] = car.workers()
+    began = time.monotonic()
+    assert car.stop() == 0
+    assert time.monotonic() - began < 2.0
+    assert not alive(worker.pid)
+    assert cell.ledger.counts(key).out == 0
+    assert [line["reason"] for line in car.events("lease released")] == ["shutdown"]
+
+
+def test_a_killed_runner_takes_its_worker_along_and_its_lease_runs_out(
+    cell: ParkedCell, car: ParkedCar, slow: Path
+) -> None:
+    key = cell.order("killed", rows=200, model=slow)
+    cell.offer(key, car)
+    car.start()
+    until(lambda: cell.done_through(key) >= 1, what="a row group")
+    [worker] = car.workers()
+    assert car.process is not None
+    car.process.kill()
+    until(lambda: not alive(worker.pid), what="the end of the worker", seconds=2)
+    assert cell.ledger.counts(key).out == 1
+    until(lambda: cell.ledger.counts(key).out == 0, what="the expiry", seconds=20)
+    assert cell.ledger.night_stats(key).expired == 1
+
+
+def test_a_killed_worker_is_replaced_and_goes_on_after_what_was_finished(
+    cell: ParkedCell, car: ParkedCar, slow: Path
+) -> None:
+    key = cell.order("worker", rows=120, model=slow)
+    cell.offer(key, car)
+    car.start()
+    until(lambda: cell.done_through(key) >= 2, what="two row groups")
+    [worker] = car.workers()
+    os.kill(worker.pid, signal.SIGKILL)
+    until(lambda: cell.done_through(key) == -1, what="the shard's return", seconds=30)
+    assert [line["row_group"] >= 2 for line in car.events("work starts")] == [False, True]
+    assert len({row["item_id"] for row in cell.answers(key)}) == len(cell.answers(key)) == 120
+    assert cell.ledger.night_stats(key).leases == 1
+    assert car.stop() == 0
+
+
+def test_a_car_computes_through_a_gateway_that_was_killed_and_came_back(
+    cell: ParkedCell, car: ParkedCar, slow: Path
+) -> None:
+    key = cell.order("restart", rows=150, model=slow)
+    cell.offer(key, car)
+    car.start()
+    until(lambda: cell.done_through(key) >= 1, what="a row group")
+    cell.stop_gateway()
+    until(lambda: car.events("not reached"), what="a call that finds nobody")
+    cell.start_gateway(**TIMES)
+    until(lambda: cell.done_through(key) == -1, what="the shard's return", seconds=30)
+    assert len({row["item_id"] for row in cell.answers(key)}) == len(cell.answers(key)) == 150
+    assert cell.ledger.night_stats(key).leases == 1
+    assert car.stop() == 0
+
+
+def test_a_withdrawn_consent_stops_the_car_at_its_next_beat(cell: ParkedCell, car: ParkedCar, slow: Path) -> None:
+    key = cell.order("consent", rows=300, model=slow)
+    cell.offer(key, car)
+    car.start()
+    until(lambda: cell.done_through(key) >= 1, what="a row group")
+    [worker] = car.workers()
+    cell.consent(car, granted=False)
+    until(lambda: not alive(worker.pid), what="the end of the worker", seconds=3)
+    done = cell.done_through(key)
+    assert cell.ledger.counts(key).out == 0
+    time.sleep(0.5)
+    assert cell.done_through(key) == done
+    assert car.stop() == 0
+
+
+def test_a_bundle_that_does_not_reproduce_its_goldens_is_not_used(cell: ParkedCell, car: ParkedCar) -> None:
+    wrong = cell.home / "wrong.zip"
+    wrong.write_bytes(build_bundle(content(wrong=True)))
+    key = cell.order("goldens", rows=20, model=wrong)
+    cell.offer(key, car)
+    car.start()
+    until(lambda: cell.ledger.night_stats(key).released == 1, what="the release")
+    assert cell.answers(key) == []
+    assert "does not reproduce its goldens" in car.events("work failed")[0]["detail"]
+    assert [line["reason"] for line in car.events("lease released")][0] == "refused"
+    assert car.stop() == 0
+
+
+def test_a_shard_with_a_changed_bit_is_refused(cell: ParkedCell, car: ParkedCar) -> None:
+    key = cell.order("bit", rows=40, model=SIGNS)
+    [row] = [row for row in cell.ledger.open_shards().to_pylist() if row["order_key"] == str(key)]
+    name = layout.shard(key, row["shard_id"])
+    damaged = bytearray(cell.store.read(name))
+    damaged[len(damaged) // 3] ^= 1
+    cell.store.write(name, bytes(damaged))
+    cell.offer(key, car)
+    car.start()
+    until(lambda: cell.ledger.night_stats(key).released >= 1, what="the release")
+    assert "cannot be unsealed" in car.events("work failed")[0]["detail"]
+    assert car.stop() == 0
+
+
+def test_an_unwilling_car_gets_no_work_and_says_why(cell: ParkedCell, car: ParkedCar) -> None:
+    key = cell.order("unwilling", rows=20, model=SIGNS)
+    cell.offer(key, car)
+    car.signals(Current=10.0)
+    car.start()
+    time.sleep(1.5)
+    assert cell.ledger.counts(key).ready == 1
+    car.signals()
+    until(lambda: cell.ledger.counts(key).returned == 1, what="the shard's return")
+    assert car.stop() == 0
+
+
+@pytest.mark.parametrize("broken", ["unknown", "not a key", "absent"])
+def test_a_wrong_key_is_one_clear_line_and_exit_2(cell: ParkedCell, broken: str) -> None:
+    car = cell.park(enrolled=False)
+    key = car.folder / "other.pem"
+    if broken != "absent":
+        key.write_bytes(make_key() if broken == "unknown" else b"no key at all\n")
+    car.start(key=key)
+    assert car.process is not None
+    assert car.process.wait(timeout=10) == 2
+    lines = [line for line in (car.folder / "log").read_text().splitlines() if not line.startswith("{")]
+    assert len(lines) == 1
+    assert "key" in lines[0] if broken != "absent" else "other.pem" in lines[0]
+    assert CELL not in lines[0]

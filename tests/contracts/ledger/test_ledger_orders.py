@@ -1,0 +1,124 @@
+"""What every ledger does with orders and their shards."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from ledger_nights import EVENING, Cell, frozen_order, manifest, part
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.ledger.messages import OrderState, Refused, ShardCounts
+from fleetbatch.nouns import OrderKey
+from fleetbatch.units import Night, OrderName
+
+
+def test_an_order_comes_back_as_it_was_frozen(cell: Cell) -> None:
+    frozen = frozen_order()
+    cell.ledger.open_order(frozen)
+    cell.ledger.open_order(replace(frozen, secret_wrapped=bytes(48)))  # opened twice is opened once
+    row = cell.ledger.order(frozen.key)
+    assert row is not None
+    assert (row.frozen, row.state, row.opened_at, row.published_at) == (frozen, OrderState.OPEN, EVENING, None)
+    assert [one.key for one in cell.ledger.orders_open()] == [frozen.key]
+
+
+def test_an_order_that_was_never_opened_is_named(cell: Cell) -> None:
+    key = OrderKey(night=Night("2026-11-22"), order=OrderName("nobody"), generation=1)
+    assert cell.ledger.order(key) is None
+    with pytest.raises(RejectedError, match="does not know the order 2026-11-22/nobody/g1"):
+        cell.ledger.counts(key)
+
+
+def test_shards_registered_twice_are_registered_once(cell: Cell) -> None:
+    key = cell.open({7: (10,), 8: (10,)})
+    assert cell.ledger.register_shards(key, manifest({7: (10,), 8: (10,), 9: (1, 2)})) == 1
+    assert cell.ledger.counts(key) == ShardCounts(ready=3)
+    assert cell.ledger.counts(key).total == 3
+
+
+def test_a_manifest_that_breaks_its_contract_is_refused_whole(cell: Cell) -> None:
+    key = cell.open({})
+    with pytest.raises(RejectedError, match="row_groups"):
+        cell.ledger.register_shards(key, manifest({7: (10,)}).drop_columns(["row_groups"]))
+    assert cell.ledger.counts(key).total == 0
+
+
+def test_nights_and_generations_stand_side_by_side(cell: Cell) -> None:
+    cell.enrol(1, 2, 3)
+    first = cell.open({7: (10,)}, frozen_order("2026-11-21"))
+    second = cell.open({8: (10,)}, frozen_order("2026-11-22"))
+    third = cell.open({9: (10,)}, frozen_order("2026-11-22", generation=2))
+    leases = {shard: cell.take(car, shard) for car, shard in ((1, 7), (2, 8), (3, 9))}
+    assert [leases[shard].order_key for shard in (7, 8, 9)] == [first, second, third]
+    assert cell.ask(1, 8).again  # type: ignore[union-attr] # one lease a car, over all nights
+    cell.ledger.set_order_state(second, OrderState.CANCELLED)
+    assert [cell.ledger.counts(key).out for key in (first, second, third)] == [1, 0, 1]
+
+
+def test_open_shards_say_who_holds_what(cell: Cell) -> None:
+    cell.enrol(1)
+    key = cell.open({7: (10, 10), 8: (10,)})
+    cell.deliver(part(cell.take(1, 7), 0, 1, 10))
+    seven, eight = cell.ledger.open_shards().to_pylist()
+    assert (seven["shard_id"], seven["held_by_car"], seven["done_through"], seven["lease_started_at"]) == (
+        7,
+        1,
+        1,
+        EVENING,
+    )
+    assert (eight["shard_id"], eight["held_by_car"], eight["lease_started_at"]) == (8, None, None)
+    assert (eight["order_key"], eight["workload"], eight["priority"], eight["rows"]) == (str(key), "image", 1, 10)
+    assert eight["deadline_at"] == EVENING + timedelta(hours=10)
+
+
+def test_a_paused_order_grants_nothing_and_its_leases_run_on(cell: Cell) -> None:
+    cell.enrol(1, 2)
+    key = cell.open({7: (10,), 8: (10,)})
+    lease = cell.take(1, 7)
+    cell.ledger.set_order_state(key, OrderState.PAUSED)
+    assert cell.ask(2, 8) == Refused(reason="the order is paused")
+    assert cell.beat(lease).go_on
+    assert cell.ledger.open_shards().num_rows == 0
+
+
+def test_cancelling_an_order_ends_its_leases(cell: Cell) -> None:
+    cell.enrol(1)
+    key = cell.open({7: (10,)})
+    lease = cell.take(1, 7)
+    cell.ledger.set_order_state(key, OrderState.CANCELLED)
+    assert cell.beat(lease).reason == "the lease is revoked: the order is cancelled"
+    assert cell.ledger.orders_open() == []
+
+
+def test_what_is_given_up_is_named_missing_with_its_reason(cell: Cell) -> None:
+    cell.enrol(1, 2, 3)
+    key = cell.open({5: (10,), 6: (10,), 7: (10,), 8: (10, 10)})
+    cell.deliver(part(cell.take(0, 5), 0, 1, 10))  # valid: it stays
+    cell.deliver(part(cell.take(1, 6), 0, 1, 10))  # delivered, and nobody looked at it
+    out = cell.take(2, 8)
+    cell.deliver(part(out, 0, 1, 10))
+    assert cell.ledger.give_up(key, "the deadline has passed") == 3
+    assert cell.ledger.give_up(key, "again") == 0
+    assert cell.ledger.counts(key) == ShardCounts(valid=1, missing=3)
+    assert cell.ledger.missing_shards(key).to_pylist() == [
+        {"shard_id": shard, "reason": "the deadline has passed"} for shard in (6, 7, 8)
+    ]
+    assert cell.beat(out).reason == "the lease is revoked: the deadline has passed"
+    assert cell.ledger.to_audit(10) == []
+    assert cell.ledger.valid_parts(key)["shard_id"].to_pylist() == [5]
+
+
+def test_a_published_order_is_done_and_closed_for_good(cell: Cell) -> None:
+    cell.enrol(1)
+    key = cell.open({7: (10,), 8: (10,)})
+    cell.deliver(part(cell.take(0, 7), 0, 1, 10))
+    cell.ledger.give_up(key, "late")
+    cell.ledger.mark_published(key)
+    cell.pass_time(minutes=1)
+    cell.ledger.mark_published(key)
+    cell.ledger.set_order_state(key, OrderState.OPEN)
+    row = cell.ledger.order(key)
+    assert row is not None
+    assert (row.state, row.published_at) == (OrderState.CLOSED, EVENING)
+    assert cell.ledger.counts(key) == ShardCounts(done=1, missing=1)
+    assert cell.ledger.valid_parts(key).num_rows == 1
