@@ -1,0 +1,171 @@
+"""A stranger's Parquet file is opened in a child with little memory and a stop-watch, and leaves it as plain columns.
+
+A few hundred bytes of Parquet may decode to hundreds of megabytes, or crash a reader: the child is the only one to feel
+it, and the file is then simply not a part.
+"""
+
+import contextlib
+import multiprocessing
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fleetbatch.contracts import conform, contract
+from fleetbatch.errors import RejectedError
+from fleetbatch.units import MIB
+
+_BATCH_ROWS: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How large a delivered part may be, whatever it claims."""
+
+    memory_bytes: int = 1024 * MIB
+    """Of the child, pyarrow itself included."""
+    seconds: float = 30.0
+    row_bytes: int = 8192
+    """Decoded, on average over the part."""
+    text_bytes: int = 1024
+    """Of one label, id or error."""
+    list_items: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotAPart:
+    """Why a delivered file cannot be a part."""
+
+    problems: tuple[str, ...]
+
+
+class PartReader:
+    """Opens delivered parts, one after another, in a child that it replaces when one kills it."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        """Start nothing yet."""
+        self._limits = limits or Limits()
+        self._pipe: Connection | None = None
+        self._child: multiprocessing.process.BaseProcess | None = None
+
+    def read(self, data: bytes, name: str, rows: int) -> pa.Table | NotAPart:
+        """Return the part as a table of contract `name` with exactly that many rows, or why it is none."""
+        pipe = self._open()
+        try:
+            pipe.send((data, name, rows))
+            if not pipe.poll(self._limits.seconds):
+                self.close()
+                return NotAPart(problems=(f"reading it took more than {self._limits.seconds:.0f} s",))
+            answer: bytes | tuple[str, ...] = pipe.recv()
+        except (EOFError, OSError):
+            self.close()
+            return NotAPart(problems=("reading it took more memory than a part may, or crashed its reader",))
+        if isinstance(answer, tuple):
+            return NotAPart(problems=answer)
+        return pa.ipc.open_stream(answer).read_all()
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._child = self._pipe = None
+
+    def _open(self) -> Connection:
+        if self._pipe is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._child = context.Process(target=_serve, args=(theirs, self._limits), daemon=True)
+            self._child.start()
+            theirs.close()
+        return self._pipe
+
+
+def _serve(pipe: Connection, limits: Limits) -> None:
+    """Read parts until the other end is gone."""
+    pa.set_memory_pool(pa.system_memory_pool())  # pools of pyarrow's own reserve more than the limit
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while True:
+            data, name, rows = pipe.recv()
+            pipe.send(_answer(data, name, rows, limits))
+
+
+def _answer(data: bytes, name: str, rows: int, limits: Limits) -> bytes | tuple[str, ...]:
+    try:
+        table = open_part(data, name, rows, limits)
+    except RejectedError as error:
+        return error.problems or (error.summary,)
+    except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+        return (f"it cannot be read: {str(error).partition(chr(10))[0][:300]}",)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def open_part(data: bytes, name: str, rows: int, limits: Limits) -> pa.Table:
+    """Decode a part step by step; raise RejectedError or a pyarrow error as soon as something is not as it must be."""
+    file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+    strange = [column for column in file.schema_arrow.names if column not in contract(name).schema.names]
+    _refuse_if([f"column {column[:80]!r} is not in contract {name!r}" for column in strange[:10]])
+    if file.metadata.num_rows != rows:
+        _refuse_if([f"it holds {file.metadata.num_rows} rows, {rows} were said"])
+    batches, size, seen = [], 0, 0
+    for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+        batches.append(batch)
+        size, seen = size + batch.nbytes, seen + batch.num_rows
+        if size > rows * limits.row_bytes or seen > rows:
+            _refuse_if([f"it decodes to more than {rows} rows of {limits.row_bytes} bytes"])
+    table = pa.Table.from_batches(batches, schema=file.schema_arrow)
+    table.validate(full=True)
+    if seen != rows:
+        _refuse_if([f"it decodes to {seen} rows, {rows} were said"])
+    table = conform(table, name)
+    _refuse_if([problem for column in table.column_names for problem in _too_large(table, column, limits)])
+    return table.combine_chunks()
+
+
+def form_problem(part: pa.Table, shard: pa.Table, row_groups: Sequence[int]) -> str:
+    """Return what is wrong with the form of a part, given its rows of the shard (item_id, error); empty when nothing.
+
+    Pure.
+    """
+    if not part["item_id"].equals(shard["item_id"]):
+        return "its ids are not those of the shard's rows, in their order"
+    if part["row_group"].to_pylist() != list(row_groups):
+        return "its row groups are not those of the shard"
+    if pc.any(pc.and_(pc.is_valid(shard["error"]), pc.is_null(part["error"]))).as_py():
+        return "it answers rows that hold nothing to compute"
+    return ""
+
+
+def _too_large(table: pa.Table, name: str, limits: Limits) -> list[str]:
+    column: pa.Array[Any] = table[name].combine_chunks()
+    problems = []
+    if isinstance(column, pa.ListArray):
+        longest = pc.max(pc.list_value_length(column)).as_py() or 0
+        if longest > limits.list_items:
+            problems.append(f"column {name!r} has a list of {longest} items; {limits.list_items} are allowed")
+        column = column.flatten()
+    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+        longest = max((len(text) for text in column.cast(pa.binary()).to_pylist() if text is not None), default=0)
+        if longest > limits.text_bytes:
+            problems.append(f"column {name!r} has a text of {longest} bytes; {limits.text_bytes} are allowed")
+    return problems
+
+
+def _refuse_if(problems: list[str]) -> None:
+    if problems:
+        summary = "the file is not a part"
+        raise RejectedError(summary, problems)

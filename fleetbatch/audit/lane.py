@@ -1,0 +1,50 @@
+"""When trusted machines must take over what cars have not computed, so that the night still ends in time. Pure."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """Dials of the cloud lane."""
+
+    safety: float = 1.5
+    """Trusted machines are trusted to be this much slower than measured."""
+    margin: timedelta = timedelta(seconds=30)
+    """For what is neither computing nor measured: starting, reading, delivering."""
+    rows_per_s_unmeasured: float = 10.0
+    """What one trusted worker is believed to do of a workload that none has computed yet."""
+
+
+def due_before(
+    open_shards: pa.Table, rows_per_s: Mapping[str, float], workers: int, lane: Lane, *, now: datetime
+) -> datetime:
+    """Return the instant before which all deadlines are due for the lane now; `now` itself when none is.
+
+    Earliest deadline first: an order is due when its own and all more urgent open rows, computed by the trusted workers
+    alone (`rows_per_s` each, by workload), would take the time that is left. Shards that cars hold count in full for
+    what is not delivered, because a car may leave; so while cars keep pace, nothing becomes due.
+
+    `open_shards` is the ledger's: deadline_at, workload, rows, row_groups, done_through.
+    """
+    needed_s: defaultdict[datetime, float] = defaultdict(float)
+    names = ["deadline_at", "workload", "rows", "row_groups", "done_through"]
+    for shard in open_shards.select(names).to_pylist():
+        speed = rows_per_s.get(shard["workload"], lane.rows_per_s_unmeasured)
+        needed_s[shard["deadline_at"]] += _rows_left(shard) / speed / max(1, workers)
+    due, sum_s = now, 0.0
+    for deadline_at in sorted(needed_s):
+        sum_s += needed_s[deadline_at]
+        if now + timedelta(seconds=sum_s * lane.safety) + lane.margin >= deadline_at:
+            due = max(due, deadline_at)
+    return due
+
+
+def _rows_left(shard: Mapping[str, Any]) -> float:
+    rows, groups, done = shard["rows"], shard["row_groups"], shard["done_through"]
+    return float(rows * (groups - done) / groups)

@@ -1,0 +1,266 @@
+"""What a trusted worker does with one shard: compute chosen rows again and compare, or compute row groups itself."""
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fleetbatch import layout
+from fleetbatch.audit.choice import Judgement, audit_seed, choose_rows, judge, refuse
+from fleetbatch.audit.delivered import Limits, NotAPart, PartReader, form_problem
+from fleetbatch.bundle import Bundle, open_bundle
+from fleetbatch.errors import RejectedError
+from fleetbatch.inference import Inference, check_goldens, open_inference
+from fleetbatch.ledger.messages import AuditPart, AuditTask, AuditVerdict, Delivery, Granted, LeaseFinding
+from fleetbatch.nouns import FrozenOrder
+from fleetbatch.sealing import shard_key, unseal
+from fleetbatch.store import MissingObject, Store
+from fleetbatch.units import CLOUD_CAR, LeaseId, Sha256, ShardId, shard_hex
+from fleetbatch.workloads import workload
+
+PROVIDER: Final = "CPUExecutionProvider"
+_PART_OVERHEAD_BYTES: Final = 64 * 1024
+"""A Parquet file's schema and footer, however few its rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trusted:
+    """What every trusted job needs; it pickles, so that any machine of the engine may do it."""
+
+    store: Store
+    order: FrozenOrder
+    secret: bytes = field(repr=False)
+    """The order's, unwrapped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditJob:
+    """Audit one returned shard."""
+
+    trusted: Trusted
+    task: AuditTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """A verdict, and what it cost: rows and the seconds that one worker computed them in."""
+
+    verdict: AuditVerdict
+    rows: int
+    busy_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartJob:
+    """Compute row groups from `start` on in the cloud lane, until `part_s` is over or the shard is at its end."""
+
+    trusted: Trusted
+    granted: Granted
+    start: int
+    part_s: float
+    power_w: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Model:
+    bundle: Bundle
+    inference: Inference
+
+
+_reader: Final = PartReader()
+"""This worker process's child that opens strangers' files; it starts with the first one."""
+_models: Final[dict[Sha256, _Model]] = {}
+"""What this worker process opened last: opening takes longer than many a shard."""
+
+
+def audit_shard(job: AuditJob) -> Audited:
+    """Read what was delivered, compute the chosen rows again, and judge; nothing here changes the world.
+
+    Raises RejectedError when the shard itself is broken, which no car can help, and TransientError or MissingObject
+    when the store does not answer.
+    """
+    task, order = job.task, job.trusted.order
+    file = _open_shard(job.trusted, task.key, task.shard_id, task.sha256)
+    known = pa.Table.from_batches(file.iter_batches(columns=["item_id", "error"]))
+    leases: dict[LeaseId, list[AuditPart]] = defaultdict(list)
+    for part in task.parts:
+        if part.car_id != CLOUD_CAR:
+            leases[part.lease_id].append(part)
+    findings, details, clock = [], [], _Clock()
+    for lease, parts in leases.items():
+        judged = _audit_lease(job, file, known, parts, clock)
+        details += [judged.detail] if judged.detail else []
+        findings.append(
+            LeaseFinding(
+                lease_id=lease,
+                audited_rows=max(len(judged.audited_items), judged.disagreements),
+                disagreements=judged.disagreements,
+                audited_items=judged.audited_items,
+            )
+        )
+    verdict = AuditVerdict(
+        shard_id=task.shard_id,
+        order_key=order.key,
+        fence=task.fence,
+        passed=not any(finding.disagreements for finding in findings),
+        findings=tuple(findings),
+        detail="; ".join(details),
+    )
+    return Audited(verdict=verdict, rows=clock.rows, busy_s=clock.busy_s)
+
+
+def compute_part(job: PartJob) -> Delivery:
+    """Compute some row groups of a shard on a trusted machine and put the part where the merge will look for it."""
+    granted, order, began = job.granted, job.trusted.order, time.monotonic()
+    file = _open_shard(job.trusted, granted.key, granted.shard_id, granted.sha256)
+    stop, clock = job.start, _Clock()
+    answers: list[pa.Table] = []
+    while stop < granted.row_groups and (not answers or time.monotonic() - began < job.part_s):
+        answers.append(_compute(job.trusted, file.read_row_group(stop), stop, clock))
+        stop += 1
+    table = pa.concat_tables(answers)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    data = sink.getvalue().to_pybytes()
+    key = layout.part(order.key, granted.shard_id, granted.lease_id, job.start, stop)
+    if not job.trusted.store.create(key, data):
+        data = job.trusted.store.read(key)  # an earlier try of this very job put it there
+    return Delivery(
+        car_id=CLOUD_CAR,
+        lease_id=granted.lease_id,
+        fence=granted.fence,
+        start=job.start,
+        stop=stop,
+        rows=table.num_rows,
+        size_bytes=len(data),
+        sha256=Sha256(hashlib.sha256(data).hexdigest()),
+        energy_wh=job.power_w * clock.busy_s / 3600,
+        energy_source="estimated",
+        busy_s=clock.busy_s,
+    )
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Counts what was computed, and for how long."""
+
+    rows: int = 0
+    busy_s: float = 0.0
+
+
+def _audit_lease(
+    job: AuditJob,
+    file: pq.ParquetFile,
+    known: pa.Table,
+    parts: Sequence[AuditPart],
+    clock: _Clock,
+) -> Judgement:
+    """Judge what one lease delivered: its form, then chosen rows, then the rows that it says nobody can read."""
+    order, task = job.trusted.order, job.task
+    numbers = [row for part in parts for row in _rows_of(task, part)]
+    alive = np.asarray(known["error"].is_null())
+    seed = audit_seed(job.trusted.secret, task.shard_id, parts[0].lease_id)
+    chosen = choose_rows(seed, [row for row in numbers if alive[row]], order.order.auditing)
+    items = [str(item) for item in known["item_id"].to_pylist()]
+    delivered = _read_parts(job, known, parts)
+    if isinstance(delivered, NotAPart):
+        return refuse(delivered.problems, [items[row] for row in chosen])
+    judged = _compare(job, file, chosen, delivered, clock)
+    if not judged.passed:
+        return judged
+    dead = pc.is_valid(delivered["error"]).to_numpy().tolist()
+    claimed = [row for row, is_dead in zip(numbers, dead, strict=True) if is_dead and alive[row] and row not in chosen]
+    again = _compare(job, file, claimed, delivered, clock)
+    return Judgement(
+        passed=again.passed,
+        audited_items=judged.audited_items + again.audited_items,
+        disagreements=again.disagreements,
+        detail=again.detail,
+    )
+
+
+def _read_parts(job: AuditJob, known: pa.Table, parts: Sequence[AuditPart]) -> pa.Table | NotAPart:
+    """Return all rows that a lease delivered, in the order of the shard, once their form is what it must be."""
+    tables = []
+    for part in parts:
+        table = _read_part(job, known, part)
+        if isinstance(table, NotAPart):
+            where = f"row groups {part.start} to {part.stop}"
+            return NotAPart(problems=tuple(f"{where}: {problem}" for problem in table.problems))
+        tables.append(table)
+    return pa.concat_tables(tables)
+
+
+def _read_part(job: AuditJob, known: pa.Table, part: AuditPart) -> pa.Table | NotAPart:
+    if part.size_bytes > _PART_OVERHEAD_BYTES + part.rows * Limits().row_bytes:
+        return NotAPart(problems=(f"{part.size_bytes} bytes are too many for {part.rows} rows",))
+    try:
+        data = job.trusted.store.read(part.key)
+    except MissingObject:
+        return NotAPart(problems=("the file is not in the store any more",))
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        return NotAPart(problems=("the file is not the one that was delivered",))
+    table = _reader.read(data, workload(job.trusted.order.order.workload).answers_contract, part.rows)
+    if isinstance(table, NotAPart):
+        return table
+    rows = _rows_of(job.task, part)
+    groups = np.repeat(np.arange(part.start, part.stop), job.task.row_group_rows[part.start : part.stop])
+    problem = form_problem(table, known.slice(rows.start, len(rows)), groups.tolist())
+    return NotAPart(problems=(problem,)) if problem else table
+
+
+def _compare(job: AuditJob, file: pq.ParquetFile, rows: Sequence[int], delivered: pa.Table, clock: _Clock) -> Judgement:
+    """Compute rows again, row group by row group, and judge the delivered ones by the workload's comparator."""
+    kind = workload(job.trusted.order.order.workload)
+    bounds = np.cumsum([0, *job.task.row_group_rows])
+    items: list[str] = []
+    disagreements: list[tuple[str, str]] = []
+    for group in np.unique(np.searchsorted(bounds, rows, side="right") - 1).tolist():
+        places = [row - int(bounds[group]) for row in rows if bounds[group] <= row < bounds[group + 1]]
+        ours = _compute(job.trusted, file.read_row_group(group).take(places), group, clock)
+        theirs = delivered.filter(pc.is_in(delivered["item_id"], value_set=ours["item_id"].combine_chunks()))
+        items += [str(item) for item in ours["item_id"].to_pylist()]
+        disagreements += kind.compare(ours, theirs).disagreements
+    return judge(items, disagreements)
+
+
+def _compute(trusted: Trusted, rows: pa.Table, row_group: int, clock: _Clock) -> pa.Table:
+    model, began = _model(trusted), time.monotonic()
+    kind = workload(trusted.order.order.workload)
+    answers = kind.answer(rows, model.bundle, model.inference, row_group=row_group)
+    clock.rows += rows.num_rows
+    clock.busy_s += time.monotonic() - began
+    return answers
+
+
+def _model(trusted: Trusted) -> _Model:
+    sha256 = trusted.order.model_sha256
+    if sha256 not in _models:
+        bundle = open_bundle(trusted.store.read(layout.bundle(sha256)), expected_sha256=sha256)
+        inference = open_inference(bundle, provider=PROVIDER, threads=1)  # the engine runs a process per core
+        check_goldens(bundle, inference)
+        _models.clear()
+        _models[sha256] = _Model(bundle=bundle, inference=inference)
+    return _models[sha256]
+
+
+def _open_shard(trusted: Trusted, key: str, shard_id: ShardId, sha256: Sha256) -> pq.ParquetFile:
+    """Open a sealed shard; raise RejectedError when it is not what was cut."""
+    data = trusted.store.read(key)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        summary = f"shard {shard_hex(shard_id)} is not the file that was cut; run the night again with force"
+        raise RejectedError(summary)
+    seal = unseal(shard_key(trusted.secret, shard_id))
+    return pq.ParquetFile(pa.BufferReader(data), decryption_properties=seal)
+
+
+def _rows_of(task: AuditTask, part: AuditPart) -> range:
+    start = sum(task.row_group_rows[: part.start])
+    return range(start, start + sum(task.row_group_rows[part.start : part.stop]))

@@ -1,0 +1,117 @@
+"""Audits for a cell, and its cloud lane: what needs a machine that is trusted.
+
+`python -m fleetbatch.auditor --settings FILE --cell NAME`. As many as needed may run: each claims other shards, and a
+verdict counts once. Rooms are imported inside `main`, because every worker of the engine imports this module.
+"""
+
+import argparse
+import json
+import logging
+import multiprocessing
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fleetbatch.errors import RejectedError, TransientError
+
+if TYPE_CHECKING:
+    from fleetbatch.audit.desk import Desk, Dials
+    from fleetbatch.settings import Settings
+
+_log = logging.getLogger("fleetbatch.auditor")
+EXIT_REJECTED: Final = 2
+_RETRY_S: Final = 2.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Audit until SIGTERM or SIGINT; return 0 for a planned end, 2 when a person must act."""
+    parser = argparse.ArgumentParser(prog="python -m fleetbatch.auditor", description=__doc__)
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--cell", required=True)
+    parser.add_argument("--every-s", type=float, default=1.0, help="how often the ledger is asked for work")
+    parser.add_argument("--workers", type=int, default=2, help="processes that compute")
+    parser.add_argument("--part-s", type=float, default=60.0, help="seconds of work in a part of the cloud lane")
+    parser.add_argument("--power-w", type=float, default=65.0, help="draw of this machine while one worker computes")
+    parser.add_argument("--lane-margin-s", type=float, default=30.0, help="the cloud lane begins so much earlier")
+    told = parser.parse_args(arguments)
+    _log_json()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    from fleetbatch.audit.desk import Dials
+    from fleetbatch.audit.lane import Lane
+    from fleetbatch.settings import load_settings
+
+    lane = Lane(margin=timedelta(seconds=told.lane_margin_s))
+    dials = Dials(workers=told.workers, part_s=told.part_s, power_w=told.power_w, lane=lane)
+    try:
+        settings = load_settings(told.settings)
+        while not stop.is_set():
+            _run_engine(settings, told.cell, dials, told.every_s, stop)
+    except RejectedError as error:
+        _log.critical("%s", error)
+        return EXIT_REJECTED
+    return 0
+
+
+def _run_engine(settings: "Settings", cell_name: str, dials: "Dials", every_s: float, stop: threading.Event) -> None:
+    """Work with one engine until it loses a worker or we are asked to stop."""
+    from fleetbatch.audit.desk import Desk, Door
+    from fleetbatch.engine import open_engine
+    from fleetbatch.ledger.postgres import PostgresLedger
+    from fleetbatch.settings import cell_named
+    from fleetbatch.store import open_store
+
+    cell = cell_named(settings, cell_name)
+    store = open_store(settings.store, deployment_key=settings.deployment_key, base_url=cell.gateway_url)
+    with PostgresLedger.open(cell.ledger_url) as ledger, open_engine(settings.engine, workers=dials.workers) as pool:
+        desk = Desk(Door(ledger=ledger, store=store, pool=pool, deployment_key=settings.deployment_key), dials)
+        _log.info("auditing", extra={"facts": {"cell": cell.name}})
+        try:
+            _run_desk(desk, every_s, stop)
+        finally:
+            for child in multiprocessing.active_children():
+                child.kill()  # what they compute is given out again; the engine would wait for it
+
+
+def _run_desk(desk: "Desk", every_s: float, stop: threading.Event) -> None:
+    while not stop.is_set() and not desk.broken:
+        try:
+            desk.tick(now=datetime.now(UTC))
+        except TransientError as error:
+            _log.warning("the night goes on when this answers again: %s", error)
+            stop.wait(_RETRY_S)
+        except BrokenExecutor as error:
+            _log.warning("the engine lost a worker: %s", error)
+            break
+        if desk.running:
+            wait(desk.running, timeout=every_s, return_when=FIRST_COMPLETED)
+        else:
+            stop.wait(every_s)
+    try:
+        desk.let_go()
+    except TransientError as error:
+        _log.warning("leases are left to run out: %s", error)
+
+
+class _JsonLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line: ts, level, event, and the facts of the record."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"ts": at, "level": record.levelname.lower(), "event": record.getMessage()}
+        return json.dumps({**line, **getattr(record, "facts", {})}, default=str)
+
+
+def _log_json() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLine())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
