@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,7 @@ from fleetbatch.orders import (
 from fleetbatch.sealing import unwrap_secret
 from fleetbatch.settings import Settings
 from fleetbatch.sharding import cut_order, list_source, open_source, split_region
-from fleetbatch.steps.doors import open_doors, open_ledgers
+from fleetbatch.steps.doors import Doors, open_doors, open_ledgers
 from fleetbatch.store import open_store
 from fleetbatch.units import Night
 
@@ -71,23 +72,28 @@ def shards_step(settings: Settings, key: OrderKey) -> pa.Table:
     What was cut and registered by an interrupted run stays as it is.
     """
     with open_doors(settings) as doors, open_engine(settings.engine) as engine:
-        frozen = stored_order(doors.store, key)
-        capacity = {cell: willing_cars(ledger) for cell, ledger in doors.ledgers.items()}
-        manifest = cut_order(
-            doors.store,
-            frozen,
-            secret=unwrap_secret(frozen.secret_wrapped, settings.deployment_key),
-            shares=split_region(frozen.order.region, settings.cells, capacity),
-            engine=engine,
-        )
-        for cell in settings.cells:
-            ours = manifest.filter(pc.field("cell") == cell.name)
-            if not ours.num_rows:
-                continue
-            ledger = doors.ledgers[cell.name]
-            ledger.open_order(frozen)
-            new = ledger.register_shards(key, ours)
-            _log.info("%s: %d shards in cell %s, %d of them new", key, ours.num_rows, cell.name, new)
+        return cut_and_register(doors, key, engine=engine)
+
+
+def cut_and_register(doors: Doors, key: OrderKey, *, engine: Executor | None) -> pa.Table:
+    """Do what `shards_step` says through open doors; without an engine the cut is done here."""
+    frozen = stored_order(doors.store, key)
+    capacity = {cell: willing_cars(ledger) for cell, ledger in doors.ledgers.items()}
+    manifest = cut_order(
+        doors.store,
+        frozen,
+        secret=unwrap_secret(frozen.secret_wrapped, doors.settings.deployment_key),
+        shares=split_region(frozen.order.region, doors.settings.cells, capacity),
+        engine=engine,
+    )
+    for cell in doors.settings.cells:
+        ours = manifest.filter(pc.field("cell") == cell.name)
+        if not ours.num_rows:
+            continue
+        ledger = doors.ledgers[cell.name]
+        ledger.open_order(frozen)
+        new = ledger.register_shards(key, ours)
+        _log.info("%s: %d shards in cell %s, %d of them new", key, ours.num_rows, cell.name, new)
     return manifest
 
 
