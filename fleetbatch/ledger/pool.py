@@ -93,8 +93,7 @@ class Pool:
 
     def close(self) -> None:
         """Close what is open and idle."""
-        for _ in range(self.dials.connections):
-            slot = self._slots.get()
+        for slot in [self._slots.get() for _ in range(self.dials.connections)]:  # all first: the last put is next
             if slot.connection is not None:
                 slot.connection.close()
             self._slots.put(_Slot())
@@ -103,8 +102,12 @@ class Pool:
         """Open a connection that knows the schema, and UTC."""
         connection = psycopg.connect(self.url, autocommit=True, row_factory=dict_row, connect_timeout=_CONNECT_S)
         settings = {"search_path": "fleetbatch, pg_catalog", "timezone": "UTC", **self.dials.session}
-        for name, value in settings.items():
-            connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+        try:
+            for name, value in settings.items():
+                connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+        except psycopg.Error:
+            connection.close()
+            raise
         return connection
 
     @contextmanager
@@ -119,6 +122,7 @@ class Pool:
             yield slot.connection
         finally:
             if slot.connection is not None and (slot.connection.closed or slot.connection.broken):
+                slot.connection.close()
                 slot.connection = None
             self._slots.put(slot)
 

@@ -1,0 +1,110 @@
+"""The database under the ledger: migrations, partitions, and what each role may do."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from ledger_nights import Cell, enrolment, frozen_order, open_cell, part, yes
+
+from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.ledger.messages import Delivered, Released
+from fleetbatch.ledger.postgres import migrate
+
+HOT_TABLES = b"""
+    SELECT tablename, count(*), bool_and(c.reloptions::text LIKE '%fillfactor=80%')
+    FROM pg_indexes i JOIN pg_class c ON c.oid = format('%I.%I', i.schemaname, i.tablename)::regclass
+    WHERE schemaname = 'fleetbatch' AND tablename IN ('open_leases', 'shards_20261122') GROUP BY 1 ORDER BY 1"""
+
+
+def as_role(url: str, role: str) -> str:
+    return url.replace("//postgres:@", f"//{role}:@")
+
+
+def test_migrating_twice_applies_nothing_new(database_url: str) -> None:
+    assert migrate(database_url) == ["0001_cell", "0002_roles"]
+    assert migrate(database_url) == []
+
+
+def test_a_migration_that_was_edited_after_it_was_applied_is_refused(database_url: str) -> None:
+    migrate(database_url)
+    with psycopg.connect(database_url) as owner:
+        owner.execute("UPDATE fleetbatch.migrations SET sha256 = 'other' WHERE name = '0001_cell'")
+    with pytest.raises(RejectedError, match="0001_cell was edited"):
+        migrate(database_url)
+
+
+def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TransientError, match="does not answer"):
+        migrate(f"postgresql://postgres:@/ledger?host={tmp_path}")
+
+
+def test_hot_tables_have_their_key_and_one_partial_index(cell: Cell, cell_url: str) -> None:
+    cell.open({7: (1,)})
+    with psycopg.connect(cell_url) as owner:
+        rows = owner.execute(HOT_TABLES).fetchall()
+    assert rows == [("open_leases", 2, True), ("shards_20261122", 1, True)]
+
+
+def test_a_gateway_can_do_its_work_and_nothing_else(cell: Cell, cell_url: str) -> None:
+    cell.enrol(1)
+    key = cell.open({7: (1, 1), 8: (1,)})
+    lock = cell.ledger.lock_planner(frozen_order().key.order)  # type: ignore[arg-type] # any name will do for a cell
+    assert lock is not None
+    gateway_url = as_role(cell_url, "fleetbatch_gateway")
+    with open_cell(gateway_url) as gateway:
+        lease = gateway.take(1, 7)
+        assert gateway.take(1, 7).again
+        gateway.ask(2, 7)
+        assert gateway.beat(lease).go_on
+        assert gateway.deliver(part(lease, 0, 1, 1)) == gateway.deliver(part(lease, 0, 1, 1))
+        assert gateway.ledger.lease(lease.lease_id) is not None
+        assert gateway.let_go(lease) == Released(done_through=1)
+        lease = gateway.take(1, 7)
+        assert gateway.deliver(part(lease, 1, 2, 1)) == Delivered(done_through=2, complete=True)
+        gateway.ledger.set_consent(yes(1, "telemetry"))
+        assert gateway.ledger.order(key) is not None
+        assert gateway.ledger.latest_round() is None
+        gateway.serve(minutes=1)
+        forbidden: list[Callable[[], object]] = [
+            lambda: gateway.ledger.enrol([enrolment(5)]),
+            lambda: gateway.ledger.mark_published(key),
+            lambda: gateway.ledger.give_up(key, "mischief"),
+            lambda: gateway.ledger.open_order(frozen_order("2026-11-23")),
+            lambda: gateway.ledger.to_audit(1),
+            lambda: gateway.ledger.lock_planner(lock.cell),
+        ]
+        for mischief in forbidden:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                mischief()
+
+
+def test_a_gateway_can_neither_forge_what_was_delivered_nor_the_cars_keys(cell: Cell, cell_url: str) -> None:
+    cell.enrol(1)
+    cell.open({7: (1,)})
+    statements = (
+        b"UPDATE fleetbatch.parts SET sha256 = ''",
+        b"DELETE FROM fleetbatch.parts",
+        b"UPDATE fleetbatch.leases SET credit = 'credited'",
+        b"UPDATE fleetbatch.cars SET public_key_pem = 'mine'",
+        b"UPDATE fleetbatch.cars SET revoked_at = NULL",
+        b"UPDATE fleetbatch.shards SET sha256 = ''",
+        b"UPDATE fleetbatch.orders SET secret_wrapped = ''",
+        b"INSERT INTO fleetbatch.offers VALUES (current_date, 1, 1, 1, 1)",
+        b"SELECT fleetbatch.ensure_night('2026-01-01')",
+        b"SELECT * FROM fleetbatch.audits",
+    )
+    with psycopg.connect(as_role(cell_url, "fleetbatch_gateway"), autocommit=True) as gateway:
+        for statement in statements:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                gateway.execute(statement)
+
+
+def test_the_trusted_role_runs_a_night_without_owning_the_tables(cell_url: str) -> None:
+    with open_cell(as_role(cell_url, "fleetbatch_trusted")) as trusted:
+        trusted.enrol(1)
+        key = trusted.open({7: (1,)}, frozen_order("2026-12-01"))
+        trusted.deliver(part(trusted.take(0, 7), 0, 1, 1))
+        assert trusted.ledger.counts(key).valid == 1
+        trusted.ledger.mark_published(key)
+        assert trusted.ledger.counts(key).done == 1
