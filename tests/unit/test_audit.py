@@ -187,9 +187,10 @@ def test_bytes_that_are_no_parquet_file_are_no_part(reader: PartReader, data: by
 
 def test_text_that_is_not_utf_8_is_no_part(reader: PartReader) -> None:
     _, offsets, data = pa.array([b"\xff\xfe"], pa.binary()).buffers()
-    forged = pa.table(
-        {"item_id": pa.StringArray.from_buffers(1, offsets, data), "row_group": pa.array([0], pa.int32())}
-    )
+    assert offsets
+    assert data
+    text = pa.StringArray.from_buffers(1, offsets, data)
+    forged = pa.table({"item_id": text, "row_group": pa.array([0], pa.int32())})
     assert "UTF" in problems(reader.read(parquet(forged), "answers_image", 1)).upper()
 
 

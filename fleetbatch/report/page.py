@@ -1,0 +1,106 @@
+"""The page that a person opens in the morning; it needs no network and no script."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fleetbatch import layout, pages
+from fleetbatch.nouns import OrderKey
+from fleetbatch.report.tally import Tally
+from fleetbatch.store import Store
+
+_BALANCE = {"rows in": "rows_in", "answered": "rows_out", "dead letters": "dead_letter_rows", "missing": "missing_rows"}
+_WALK = {
+    "shards": "shards",
+    "leases": "leases",
+    "cars that worked": "cars",
+    "parts delivered": "parts",
+    "shards finished by another car, where the first one stopped": "resumed_shards",
+    "leases given back (unplugged, driving, ...)": "released",
+    "leases that ran out": "expired",
+    "leases taken back (consent, cancelled, ...)": "revoked",
+    "shards to which trusted machines contributed": "cloud_shards",
+    "rows computed again": "audited_rows",
+    "rows that disagreed": "disagreements",
+    "leases whose work was refused": "refused",
+    "task instances in Airflow": "task_instances",
+}
+
+
+def write_report(
+    store: Store, key: OrderKey, summary: Mapping[str, Any], tally: Tally, opening: Mapping[str, str]
+) -> str:
+    """Write a night's page beside its files and return its key; `opening` is a line for each reader of the table."""
+    name = layout.report(key)
+    store.write(name, report_page(summary, tally, opening).encode())
+    return name
+
+
+def report_page(summary: Mapping[str, Any], tally: Tally, opening: Mapping[str, str]) -> str:
+    """Return the page. Pure."""
+    missing, rows_in = summary["missing_rows"], summary["rows_in"]
+    word = f"partial: {missing} of {rows_in} rows are missing" if missing else "complete: every row is accounted for"
+    head = f"Order {summary['order']}, generation {summary['generation']}, workload {summary['workload']}: {word}."
+    body = [
+        pages.paragraph(head, kind="bad" if missing else "good"),
+        pages.paragraph(f"{summary['seconds']:.0f} seconds from freezing the order to this page.", kind="faint"),
+        _balance(summary),
+        _reasons("Missing rows and why", tally.missing, "nothing is missing"),
+        _reasons("Dead letters and why", tally.dead_letters, "every row could be read"),
+        _classes(tally),
+        _walk(summary),
+        _energy(summary, tally),
+        _answers(tally),
+        _table(summary, opening),
+    ]
+    return pages.page(f"Night of {summary['night']}", body)
+
+
+def _balance(summary: Mapping[str, Any]) -> str:
+    values = [(name, float(summary[key]), f"{summary[key]}") for name, key in _BALANCE.items()]
+    return pages.section("What came in and what came out", pages.bars(values))
+
+
+def _reasons(title: str, reasons: tuple[tuple[str, int], ...], none: str) -> str:
+    if not reasons:
+        return pages.section(title, pages.paragraph(none, kind="faint"))
+    return pages.section(title, pages.table(("reason", "rows"), reasons))
+
+
+def _classes(tally: Tally) -> str:
+    rows = [
+        (one.name, one.provider, one.rows, "not measured" if one.rows_per_s is None else one.rows_per_s, one.energy_wh)
+        for one in tally.classes
+    ]
+    shares = [(one.name, float(one.rows), f"{one.rows} rows") for one in tally.classes]
+    head = ("class", "provider", "rows", "rows a second", "Wh")
+    return pages.section("Who computed it", pages.bars(shares), pages.table(head, rows))
+
+
+def _walk(summary: Mapping[str, Any]) -> str:
+    rows = [(name, summary[key]) for name, key in _WALK.items() if key in summary]
+    return pages.section("How the night went", pages.table(("", ""), rows))
+
+
+def _energy(summary: Mapping[str, Any], tally: Tally) -> str:
+    answered = summary["rows_out"] + summary["dead_letter_rows"]
+    rows: list[tuple[str, object]] = [
+        ("drawn by all leases, Wh", float(summary.get("energy_wh", tally.energy_wh))),
+        ("of it for work that did not count, Wh", float(summary.get("wasted_wh", 0.0))),
+        ("for a thousand rows, Wh", 1000 * tally.energy_wh / answered if answered else 0.0),
+    ]
+    return pages.section("Energy", pages.table(("", ""), rows))
+
+
+def _answers(tally: Tally) -> str:
+    body = [pages.bars([(label, float(count), f"{count}") for label, count in tally.labels])]
+    if tally.accuracy is not None:
+        share = f"{100 * tally.accuracy:.2f} % of {tally.labelled_rows} rows with a known label were answered right."
+        body.insert(0, pages.paragraph(share))
+    return pages.section("Most frequent answers", *body)
+
+
+def _table(summary: Mapping[str, Any], opening: Mapping[str, str]) -> str:
+    where = pages.paragraph(f"Version {summary['table_version']} of {summary['table']}")
+    return pages.section(
+        "Where it is", where, *(pages.paragraph(name) + pages.code(line) for name, line in opening.items())
+    )

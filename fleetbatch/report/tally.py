@@ -1,0 +1,146 @@
+"""The numbers of a night, counted from the very files that were published."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
+
+from fleetbatch import layout
+from fleetbatch.nouns import FrozenOrder, Merged
+from fleetbatch.store import Store
+
+_MOST: Final = 10
+_DRAWN: Final = "road-signs://"
+"""The source_uri of a drawn picture ends with `#` and its true label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassTally:
+    """What one hardware class did, by what its parts measured."""
+
+    name: str
+    provider: str
+    rows: int
+    energy_wh: float
+    rows_per_s: float | None
+    """Of one car of the class; None when nothing was measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What stands in the results of one night."""
+
+    classes: tuple[ClassTally, ...]
+    labels: tuple[tuple[str, int], ...]
+    """The most frequent answers."""
+    dead_letters: tuple[tuple[str, int], ...]
+    """The most frequent errors."""
+    missing: tuple[tuple[str, int], ...]
+    """Every reason, with its rows."""
+    audit_states: tuple[tuple[str, int], ...]
+    energy_wh: float
+    """Of the rows that count."""
+    labelled_rows: int
+    """Answered rows whose true label is known."""
+    right_rows: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """Return the share of right answers; None when no label is known."""
+        return self.right_rows / self.labelled_rows if self.labelled_rows else None
+
+
+def tally_night(store: Store, order: FrozenOrder, merged: Merged, rates: pa.Table) -> Tally:
+    """Count a night's results, streaming.
+
+    `rates` are the ledgers': workload, hardware_class, provider, rows, busy_s.
+    """
+    options = store.storage_options()
+    schema: Any = dict.fromkeys(("car_class", "provider", "label", "error", "audit_state", "source_uri"), pl.String)
+    rows = (
+        pl.scan_parquet([store.uri(file.key) for file in merged.files], storage_options=options)
+        if merged.files
+        else pl.LazyFrame(schema=schema | {"energy_wh": pl.Float32})
+    )
+    missing = pl.scan_parquet(store.uri(layout.missing(order.key)), storage_options=options)
+    drawn = rows.filter(pl.col("label").is_not_null() & pl.col("source_uri").str.starts_with(_DRAWN))
+    right = pl.col("label") == pl.col("source_uri").str.split("#").list.last()
+    classes = rows.group_by("car_class", "provider").agg(pl.len(), pl.col("energy_wh").cast(pl.Float64).sum())
+    found = pl.collect_all(
+        [
+            classes.sort("car_class", "provider"),
+            _most(rows, "label"),
+            _most(rows, "error"),
+            _most(missing, "reason", keep=None),
+            _most(rows, "audit_state"),
+            drawn.select(pl.len(), right.sum().alias("right")),
+        ],
+        engine="streaming",
+    )
+    speeds = _speeds(rates, order.order.workload)
+    by_class = tuple(
+        ClassTally(name=name, provider=how, rows=count, energy_wh=energy, rows_per_s=speeds.get((name, how)))
+        for name, how, count, energy in found[0].rows()
+    )
+    labelled, right_rows = found[5].row(0)
+    return Tally(
+        classes=by_class,
+        labels=tuple(found[1].rows()),
+        dead_letters=tuple(found[2].rows()),
+        missing=tuple(found[3].rows()),
+        audit_states=tuple(found[4].rows()),
+        energy_wh=sum(one.energy_wh for one in by_class),
+        labelled_rows=labelled,
+        right_rows=right_rows or 0,
+    )
+
+
+def summarise(
+    order: FrozenOrder, merged: Merged, tally: Tally, stats: Mapping[str, float], told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a night's summary, as it is kept, printed and shown. Pure.
+
+    `stats` is the ledgers' `NightStats`, summed over the cells; `told` is what only the caller knows: task_instances,
+    seconds, table, table_version.
+    """
+    return {
+        **stats,
+        "key": str(order.key),
+        "night": order.key.night,
+        "order": order.key.order,
+        "generation": order.key.generation,
+        "workload": order.order.workload,
+        "model_sha256": order.model_sha256,
+        "state": "partial" if merged.missing_rows else "complete",
+        "rows_in": merged.rows_in,
+        "rows_out": merged.rows_out,
+        "dead_letter_rows": merged.dead_letter_rows,
+        "missing_rows": merged.missing_rows,
+        "shards": merged.shards,
+        "missing": dict(tally.missing),
+        "dead_letters": dict(tally.dead_letters),
+        "classes": [asdict(one) for one in tally.classes],
+        "audit_states": dict(tally.audit_states),
+        "accuracy": tally.accuracy,
+        "labelled_rows": tally.labelled_rows,
+        "right_rows": tally.right_rows,
+        **told,
+    }
+
+
+def _most(rows: pl.LazyFrame, column: str, keep: int | None = _MOST) -> pl.LazyFrame:
+    counted = rows.filter(pl.col(column).is_not_null()).group_by(column).len()
+    ordered = counted.sort(["len", column], descending=[True, False])
+    return ordered if keep is None else ordered.head(keep)
+
+
+def _speeds(rates: pa.Table, workload: str) -> dict[tuple[str, str], float]:
+    """Return rows a second by class and provider, over all cells."""
+    sums: dict[tuple[str, str], tuple[float, float]] = {}
+    for row in rates.to_pylist():
+        if row["workload"] == workload:
+            rows, busy_s = sums.get((row["hardware_class"], row["provider"]), (0.0, 0.0))
+            sums[row["hardware_class"], row["provider"]] = (rows + row["rows"], busy_s + row["busy_s"])
+    return {which: rows / busy_s for which, (rows, busy_s) in sums.items() if busy_s}
