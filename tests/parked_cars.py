@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
+from model_bundles import plain_picture
 
 from fleetbatch.car.conditions import CABLE, CURRENT, CURRENT_MAX, SOC, SPEED, TEMPERATURE, VOLTAGE
 from fleetbatch.car.identity import car_id_of, make_key, public_pem
@@ -29,10 +31,11 @@ from fleetbatch.sealing import unwrap_secret
 from fleetbatch.settings import Settings, load_settings
 from fleetbatch.sharding import cut_order
 from fleetbatch.store import Store, open_store
-from fleetbatch.units import CarId, CellName, Night, OrderName, OwnerId
+from fleetbatch.units import CarId, CellName, Night, OrderName, OwnerId, Sha256
 
 CELL = CellName("eu-1")
-ROW_GROUP_ROWS = 10
+ROW_GROUP_ROWS = 4
+NOTICE = Sha256("0" * 64)
 GOOD_SIGNALS: dict[str, float | bool] = {
     CABLE: True,
     SPEED: 0.0,
@@ -156,16 +159,20 @@ class ParkedCell:
     def consent(self, car: ParkedCar, *, granted: bool) -> None:
         self.ledger.set_consent(
             ConsentChange(
-                car_id=car.car_id, purpose="compute", granted=granted, notice_version="1", notice_sha256="0" * 64
+                car_id=car.car_id,
+                purpose="compute",
+                granted=granted,
+                notice_version="1",
+                notice_sha256=NOTICE,
             )
         )
 
-    def order(self, *, rows: int, model: Path, source: str = "", shard_rows: int = 1000) -> OrderKey:
-        """Freeze an order of drawn road signs, cut it and register its shards."""
+    def order(self, name: str, *, model: Path, rows: int = 80, source: str = "") -> OrderKey:
+        """Freeze an order of small plain pictures, or of a source, cut it into one shard and register it."""
         order = Order(
-            name=OrderName("signs"),
+            name=OrderName(name),
             workload="image",
-            source=source or f"generator:road-signs?count={rows}&seed=7",
+            source=source or str(self._pictures(rows)),
             model=str(model),
             region="any",
             priority=1,
@@ -173,7 +180,7 @@ class ParkedCell:
             data_class="open",
             schedule="",
             timezone="UTC",
-            cutting=Cutting(shard_rows=shard_rows, row_group_rows=ROW_GROUP_ROWS),
+            cutting=Cutting(shard_rows=1000, row_group_rows=ROW_GROUP_ROWS),
             auditing=Auditing(),
         )
         frozen = freeze_order(
@@ -190,9 +197,17 @@ class ParkedCell:
         self.ledger.register_shards(frozen.key, cut_order(self.store, frozen, secret=secret, shares={CELL: 1.0}))
         return frozen.key
 
-    def offer(self, *cars: ParkedCar) -> None:
-        """Write a round that offers every open shard to every one of these cars."""
-        shards = self.ledger.open_shards()["shard_id"].to_pylist()
+    def _pictures(self, count: int) -> Path:
+        folder = self.home / f"pictures-{count}"
+        folder.mkdir(exist_ok=True)
+        for number in range(count):
+            (folder / f"{number:04d}.png").write_bytes(plain_picture((number, 255 - number, 60)))
+        return folder
+
+    def offer(self, key: OrderKey, *cars: ParkedCar) -> None:
+        """Write a round that offers the order's open shards to every one of these cars."""
+        open_shards = self.ledger.open_shards().to_pylist()
+        shards = [row["shard_id"] for row in open_shards if row["order_key"] == str(key)]
         rows = [
             {"car_id": car.car_id, "seq": seq, "shard_id": shard, "copy": 0, "rg_start": 0, "rg_end": 1}
             | {"start_s": 0.0, "end_s": 1.0, "p_finish": 1.0, "expected_units": 1.0, "speculative": False, "reason": 0}
@@ -205,16 +220,15 @@ class ParkedCell:
 
     def answers(self, key: OrderKey) -> list[dict[str, Any]]:
         """Return every delivered row, in order, read as the merge reads it."""
-        import pyarrow.parquet as pq
-
-        parts = [self.store.read(str(row["key"])) for row in self.all_parts(key)]
+        folder = f"nights/{key.night}/{key.order}/g{key.generation}/parts/"
+        parts = [self.store.read(name) for name in self.store.keys(folder)]
         tables = [pq.read_table(pa.BufferReader(part)) for part in parts]
         return sorted((row for table in tables for row in table.to_pylist()), key=lambda row: str(row["item_id"]))
 
-    def all_parts(self, key: OrderKey) -> list[Mapping[str, Any]]:
-        """Return the parts that the ledger keeps of an order, audited or not."""
-        tasks = self.ledger.to_audit(1000)
-        return [{"key": part.key} for task in tasks for part in task.parts]
+    def done_through(self, key: OrderKey) -> int:
+        """Return how many row groups of the order's one shard are durable; -1 when it came back whole."""
+        rows = [row for row in self.ledger.open_shards().to_pylist() if row["order_key"] == str(key)]
+        return int(rows[0]["done_through"]) if rows else -1
 
     def _answers(self) -> bool:
         try:
