@@ -13,8 +13,6 @@ from fleetbatch.gateway.pacing import next_pressure
 from fleetbatch.gateway.telemetry import signals_file
 
 _log = logging.getLogger(__name__)
-_LISTEN_S = 0.5
-"""How long one wait for a notice lasts: a stop of the process waits for it."""
 _PACE_EVERY_S = 0.5
 _AWAY_S = 0.5
 
@@ -108,7 +106,7 @@ async def keep_pace(gate: Gate) -> None:
 
 async def _noticed(gate: Gate) -> bool:
     try:
-        return await gate.off_loop(gate.ledger.wait_for_round, _LISTEN_S)
+        return await gate.off_loop(gate.ledger.wait_for_round, gate.dials.listen_for.total_seconds())
     except TransientError:
         await asyncio.sleep(_AWAY_S)
         return False

@@ -46,3 +46,5 @@ class Dials:
     sweep_every: timedelta = timedelta(seconds=2)
     look_every: timedelta = timedelta(seconds=5)
     """A look for a new round when no notice of one came."""
+    listen_for: timedelta = timedelta(seconds=0.5)
+    """How long one wait for the notice of a round lasts: a stop of the process waits for it."""

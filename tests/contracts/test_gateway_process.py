@@ -1,0 +1,86 @@
+"""The gateway as a process: says when it is ready, stops when told, and names what it cannot use."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fleetbatch.ledger.postgres import migrate
+
+KEY = bytes(range(32)).hex()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Path:
+    migrate(database_url)
+    (tmp_path / "deployment.key").write_text(KEY)
+    path = tmp_path / "settings.toml"
+    path.write_text(
+        f"""
+        store = "file://{tmp_path}/store"
+        deployment_key_file = "deployment.key"
+
+        [[cells]]
+        name = "eu-1"
+        region = "eu"
+        ledger_url = "{database_url}"
+        gateway_ledger_url = "{database_url.replace("postgres:@", "fleetbatch_gateway:@")}"
+        gateway_url = "http://127.0.0.1:1"
+        """
+    )
+    return path
+
+
+@contextmanager
+def started(settings: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "fleetbatch.gateway", "--settings", str(settings), "--cell", "eu-1", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+def refusal(settings: Path, *words: str) -> str:
+    with started(settings, *words) as process:
+        _, complaint = process.communicate(timeout=30)
+        assert process.returncode == 2
+        return complaint
+
+
+def test_it_says_that_it_is_ready_and_stops_cleanly_when_told(settings: Path) -> None:
+    with started(settings, "--port", "0", "--poll-every-s", "1") as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert (ready["event"], ready["cell"], ready["pid"]) == ("ready", "eu-1", process.pid)
+        health = httpx.get(f"{ready['url']}/healthz", trust_env=False).json()
+        assert (health["status"], health["cell"]) == ("ok", "eu-1")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=5)
+        assert process.returncode == 0
+        assert [json.loads(line)["event"] for line in log.splitlines()] == ["started", "stopped"]
+
+
+def test_a_taken_port_is_named(settings: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port} of 127.0.0.1 is taken" in refusal(settings, "--port", str(port))
+
+
+def test_a_database_that_is_down_is_named(settings: Path) -> None:
+    settings.write_text(settings.read_text().replace("/t", "/no_such_"))
+    assert "database does not answer" in refusal(settings, "--port", "0")
+
+
+def test_an_unknown_cell_is_told_the_known_ones(settings: Path) -> None:
+    assert "the settings know eu-1" in refusal(settings, "--port", "0", "--cell", "mars")

@@ -1,0 +1,318 @@
+"""A real gateway on a free port for tests: real ledger, real folder, real HTTP; the clock is turned by hand."""
+
+import asyncio
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pyarrow as pa
+import uvicorn
+import uvloop
+from ledger_nights import EVENING, frozen_order, manifest, no, yes
+
+from fleetbatch import layout
+from fleetbatch.car.identity import Identity, make_key, open_identity, public_pem, sign, token_assertion
+from fleetbatch.gateway.app import application
+from fleetbatch.gateway.chores import chores
+from fleetbatch.gateway.dials import Dials
+from fleetbatch.gateway.gate import Gate
+from fleetbatch.gateway.identity import ASSERTION_TYPE
+from fleetbatch.ledger.messages import Enrolment, LedgerDials
+from fleetbatch.ledger.postgres import PostgresLedger, migrate
+from fleetbatch.nouns import Cell, FrozenOrder, OrderKey
+from fleetbatch.protocol import ConfirmReply, Lease, PartReply, PartRequest, PollReply, part_claim
+from fleetbatch.sealing import wrap_secret
+from fleetbatch.store.local import LocalStore
+from fleetbatch.store.opening import open_local
+from fleetbatch.units import CarId, CellName, OwnerId, RoundId, ShardId, shard_hex
+
+KEY = bytes(range(32))
+SECRET = bytes(reversed(range(32)))
+BUNDLE = b"a bundle " * 100
+QUICK = Dials(
+    poll_every=timedelta(seconds=1),
+    telemetry_every=timedelta(hours=1),
+    sweep_every=timedelta(hours=1),
+    look_every=timedelta(seconds=1),
+    listen_for=timedelta(milliseconds=50),
+)
+"""Chores happen when a test asks for them, except that rounds are noticed."""
+
+
+@dataclass(slots=True)
+class Clock:
+    now: datetime = EVENING
+
+
+@dataclass(slots=True, kw_only=True)
+class Door:
+    """A running gateway and the trusted side behind it."""
+
+    url: str
+    gate: Gate
+    ledger: PostgresLedger
+    store: LocalStore
+    clock: Clock
+    http: httpx.Client
+    loop: asyncio.AbstractEventLoop
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def pass_time(self, **span: float) -> None:
+        """Let time pass for the ledger and the gateway while beats are answered; then sweep."""
+        until = self.clock.now + timedelta(**span)
+        while self.clock.now < until:
+            self.clock.now = min(until, self.clock.now + timedelta(seconds=20))
+            self.gate.ledger.turn_clock(self.clock.now)
+            self.ledger.turn_clock(self.clock.now)
+            self.gate.ledger.sweep()
+
+    def car(self, number: int = 1, *, consent: bool = True) -> "TestedCar":
+        """Enrol a car."""
+        identity = open_identity(make_key())
+        pem = public_pem(_pem(identity))
+        car = Enrolment(car_id=identity.car_id, owner_id=OwnerId(number), public_key_pem=pem, region="eu")
+        self.ledger.enrol([car])
+        if consent:
+            self.ledger.set_consent(yes(identity.car_id))
+        return TestedCar(door=self, identity=identity, owner=OwnerId(number))
+
+    def open(self, shards: dict[int, tuple[int, ...]], frozen: FrozenOrder | None = None) -> OrderKey:
+        """Open an order whose shards and bundle lie in the store."""
+        frozen = replace(frozen or frozen_order(), secret_wrapped=wrap_secret(SECRET, KEY))
+        self.ledger.open_order(frozen)
+        self.ledger.register_shards(frozen.key, manifest(shards))
+        self.store.create(layout.bundle(frozen.model_sha256), BUNDLE)
+        for shard, groups in shards.items():
+            self.store.create(layout.shard(frozen.key, ShardId(shard)), shard_bytes(shard, len(groups)))
+        return frozen.key
+
+    def offer(self, *offers: tuple[int, int]) -> RoundId:
+        """Write a round of (car, shard) and wait until the gateway holds it."""
+        lock = self.ledger.lock_planner(CellName("eu-1"))
+        assert lock is not None
+        round_id = self.ledger.write_round(lock, assignments(offers), {})
+        assert wait_until(lambda: self.gate.book.round_id == round_id), "the gateway did not notice the round"
+        return round_id
+
+    def run(self, work: Any) -> Any:
+        """Run a coroutine in the gateway's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    def owner_token(self, owner: OwnerId) -> str:
+        return self.gate.owner_tokens.token(owner, expires_at=self.clock.now + timedelta(hours=1))
+
+    def post(self, path: str, body: Any, token: str = "") -> httpx.Response:
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return self.http.post(self.url + path, content=content, headers=headers)
+
+
+@dataclass(slots=True, kw_only=True)
+class TestedCar:
+    """A car that says exactly what a test wants it to say."""
+
+    __test__ = False
+
+    door: Door
+    identity: Identity
+    owner: OwnerId
+    token: str = ""
+
+    @property
+    def id(self) -> CarId:
+        return self.identity.car_id
+
+    def form(self, assertion: str | None = None) -> dict[str, str]:
+        now = self.door.clock.now
+        return {
+            "grant_type": "client_credentials",
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": assertion
+            or token_assertion(self.identity, audience=f"{self.door.url}/v1/token", now=now),
+        }
+
+    def buy_token(self, assertion: str | None = None) -> httpx.Response:
+        return self.door.http.post(f"{self.door.url}/v1/token", data=self.form(assertion))
+
+    def say(self, path: str, body: Any) -> httpx.Response:
+        if not self.token:
+            answer = self.buy_token()
+            assert answer.status_code == httpx.codes.OK, answer.text
+            self.token = answer.json()["access_token"]
+        return self.door.post(path, body, self.token)
+
+    def poll(self, **changes: Any) -> PollReply:
+        answer = self.say("/v1/poll", poll(**changes))
+        assert answer.status_code == httpx.codes.OK, answer.text
+        return msgspec.json.decode(answer.content, type=PollReply)
+
+    def take(self) -> Lease:
+        lease = self.poll().lease
+        assert lease is not None
+        return lease
+
+    def part(self, lease: Lease, start: int, stop: int, *, rows: int, content: bytes = b"answers") -> PartRequest:
+        unsigned = PartRequest(
+            lease_id=lease.lease_id,
+            fence=lease.fence,
+            shard_id=lease.shard_id,
+            start=start,
+            stop=stop,
+            rows=rows,
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            energy_wh=1.0,
+            energy_source="estimated",
+            busy_s=2.0,
+            signature="",
+        )
+        return msgspec.structs.replace(unsigned, signature=sign(self.identity, part_claim(unsigned)))
+
+    def upload(self, part: PartRequest, content: bytes = b"answers") -> httpx.Response:
+        place = msgspec.json.decode(self.say("/v1/part", part).content, type=PartReply)
+        return self.door.http.put(place.url, content=content, headers=place.headers)
+
+    def deliver(self, part: PartRequest, content: bytes = b"answers") -> ConfirmReply:
+        assert self.upload(part, content).status_code == httpx.codes.OK
+        answer = self.say("/v1/part/confirm", part)
+        assert answer.status_code == httpx.codes.OK, answer.text
+        return msgspec.json.decode(answer.content, type=ConfirmReply)
+
+    def release(self, lease: Lease, reason: str = "unplugged") -> httpx.Response:
+        return self.say("/v1/release", release(lease, reason))
+
+    def withdraw(self) -> None:
+        self.door.ledger.set_consent(no(self.id))
+
+
+def poll(**changes: Any) -> dict[str, Any]:
+    """Return a valid poll as a dict, with some words changed."""
+    hardware = {
+        "hardware_class": "orin",
+        "provider": "CPUExecutionProvider",
+        "threads": 2,
+        "memory_bytes": 1 << 30,
+        "runner_version": "0.1.0",
+        "power_w": 60.0,
+    }
+    return {"protocol": 1, "signals": {"Vehicle.Speed": 0.0}, "hardware": hardware, "willing": True, **changes}
+
+
+def beat(lease: Lease, done: int = 0, **changes: Any) -> dict[str, Any]:
+    said = {"lease_id": lease.lease_id, "fence": lease.fence, "row_groups_done": done, "energy_wh": 0.5, "busy_s": 1.0}
+    return {**said, **changes}
+
+
+def release(lease: Lease, reason: str = "unplugged") -> dict[str, Any]:
+    said = {"lease_id": lease.lease_id, "fence": lease.fence, "reason": reason, "energy_wh": 0.5, "busy_s": 1.0}
+    return {**said, "detail": "in a test"}
+
+
+def shard_bytes(shard: int, groups: int) -> bytes:
+    """What a shard's file holds here: a gateway never looks inside."""
+    return shard_hex(ShardId(shard)).encode().ljust(100 * groups, b".")
+
+
+def assignments(offers: tuple[tuple[int, int], ...]) -> pa.Table:
+    """Return a round of (car, shard), each car's in the order given."""
+    seen: dict[int, int] = {}
+    rows = []
+    for car, shard in offers:
+        seen[car] = seen.get(car, -1) + 1
+        rows.append({"car_id": car, "seq": seen[car], "shard_id": shard} | _ADVICE)
+    return pa.Table.from_pylist(rows)
+
+
+_ADVICE = {
+    "copy": 0,
+    "rg_start": 0,
+    "rg_end": 1,
+    "start_s": 0.0,
+    "end_s": 60.0,
+    "p_finish": 0.9,
+    "expected_units": 1.0,
+    "speculative": False,
+    "reason": 0,
+}
+
+
+def wait_until(true: Any, *, within_s: float = 5.0) -> bool:
+    """Wait for something that happens by itself; tests must not hang."""
+    over = threading.Event()
+    for _ in range(int(within_s / 0.02)):
+        if true():
+            return True
+        over.wait(0.02)
+    return bool(true())
+
+
+@contextmanager
+def open_door(database_url: str, folder: Path, *, dials: Dials = QUICK) -> Iterator[Door]:
+    """Run a gateway, with the rights that a gateway has and no others."""
+    migrate(database_url)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    role_url = database_url.replace("//postgres:@", "//fleetbatch_gateway:@")
+    cell = Cell(
+        name=CellName("eu-1"), region="eu", ledger_url=database_url, gateway_ledger_url=role_url, gateway_url=url
+    )
+    store = open_local(folder / "store", deployment_key=KEY, base_url=url)
+    clock = Clock()
+    quick = LedgerDials(connections=4, retries=2)
+    with (
+        PostgresLedger.open(database_url) as ledger,
+        PostgresLedger.open(role_url, dials=quick) as its_ledger,
+        ThreadPoolExecutor(8) as executor,
+        httpx.Client(trust_env=False, timeout=10) as http,
+    ):
+        for one in (ledger, its_ledger):
+            one.turn_clock(clock.now)
+        its_ledger.sweep()
+        gate = Gate(
+            cell=cell,
+            deployment_key=KEY,
+            store=store,
+            ledger=its_ledger,
+            executor=executor,
+            clock=lambda: clock.now,
+            dials=dials,
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(application(gate), lifespan="off", log_config=None, access_log=False, ws="none")
+        )
+        loop = uvloop.new_event_loop()
+        thread = threading.Thread(target=_live, args=(loop, gate, server, listening))
+        thread.start()
+        assert wait_until(lambda: server.started)
+        yield Door(url=url, gate=gate, ledger=ledger, store=store, clock=clock, http=http, loop=loop)
+        http.close()
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def _live(loop: asyncio.AbstractEventLoop, gate: Gate, server: uvicorn.Server, listening: socket.socket) -> None:
+    async def live() -> None:
+        async with chores(gate, name="test"):
+            await server.serve(sockets=[listening])
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(live())
+
+
+def _pem(identity: Identity) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return identity.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

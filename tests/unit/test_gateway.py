@@ -1,0 +1,187 @@
+"""The gateway's decisions, apart from its sockets."""
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetbatch.gateway import openapi
+from fleetbatch.gateway.batching import Batcher
+from fleetbatch.gateway.dials import Dials
+from fleetbatch.gateway.identity import token_key
+from fleetbatch.gateway.objects import byte_range
+from fleetbatch.gateway.pacing import next_pressure, wait_s
+from fleetbatch.gateway.rounds import OfferBook
+from fleetbatch.ledger.messages import Offers
+from fleetbatch.units import CarId, CellName, RoundId, ShardId
+
+NOW = datetime(2026, 11, 22, 20, tzinfo=UTC)
+KEY = bytes(range(32))
+
+
+def held(*offers: tuple[int, int], round_id: int = 1) -> Offers:
+    rows = sorted((car, seq, shard) for seq, (car, shard) in enumerate(offers))
+    return Offers(
+        round_id=RoundId(round_id),
+        car_id=np.array([r[0] for r in rows], np.int64),
+        seq=np.array([r[1] for r in rows], np.int16),
+        shard_id=np.array([r[2] for r in rows], np.int64),
+    )
+
+
+def test_the_kept_openapi_document_is_what_the_code_says() -> None:
+    assert openapi.kept().read_text() == openapi.text(), "run: python -m fleetbatch.gateway.openapi"
+
+
+def test_every_reference_of_the_openapi_document_leads_somewhere() -> None:
+    document = openapi.document()
+    for reference in set(re.findall(r'"#/([^"]+)"', json.dumps(document))):
+        place = document
+        for step in reference.split("/"):
+            place = place[step]
+
+
+@given(who=st.integers(0, (1 << 63) - 1), lasts=st.integers(1, 10_000))
+def test_a_token_stands_for_its_bearer_until_it_expires(who: int, lasts: int) -> None:
+    key = token_key(KEY, CellName("eu"), "car")
+    token = key.token(who, expires_at=NOW + timedelta(seconds=lasts)).encode()
+    assert key.bearer(token, now=NOW) == who
+    assert key.bearer(token, now=NOW + timedelta(seconds=lasts)) is None
+    for other in (token_key(KEY, CellName("us"), "car"), token_key(KEY, CellName("eu"), "owner")):
+        assert other.bearer(token, now=NOW) is None
+
+
+@given(token=st.binary(max_size=60))
+def test_rubbish_is_no_token(token: bytes) -> None:
+    assert token_key(KEY, CellName("eu"), "car").bearer(token, now=NOW) is None
+
+
+def test_every_changed_bit_makes_a_token_worthless() -> None:
+    key = token_key(KEY, CellName("eu"), "car")
+    token = bytearray(key.token(7, expires_at=NOW + timedelta(minutes=1)).encode())
+    for place in range(len(token) - 1):  # the last letter holds bits that base64 ignores
+        changed = bytes([*token[:place], token[place] ^ 1, *token[place + 1 :]])
+        assert key.bearer(changed, now=NOW) is None
+
+
+def test_a_car_finds_its_offers_in_the_plans_order() -> None:
+    book = OfferBook()
+    assert list(book.offers_for(CarId(5))) == []
+    book.turn(held((5, 30), (9, 10), (5, 20), ((1 << 63) - 1, 40)))
+    assert list(book.offers_for(CarId(5))) == [30, 20]
+    assert list(book.offers_for(CarId((1 << 63) - 1))) == [40]
+    assert list(book.offers_for(CarId(6))) == []
+
+
+def test_a_taken_shard_is_offered_to_nobody_and_a_refused_one_not_to_this_car() -> None:
+    book = OfferBook()
+    book.turn(held((1, 10), (2, 10), (1, 20), (2, 20)))
+    book.refused(CarId(1), ShardId(10))
+    book.took(ShardId(20))
+    assert list(book.offers_for(CarId(1))) == []
+    assert list(book.offers_for(CarId(2))) == [10]
+    book.freed(ShardId(20))
+    assert list(book.offers_for(CarId(1))) == [20]
+    book.turn(held((1, 10), round_id=2))
+    assert list(book.offers_for(CarId(1))) == [10]
+
+
+@given(chance=st.floats(0, 1, exclude_max=True), pressure=st.floats(1, 16))
+def test_a_wait_is_the_interval_times_the_pressure_within_the_jitter(chance: float, pressure: float) -> None:
+    dials = Dials(poll_every=timedelta(seconds=30), jitter=0.2)
+    assert 23.99 * pressure <= wait_s(dials, pressure=pressure, chance=chance) <= 36.01 * pressure
+
+
+def test_pressure_doubles_while_behind_and_eases_when_not() -> None:
+    dials = Dials(pressure_max=4.0)
+    late, fine = timedelta(seconds=1), timedelta()
+    seen = [1.0]
+    for how in (late, late, late, fine, fine, fine):
+        seen.append(next_pressure(seen[-1], late=how, dials=dials))
+    assert seen == [1.0, 2.0, 4.0, 4.0, 2.0, 1.0, 1.0]
+
+
+@given(size=st.integers(0, 50), first=st.integers(0, 60), last=st.integers(0, 60))
+def test_a_range_lies_inside_the_object_or_is_refused(size: int, first: int, last: int) -> None:
+    data = bytes(size)
+    wanted = data[first : last + 1] if first <= last else b""
+    span = byte_range(f"bytes={first}-{last}", size)
+    assert (len(wanted) == span[1] - span[0]) if span else not wanted
+
+
+class Counted:
+    """A call that answers each question with its double, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def __call__(self, questions: list[int]) -> Sequence[int]:
+        self.batches.append(questions)
+        if 13 in questions:
+            message = "unlucky"
+            raise ValueError(message)
+        return [2 * q for q in questions]
+
+
+def asked(questions: Sequence[int], call: Counted, *, about: int = 1000) -> list[object]:
+    async def ask_all() -> list[object]:
+        with ThreadPoolExecutor(1) as executor:
+            batcher: Batcher[int, int] = Batcher(
+                call, lambda q: q % about, executor=executor, gather_for=timedelta(milliseconds=1), batch_max=50
+            )
+            return await asyncio.gather(*(batcher.ask(q) for q in questions), return_exceptions=True)
+
+    return asyncio.run(ask_all())
+
+
+def test_questions_of_one_moment_share_a_call_and_each_gets_its_own_answer() -> None:
+    call = Counted()
+    assert asked(range(14, 114), call) == [2 * q for q in range(14, 114)]
+    assert [len(batch) for batch in call.batches] == [50, 50]
+
+
+def test_two_questions_about_one_thing_never_share_a_call_and_keep_their_order() -> None:
+    call = Counted()
+    asked([1, 11, 21, 2, 3], call, about=10)
+    assert call.batches == [[1, 2, 3], [11], [21]]
+
+
+def test_an_error_of_the_call_is_the_answer_to_all_in_it_and_the_next_call_is_made() -> None:
+    call = Counted()
+    answers = asked([13, 1, 11], call, about=10)
+    assert [type(a) for a in answers[:2]] == [ValueError, ValueError]
+    assert answers[2] == 22
+
+
+def test_a_caller_that_left_does_not_disturb_the_others() -> None:
+    gate = threading.Event()
+
+    def slow(questions: list[int]) -> list[int]:
+        gate.wait(5)
+        return questions
+
+    async def ask() -> int:
+        with ThreadPoolExecutor(1) as executor:
+            batcher: Batcher[int, int] = Batcher(
+                slow, lambda q: q, executor=executor, gather_for=timedelta(0), batch_max=50
+            )
+            gone, stays = asyncio.create_task(batcher.ask(1)), asyncio.create_task(batcher.ask(2))
+            await asyncio.sleep(0.02)
+            gone.cancel()
+            gate.set()
+            return await stays
+
+    assert asyncio.run(ask()) == 2
+
+
+@pytest.mark.parametrize("text", ["", "bytes", "bytes=", "bytes=a-b", "items=0-1", "bytes=1-2-3", "bytes=" + "9" * 30])
+def test_what_is_not_a_range_is_refused(text: str) -> None:
+    assert byte_range(text, 10) is None
