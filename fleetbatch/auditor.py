@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -50,17 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lane = Lane(margin=timedelta(seconds=told.lane_margin_s))
     dials = Dials(workers=told.workers, part_s=told.part_s, power_w=told.power_w, lane=lane)
     try:
-        settings = load_settings(told.settings)
-        while not stop.is_set():
-            _run_engine(settings, told.cell, dials, told.every_s, stop)
+        _audit(load_settings(told.settings), told.cell, dials, told.every_s, stop)
     except RejectedError as error:
         _log.critical("%s", error)
         return EXIT_REJECTED
     return 0
 
 
-def _run_engine(settings: "Settings", cell_name: str, dials: "Dials", every_s: float, stop: threading.Event) -> None:
-    """Work with one engine until it loses a worker or we are asked to stop."""
+def _audit(settings: "Settings", cell_name: str, dials: "Dials", every_s: float, stop: threading.Event) -> None:
+    """Work until asked to stop, with a new engine whenever one loses a worker."""
     from fleetbatch.audit.desk import Desk, Door
     from fleetbatch.engine import open_engine
     from fleetbatch.ledger.postgres import PostgresLedger
@@ -69,14 +67,23 @@ def _run_engine(settings: "Settings", cell_name: str, dials: "Dials", every_s: f
 
     cell = cell_named(settings, cell_name)
     store = open_store(settings.store, deployment_key=settings.deployment_key, base_url=cell.gateway_url)
-    with PostgresLedger.open(cell.ledger_url) as ledger, open_engine(settings.engine, workers=dials.workers) as pool:
-        desk = Desk(Door(ledger=ledger, store=store, pool=pool, deployment_key=settings.deployment_key), dials)
-        _log.info("auditing", extra={"facts": {"cell": cell.name}})
-        try:
-            _run_desk(desk, every_s, stop)
-        finally:
-            for child in multiprocessing.active_children():
-                child.kill()  # what they compute is given out again; the engine would wait for it
+    desk = None
+    with PostgresLedger.open(cell.ledger_url) as ledger:
+        while not stop.is_set():
+            with open_engine(settings.engine, workers=dials.workers) as pool:
+                if desk is None:
+                    door = Door(ledger=ledger, store=store, pool=pool, deployment_key=settings.deployment_key)
+                    desk = Desk(door, dials)
+                else:
+                    desk.hire(pool)
+                _log.info("auditing", extra={"facts": {"cell": cell.name}})
+                try:
+                    _run_desk(desk, every_s, stop)
+                finally:
+                    for child in multiprocessing.active_children():
+                        child.kill()  # what they compute is given out again; the engine would wait for it
+        if desk is not None:
+            _let_go(desk)
 
 
 def _run_desk(desk: "Desk", every_s: float, stop: threading.Event) -> None:
@@ -86,13 +93,13 @@ def _run_desk(desk: "Desk", every_s: float, stop: threading.Event) -> None:
         except TransientError as error:
             _log.warning("the night goes on when this answers again: %s", error)
             stop.wait(_RETRY_S)
-        except BrokenExecutor as error:
-            _log.warning("the engine lost a worker: %s", error)
-            break
         if desk.running:
             wait(desk.running, timeout=every_s, return_when=FIRST_COMPLETED)
         else:
             stop.wait(every_s)
+
+
+def _let_go(desk: "Desk") -> None:
     try:
         desk.let_go()
     except TransientError as error:

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -51,6 +51,8 @@ class Dials:
     """A part of the cloud lane is what one worker computes in about so long."""
     lease_for: timedelta = timedelta(minutes=3)
     beat_every: timedelta = timedelta(seconds=20)
+    look_every: timedelta = timedelta(seconds=3)
+    """How often the lane asks again after it found nothing due: the answer costs a look at all open shards."""
     power_w: float = 65.0
     """What a trusted machine draws more while one worker computes."""
     tries: int = 3
@@ -91,8 +93,10 @@ class Desk:
         self._tries: Counter[ShardId] = Counter()
         self._measured: Counter[tuple[str, str]] = Counter()
         self._beat_at = datetime.min.replace(tzinfo=UTC)
+        self._waiting: list[_Errand] = []
+        self._lane_at = datetime.min.replace(tzinfo=UTC)
         self.broken = False
-        """The engine lost a worker and takes no more work: open another desk with another engine."""
+        """The engine lost a worker and takes no more work: `hire` another one."""
 
     @property
     def running(self) -> tuple[Future[Any], ...]:
@@ -113,6 +117,14 @@ class Desk:
         free = self._dials.workers - len(self._running)
         if free > 0 and not self.broken:
             self._take_lane(free, now)
+
+    def hire(self, pool: Executor) -> None:
+        """Go on with another engine; what the broken one had is given out again."""
+        errands = [*self._running.values(), *self._waiting]
+        self._door, self.broken = replace(self._door, pool=pool), False
+        self._running, self._waiting = {}, []
+        for errand in errands:
+            self._give_out(errand)
 
     def let_go(self) -> None:
         """Free the shards of the cloud lane, so that nobody has to wait until their leases run out."""
@@ -139,13 +151,17 @@ class Desk:
         self._tries[errand.shard_id] += 1
         tries, hopeless = self._tries[errand.shard_id], isinstance(error, RejectedError)
         _say("job failed", level=logging.ERROR, shard=shard_hex(errand.shard_id), tries=tries, why=str(error))
-        if tries < self._dials.tries and not self.broken and not hopeless:
+        if tries < self._dials.tries and not hopeless:
             self._give_out(errand)
         elif isinstance(errand.job, PartJob):
             self._leases.pop(errand.job.granted.lease_id, None)  # it runs out, and then the shard is free again
 
     def _give_out(self, errand: _Errand) -> None:
-        self._running[self._door.pool.submit(errand.work, errand.job)] = errand
+        try:
+            self._running[self._door.pool.submit(errand.work, errand.job)] = errand
+        except BrokenExecutor:
+            self.broken = True
+            self._waiting.append(errand)
 
     def _take_audits(self, limit: int) -> None:
         for task in self._door.ledger.to_audit(limit):
@@ -171,8 +187,13 @@ class Desk:
     def _take_lane(self, limit: int, now: datetime) -> None:
         """Take shards that cars no longer get, or that only trusted machines can still finish in time."""
         door, dials = self._door, self._dials
+        if now - self._lane_at < dials.look_every:
+            return
         due = due_before(door.ledger.open_shards(), self._rates(), dials.workers, dials.lane, now=now)
         wanted = door.ledger.cloud_shards(limit, deadline_before=due)
+        if not wanted:
+            self._lane_at = now
+            return
         granted = door.ledger.grant(
             [
                 GrantRequest(

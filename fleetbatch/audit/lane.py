@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +32,16 @@ def due_before(
 
     `open_shards` is the ledger's: deadline_at, workload, rows, row_groups, done_through.
     """
+    done = pc.divide(pc.cast(open_shards["done_through"], pa.float64()), open_shards["row_groups"])
+    left = pc.multiply(open_shards["rows"], pc.subtract(1.0, done))
+    table = open_shards.select(["deadline_at", "workload"]).append_column("left", left)
     needed_s: defaultdict[datetime, float] = defaultdict(float)
-    names = ["deadline_at", "workload", "rows", "row_groups", "done_through"]
-    for shard in open_shards.select(names).to_pylist():
-        speed = rows_per_s.get(shard["workload"], lane.rows_per_s_unmeasured)
-        needed_s[shard["deadline_at"]] += _rows_left(shard) / speed / max(1, workers)
+    for row in table.group_by(["deadline_at", "workload"]).aggregate([("left", "sum")]).to_pylist():
+        speed = rows_per_s.get(row["workload"], lane.rows_per_s_unmeasured)
+        needed_s[row["deadline_at"]] += row["left_sum"] / speed / max(1, workers)
     due, sum_s = now, 0.0
     for deadline_at in sorted(needed_s):
         sum_s += needed_s[deadline_at]
         if now + timedelta(seconds=sum_s * lane.safety) + lane.margin >= deadline_at:
             due = max(due, deadline_at)
     return due
-
-
-def _rows_left(shard: Mapping[str, Any]) -> float:
-    rows, groups, done = shard["rows"], shard["row_groups"], shard["done_through"]
-    return float(rows * (groups - done) / groups)

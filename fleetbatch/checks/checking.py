@@ -56,9 +56,9 @@ def check_order(
 ) -> Verdict:
     """Profile the staged files, let Great Expectations judge the profile, and keep verdict and page beside the night.
 
-    `labels` are the bundle's (None for a workload without labels). Profiling runs on the pool when one is given.
-    Raises RejectedError when a staged file is not what merge wrote; TransientError when the judge crashed. A night that
-    breaks an expectation is a verdict, not an error.
+    `labels` are the bundle's (None for a workload without labels). Several files are profiled on the pool, when one is
+    given. Raises RejectedError when a staged file is not what merge wrote; TransientError when the judge crashed. A
+    night that breaks an expectation is a verdict, not an error.
     """
     key, dials = order.key, checking or Checking()
     name = workload(order.order.workload).results_contract
@@ -74,7 +74,7 @@ def check_order(
         )
         for file in merged.files
     ]
-    profiles = list((pool.map if pool else map)(profile_file, jobs))
+    profiles = list((pool.map if pool and len(jobs) > 1 else map)(profile_file, jobs))
     with tempfile.TemporaryDirectory(prefix="fleetbatch-check-") as folder:
         table = _keep_profile(store, key, Path(folder), [profile.shards for profile in profiles])
         suites = [Suite(name="profile", table=str(table), index="shard_id", expectations=_rules(merged, dials))]

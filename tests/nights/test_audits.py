@@ -1,13 +1,14 @@
 """Delivered shards are computed again where it counts; what nobody computes, trusted machines do."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def test_a_shard_refused_too_often_is_computed_in_the_cloud_lane(night: Night) -
     night.enrol(7, 8)
     for car in (7, 8):
         night.deliver(night.take(car, night.shards[0]), change=lambda rows: [wrong(row) for row in rows])
-        night.work()
+        night.work(after=timedelta(minutes=car))
     assert night.counts() == {"ready": 3, "valid": 1}
     assert {part["car_id"] for part in night.ledger.valid_parts(night.order.key).to_pylist()} == {0}
 
@@ -184,6 +185,21 @@ def test_the_auditor_process_audits_and_ends_within_two_seconds_of_sigterm(datab
         assert ledger.counts(night.order.key).valid == 4, lines
         assert took < 2
         assert {"auditing", "audit passed", "cloud lane takes", "cloud lane delivers"} <= {e["event"] for e in lines}
+
+
+def test_an_auditor_whose_workers_are_killed_goes_on_with_others(night: Night) -> None:
+    night.enrol(7, 8)
+    night.deliver(night.take(7, night.shards[0]))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as broken:
+        with pytest.raises(BrokenExecutor):
+            broken.submit(os._exit, 1).result()
+        night.desk.hire(broken)
+        night.desk.tick(now=night.now)
+    assert night.desk.broken
+    with ThreadPoolExecutor(1) as pool:
+        night.desk.hire(pool)
+        night.work()
+    assert night.counts() == {"ready": 3, "valid": 1}
 
 
 def ends(group: int) -> bool:
