@@ -37,6 +37,8 @@ _THREADS: Final = 12
 _CONNECTIONS: Final = 6
 _BACKLOG: Final = 2048
 _GRACE_S: Final = 1
+_KEEP_S: Final = 15
+"""Connections outlive a beat by this: a handshake costs more than ten calls."""
 _EXIT_REFUSED: Final = 2
 _TIMES: Final = ("lease", "beat_every", "part_every", "poll_every", "telemetry_every", "sweep_every")
 
@@ -107,6 +109,7 @@ async def _live(gate: Gate, listening: socket.socket) -> None:
         backlog=_BACKLOG,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=int(gate.dials.beat_every.total_seconds()) + _KEEP_S,
     )
     server = _Server(config)
     server.stop_on_signals()

@@ -37,6 +37,8 @@ class Dials:
     """How far a car's clock may be off."""
     key_for: timedelta = timedelta(seconds=60)
     """How long a car's public key is remembered before the ledger is asked again (it may have been revoked)."""
+    cars_known_max: int = 50_000
+    """How many cars' keys are remembered at once; a key is needed for tokens and parts only."""
     message_bytes: int = 64 << 10
     part_bytes: int = 16 << 20
     body_within: timedelta = timedelta(seconds=30)

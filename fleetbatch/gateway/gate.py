@@ -149,6 +149,8 @@ class Gate:
         if row is None or key is None:
             self.cars.pop(car, None)
             return None
+        if len(self.cars) >= self.dials.cars_known_max:
+            self.cars.clear()
         known = self.cars[car] = KnownCar(car_id=car, owner_id=row.owner_id, key=key, known_at=now)
         return known
 

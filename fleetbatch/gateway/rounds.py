@@ -38,7 +38,10 @@ class OfferBook:
             return
         cars = self._offers.car_id
         wanted = np.int64(car)  # of the array's type: a search by a Python int would copy the array
-        first, last = int(np.searchsorted(cars, wanted, "left")), int(np.searchsorted(cars, wanted, "right"))
+        first = int(cars.searchsorted(wanted))
+        if first == len(cars) or cars[first] != wanted:
+            return  # the usual case
+        last = int(cars.searchsorted(wanted, "right"))
         for shard in self._offers.shard_id[first:last].tolist():
             if shard not in self._taken and (car, shard) not in self._refused:
                 yield ShardId(shard)
