@@ -3,7 +3,7 @@
 And `adhoc`, the same walk for an order that somebody types into a form.
 """
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from airflow.sdk import DAG, Asset, Param, get_current_context, task
@@ -22,6 +22,8 @@ NIGHT: Final = Param(
     format="date",
     description="The night to compute, such as 2026-11-22; left empty, it is the run's partition or today.",
 )
+FIRST_NIGHT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""With a first night in the past, a DAG that is switched on runs its last night at once and every later one on time."""
 UNTIL_MORNING: Final = timedelta(hours=12)
 """What a run may take beyond its order's deadline: opening, closing and retries."""
 FORM: Final[dict[str, Any]] = {
@@ -140,6 +142,7 @@ def overnight(label: OrderLabel) -> None:
         description=f"The nights of the order {label.path.name}",
         doc_md=label.doc(),
         schedule=label.timetable(),
+        start_date=FIRST_NIGHT,
         catchup=False,
         tags=label.tags(),
         params={"night": NIGHT, "force": FORCE},

@@ -2,13 +2,12 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fleetbatch import layout
 from fleetbatch.bundle import open_bundle
@@ -17,9 +16,10 @@ from fleetbatch.engine import open_engine
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.messages import NightStats
 from fleetbatch.merge import load_merged, merge_order
-from fleetbatch.nouns import FrozenOrder, Merged, OrderKey
+from fleetbatch.nouns import Merged, OrderKey
 from fleetbatch.orders import stored_order
-from fleetbatch.publish import Published, publish_order
+from fleetbatch.publish import Published, how_to_open, publish_order
+from fleetbatch.report import summarise, tally_night, write_report
 from fleetbatch.settings import Settings
 from fleetbatch.steps.doors import find_order, open_doors
 from fleetbatch.steps.waiting import judge_wait, total
@@ -80,21 +80,27 @@ def publish_step(settings: Settings, key: OrderKey, *, now: datetime) -> Publish
 
 
 def report_step(settings: Settings, key: OrderKey, *, task_instances: int, now: datetime) -> dict[str, Any]:
-    """Write the night's summary, last of all: from here on the night is done."""
+    """Write the night's page and then its summary, last of all: from here on the night is done."""
     with open_doors(settings) as doors:
-        opened = find_order(doors.ledgers, key)
-        merged = load_merged(doors.store, key)
-        published = publish_order(doors.store, opened.frozen, merged, now=now)
-        stats = sum_stats([ledger.night_stats(key) for ledger in opened.ledgers])
-        summary = {
-            **summarise(opened.frozen, merged, stats),
-            "missing": count_reasons(pq.read_table(pa.BufferReader(doors.store.read(layout.missing(key))))),
+        store, opened = doors.store, find_order(doors.ledgers, key)
+        merged = load_merged(store, key)
+        published = publish_order(store, opened.frozen, merged, now=now)  # the same version again
+        rates = pa.concat_tables([ledger.rates() for ledger in opened.ledgers])
+        tally = tally_night(store, opened.frozen, merged, rates)
+        opening = how_to_open(published.table, [f"{published.table}/{file}" for file in published.files], key.night)
+        told = {
+            "missing_reasons": dict(tally.missing),
             "task_instances": task_instances,
             "table": published.table,
             "table_version": published.version,
+            "open": opening,
+            "report": store.uri(layout.report(key)),
             "seconds": round((now - opened.frozen.frozen_at).total_seconds(), 1),
         }
-        doors.store.write(layout.summary(key), json.dumps(summary, indent=2).encode())
+        stats = sum_stats([ledger.night_stats(key) for ledger in opened.ledgers])
+        summary = summarise(opened.frozen, merged, tally, stats, told)
+        write_report(store, key, summary, tally, opening)
+        store.write(layout.summary(key), json.dumps(summary, indent=2).encode())
     _log.info("%s", json.dumps(summary))
     return summary
 
@@ -102,26 +108,3 @@ def report_step(settings: Settings, key: OrderKey, *, task_instances: int, now: 
 def sum_stats(stats: Sequence[NightStats]) -> dict[str, float]:
     """Sum what each cell says of a night. Pure."""
     return {field.name: sum(getattr(one, field.name) for one in stats) for field in fields(NightStats)}
-
-
-def summarise(frozen: FrozenOrder, merged: Merged, stats: Mapping[str, float]) -> dict[str, Any]:
-    """Return the summary's words and counts. Pure."""
-    return {
-        **stats,
-        "key": str(frozen.key),
-        "night": frozen.key.night,
-        "order": frozen.key.order,
-        "generation": frozen.key.generation,
-        "workload": frozen.order.workload,
-        "rows_in": merged.rows_in,
-        "rows_out": merged.rows_out,
-        "dead_letter_rows": merged.dead_letter_rows,
-        "missing_rows": merged.missing_rows,
-        "shards": merged.shards,
-    }
-
-
-def count_reasons(missing: pa.Table) -> dict[str, int]:
-    """Return how many rows are missing for each reason. Pure."""
-    counted = missing.group_by("reason").aggregate([("reason", "count")])
-    return {row["reason"]: row["reason_count"] for row in counted.to_pylist()}

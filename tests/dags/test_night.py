@@ -84,6 +84,7 @@ def test_a_night_that_no_car_came_to_is_published_with_every_row_named_missing(r
     summary = runs.summary("2026-11-22/small/g1")
     assert (summary["rows_in"], summary["rows_out"], summary["missing_rows"]) == (12, 0, 12)
     assert summary["task_instances"] == len(runs.ended[0]["tasks"])
+    assert (runs.store / layout.report(OrderKey.parse("2026-11-22/small/g1"))).exists()
 
 
 def test_the_wait_says_how_far_the_night_is(runs: Runs) -> None:
