@@ -18,6 +18,7 @@ from fleetbatch.bundle import Manifest, Resize
 FORMATS: Final = ("JPEG", "PNG", "BMP", "WEBP")
 PIXELS_MAX: Final = 64_000_000
 """A picture with more pixels is not decoded: 192 MB as RGB is what a car's memory bound allows."""
+RESIZED_PIXELS_MAX: Final = 16_000_000
 REASON_CHARACTERS: Final = 200
 WHITE: Final = (255, 255, 255)
 
@@ -125,6 +126,22 @@ def _unreadable(content: bytes, error: BaseException) -> Unreadable:
     return Unreadable(reason=f"cannot be decoded: {text}"[:REASON_CHARACTERS])
 
 
+def _crop(picture: Image.Image, shorter_side: int, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+    """Return the centre of the picture resized to the shorter side.
+
+    A very long picture (one pixel by a million) would fill the memory: of it only the centre is resized, which may
+    differ by a level of 255 here and there.
+    """
+    factor = shorter_side / min(picture.size)
+    large = (round(picture.width * factor), round(picture.height * factor))
+    left, top = ((big - side) // 2 for big, side in zip(large, size, strict=True))
+    right, bottom = left + size[0], top + size[1]
+    if large[0] * large[1] <= RESIZED_PIXELS_MAX:
+        return picture.resize(large, how).crop((left, top, right, bottom))
+    across, down = picture.width / large[0], picture.height / large[1]
+    return picture.resize(size, how, box=(left * across, top * down, right * across, bottom * down))
+
+
 def _fit(picture: Image.Image, resize: Resize, size: tuple[int, int]) -> Image.Image:
     how = _FILTERS[resize.filter]
     width, height = size
@@ -132,10 +149,7 @@ def _fit(picture: Image.Image, resize: Resize, size: tuple[int, int]) -> Image.I
         case "squash":
             return picture.resize(size, how)
         case "crop":
-            factor = resize.shorter_side / min(picture.size)
-            large = picture.resize((round(picture.width * factor), round(picture.height * factor)), how)
-            left, top = (large.width - width) // 2, (large.height - height) // 2
-            return large.crop((left, top, left + width, top + height))
+            return _crop(picture, resize.shorter_side, size, how)
         case "letterbox":
             factor = min(width / picture.width, height / picture.height)
             small = picture.resize((max(1, int(picture.width * factor)), max(1, int(picture.height * factor))), how)
