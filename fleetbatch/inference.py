@@ -1,5 +1,6 @@
 """The only file that imports onnxruntime: a bundle becomes a function from inputs to scores."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -81,6 +82,26 @@ def open_inference(bundle: Bundle, *, provider: str, threads: int, precision: st
         provider=provider,
         precision=precision if model is not bundle.content.model else "",
     )
+
+
+def open_network(model: bytes, *, threads: int) -> Callable[[Mapping[str, Floats]], Floats]:
+    """Open a model without preprocessing or labels: a function from its named inputs to its only output.
+
+    Raises RejectedError when the bytes are not a model with one output that onnxruntime can run here.
+    """
+    try:
+        session = ort.InferenceSession(model, sess_options=_options(threads), providers=["CPUExecutionProvider"])
+        [output] = [o.name for o in session.get_outputs()]
+    except Exception as error:
+        # onnxruntime's errors share no base class but Exception
+        summary = "the bytes are not a model with one output that onnxruntime can run"
+        raise RejectedError(summary, [_first_line(error)]) from error
+
+    def run(inputs: Mapping[str, Floats]) -> Floats:
+        [answer] = session.run([output], dict(inputs))
+        return np.asarray(answer, dtype=np.float32)
+
+    return run
 
 
 def check_goldens(bundle: Bundle, inference: Inference) -> None:

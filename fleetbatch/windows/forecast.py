@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from fleetbatch.contracts import conform
 from fleetbatch.windows.clock import FloatArray, IntArray
 from fleetbatch.windows.groups import GRID_H, GroupDials, fit_groups
-from fleetbatch.windows.shrink import ShrinkDials, recent, shrunk_log_survival
+from fleetbatch.windows.shrink import ShrinkDials, shrunk_log_survival
 from fleetbatch.windows.stays import Moments, read_moments, read_stays
 
 GRID_MINUTES: Final = 15
@@ -37,14 +37,14 @@ def predict(cars: pa.Table, stays: pa.Table, now: datetime, dials: WindowDials |
     """
     dials = dials or WindowDials()
     past = read_stays(stays, now)
-    moments = read_moments(cars, now, past)
+    moments = read_moments(cars, now)
     curves = fit_groups(past, dials.group)
     survival = np.ones((len(moments), len(GRID_H)), np.float32)
     used = np.zeros(len(moments), np.int32)
     for start in range(0, len(moments), CHUNK):
-        part = some(moments, np.arange(start, min(start + CHUNK, len(moments))))
-        known = recent(past, part, dials.shrink.stays_max)
-        survival[start : start + CHUNK] = np.exp(shrunk_log_survival(past, part, curves, known, dials.shrink))
+        part = moments.take(np.arange(start, min(start + CHUNK, len(moments))))
+        log_survival, known = shrunk_log_survival(past, part, curves, dials.shrink)
+        survival[start : start + CHUNK] = np.exp(log_survival)
         used[start : start + CHUNK] = known.stays_used
     return as_table(moments, survival, used)
 
@@ -53,7 +53,7 @@ def as_table(moments: Moments, survival: npt.NDArray[np.float32], used: npt.NDAr
     """Return the forecast as contract `idle_windows`: in [0, 1] and never rising."""
     falling = np.minimum.accumulate(np.clip(survival, 0.0, 1.0), axis=1)
     columns = {
-        "car_id": pa.array(moments.car),
+        "car_id": pa.array(moments.stay.car),
         "survival": pa.FixedSizeListArray.from_arrays(pa.array(falling.ravel()), len(GRID_H)),
         "level": pa.array(np.where(used > 0, "L1", "L0")),
         "stays_used": pa.array(used),
@@ -87,18 +87,3 @@ def as_bytes(prediction: pa.Table) -> "pa.Array[Any]":
     steps = np.concatenate([np.ones((len(curves), 1)), curves], axis=1)
     flat = np.floor(steps * 255.0).astype(np.uint8)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
-
-
-def some(moments: Moments, rows: IntArray) -> Moments:
-    """Return some of the moments."""
-    return Moments(
-        car=moments.car[rows],
-        begin_h=moments.begin_h[rows],
-        now_h=moments.now_h[rows],
-        zones=moments.zones.take(rows),
-        site=moments.site[rows],
-        soc=moments.soc[rows],
-        complete=moments.complete[rows],
-        stated_h=moments.stated_h[rows],
-        trip_h=moments.trip_h[rows],
-    )

@@ -51,8 +51,8 @@ def group_of(plugs: Plugs) -> IntArray:
 def fit_groups(stays: Stays, dials: GroupDials) -> GroupCurves:
     """Return the curves of all stays known; without any, one constant hazard."""
     group = np.concatenate([group_of(stays.plugs), group_of(stays.open_plugs)])
-    lasted = np.concatenate([stays.end_h - stays.begin_h, stays.open_seen_h - stays.open_begin_h])
-    ended = np.concatenate([np.ones(len(stays.end_h), np.bool_), np.zeros(len(stays.open_begin_h), np.bool_)])
+    lasted = np.concatenate([stays.end_h - stays.closed.begin_h, stays.open_seen_h - stays.open.begin_h])
+    ended = np.concatenate([np.ones(len(stays.end_h), np.bool_), np.zeros(len(stays.open.begin_h), np.bool_)])
     return curves_of(group, lasted, ended, dials)
 
 

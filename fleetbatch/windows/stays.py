@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
-from fleetbatch.windows.clock import BoolArray, FloatArray, IntArray, Zones, days_off, hours, wall_h
+from fleetbatch.windows.clock import THURSDAY, BoolArray, FloatArray, IntArray, Zones, days_off, hours, wall_h
 
 DAY_CUT_H: Final = 4.0
 """A logical day begins at 04:00 local: an evening and the morning after belong together."""
@@ -31,47 +31,79 @@ class Plugs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stays:
-    """Stays sorted by car, then by their end; open ones carry the instant until which they were seen.
+class Started:
+    """Stays by what is known from their start on, one row each; instants in hours since 1970, unknown is NaN."""
 
-    `starts[c]:starts[c + 1]` are the closed stays of car `cars[c]`; open stays stand apart in `open`.
+    car: npt.NDArray[np.uint64]
+    begin_h: FloatArray
+    zones: Zones
+    soc: FloatArray
+    """State of charge at the plug-in, 0 to 1."""
+    complete_at_h: FloatArray
+    """When charging ended by itself; only what lies before a moment may be used at it."""
+    departure_at_h: FloatArray
+    """As the owner stated it."""
+    trip_at_h: FloatArray
+
+    def __len__(self) -> int:
+        """Return the number of stays."""
+        return len(self.begin_h)
+
+    def take(self, rows: IntArray) -> "Started":
+        """Return some of the stays."""
+        return Started(
+            car=self.car[rows],
+            begin_h=self.begin_h[rows],
+            zones=self.zones.take(rows),
+            soc=self.soc[rows],
+            complete_at_h=self.complete_at_h[rows],
+            departure_at_h=self.departure_at_h[rows],
+            trip_at_h=self.trip_at_h[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stays:
+    """Stays sorted by car, then by their end; open ones stand apart, with the instant until which they were seen.
+
+    `starts[c]:starts[c + 1]` are the closed stays of car `cars[c]`.
     """
 
     cars: npt.NDArray[np.uint64]
     starts: IntArray
-    begin_h: FloatArray
+    closed: Started
     end_h: FloatArray
+    plugs: Plugs
+    lasted_h: FloatArray
     left_clock_h: FloatArray
     """Hours from the start of the plug-in's logical day to the departure, by the local clock."""
-    site: IntArray
-    plugs: Plugs
-    open_begin_h: FloatArray
+    left_free: BoolArray
+    """The local day of the departure was a day off."""
+    open: Started
     open_seen_h: FloatArray
     open_plugs: Plugs
-    open_site: IntArray
-    site_names: tuple[str, ...]
     known_at_h: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """Moments at which a forecast is asked: a running stay and an instant, nothing later."""
+    """Moments at which a forecast is asked: running stays and an instant each, nothing later."""
 
-    car: npt.NDArray[np.uint64]
-    begin_h: FloatArray
+    stay: Started
     now_h: FloatArray
-    zones: Zones
-    site: IntArray
-    soc: FloatArray
-    """NaN when unknown, as in the three that follow."""
-    complete: FloatArray
-    stated_h: FloatArray
-    """Hours from now to the stated departure."""
-    trip_h: FloatArray
 
     def __len__(self) -> int:
         """Return the number of moments."""
-        return len(self.begin_h)
+        return len(self.now_h)
+
+    @property
+    def elapsed_h(self) -> FloatArray:
+        """How long the stay has lasted."""
+        return self.now_h - self.stay.begin_h
+
+    def take(self, rows: IntArray) -> "Moments":
+        """Return some of the moments."""
+        return Moments(stay=self.stay.take(rows), now_h=self.now_h[rows])
 
 
 def plugs(begin_h: FloatArray, zones: Zones) -> Plugs:
@@ -83,7 +115,7 @@ def plugs(begin_h: FloatArray, zones: Zones) -> Plugs:
         day_start_h=start,
         clock_h=wall - start,
         free_next=days_off(day + 1, zones),
-        weekday=(day + 3) % 7,
+        weekday=(day + THURSDAY) % 7,
     )
 
 
@@ -93,49 +125,36 @@ def read_stays(table: pa.Table, now: datetime) -> Stays:
     Raises RejectedError when the table breaks contract `stays` or names an unknown time zone.
     """
     frame = _known(pl.from_arrow(conform(table, "stays")), now.astimezone(UTC))
-    sites = tuple(sorted(frame["site_id"].drop_nulls().unique()))
-    closed = frame.filter(pl.col("unplugged_at").is_not_null()).sort("car_id", "unplugged_at", "plugged_in_at")
+    ended = frame.filter(pl.col("unplugged_at").is_not_null()).sort("car_id", "unplugged_at", "plugged_in_at")
     still = frame.filter(pl.col("unplugged_at").is_null()).sort("car_id", "plugged_in_at")
-    begin, end, zones = _hours(closed, "plugged_in_at"), _hours(closed, "unplugged_at"), _zones(closed)
-    placed = plugs(begin, zones)
-    cars, counts = np.unique(closed["car_id"].to_numpy(), return_counts=True)
-    open_begin = _hours(still, "plugged_in_at")
+    closed, end, ongoing = _started(ended), _hours(ended, "unplugged_at"), _started(still)
+    placed, left = plugs(closed.begin_h, closed.zones), wall_h(end, closed.zones)
+    cars, counts = np.unique(closed.car, return_counts=True)
     return Stays(
         cars=cars,
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        begin_h=begin,
+        closed=closed,
         end_h=end,
-        left_clock_h=wall_h(end, zones) - placed.day_start_h,
-        site=_codes(closed["site_id"], sites),
         plugs=placed,
-        open_begin_h=open_begin,
-        open_seen_h=np.maximum(_hours(still, "seen_until"), open_begin),
-        open_plugs=plugs(open_begin, _zones(still)),
-        open_site=_codes(still["site_id"], sites),
-        site_names=sites,
+        lasted_h=end - closed.begin_h,
+        left_clock_h=left - placed.day_start_h,
+        left_free=days_off(np.floor(left / 24.0).astype(np.int64), closed.zones),
+        open=ongoing,
+        open_seen_h=np.maximum(_hours(still, "seen_until"), ongoing.begin_h),
+        open_plugs=plugs(ongoing.begin_h, ongoing.zones),
         known_at_h=hours(now),
     )
 
 
-def read_moments(table: pa.Table, now: datetime, stays: Stays) -> Moments:
+def read_moments(table: pa.Table, now: datetime) -> Moments:
     """Return one moment, `now`, for each plugged-in car in the order of the table.
 
     Raises RejectedError when the table breaks contract `plugged`: columns that tell an outcome are not in it.
     """
     frame = pl.from_arrow(conform(table, "plugged"))
     assert isinstance(frame, pl.DataFrame)
-    now_h = np.full(len(frame), hours(now))
-    return Moments(
-        car=frame["car_id"].to_numpy(),
-        begin_h=np.minimum(_hours(frame, "plugged_in_at"), now_h),
-        now_h=now_h,
-        zones=_zones(frame),
-        site=_codes(frame["site_id"], stays.site_names),
-        soc=frame["soc"].to_numpy(),
-        complete=frame["charge_complete"].cast(pl.Float64).to_numpy(),
-        stated_h=_hours(frame, "departure_at") - now_h,
-        trip_h=_hours(frame, "next_trip_at") - now_h,
-    )
+    stay = _started(frame.with_columns(plugged_in_at=pl.min_horizontal("plugged_in_at", pl.lit(now.astimezone(UTC)))))
+    return Moments(stay=stay, now_h=np.full(len(stay), hours(now)))
 
 
 def _known(frame: pl.DataFrame | pl.Series, now: datetime) -> pl.DataFrame:
@@ -147,17 +166,20 @@ def _known(frame: pl.DataFrame | pl.Series, now: datetime) -> pl.DataFrame:
     )
 
 
+def _started(frame: pl.DataFrame) -> Started:
+    names = tuple(sorted(frame["timezone"].unique()))
+    codes = np.searchsorted(np.array(names, dtype=np.str_), frame["timezone"].to_numpy().astype(np.str_))
+    return Started(
+        car=frame["car_id"].to_numpy(),
+        begin_h=_hours(frame, "plugged_in_at"),
+        zones=Zones(names=names, codes=codes.astype(np.int64)),
+        soc=frame["soc_at_plug_in"].cast(pl.Float64).to_numpy(),
+        complete_at_h=_hours(frame, "charge_complete_at"),
+        departure_at_h=_hours(frame, "departure_at"),
+        trip_at_h=_hours(frame, "next_trip_at"),
+    )
+
+
 def _hours(frame: pl.DataFrame, column: str) -> FloatArray:
     """Return a column of instants as hours since 1970; null is NaN."""
     return frame[column].dt.epoch("us").cast(pl.Float64).to_numpy() / 3.6e9
-
-
-def _zones(frame: pl.DataFrame) -> Zones:
-    names = tuple(sorted(frame["timezone"].unique()))
-    return Zones(names=names, codes=_codes(frame["timezone"], names))
-
-
-def _codes(column: pl.Series, names: tuple[str, ...]) -> IntArray:
-    """Return each name's place in `names`; -1 when null or unknown."""
-    places = {name: place for place, name in enumerate(names)}
-    return column.replace_strict(places, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()

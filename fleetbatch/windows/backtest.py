@@ -1,0 +1,208 @@
+"""What the ladder would have been worth: learnt until a date, then run day by day through what came later.
+
+Nothing is tuned on the later part: models are learnt from what was known at the date (and again every quarter from
+what was known then), calibration and thresholds follow matured forecasts only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.windows import scores
+from fleetbatch.windows.baselines import global_kaplan_meier, time_of_week, user_kaplan_meier
+from fleetbatch.windows.clock import BoolArray, FloatArray, hours
+from fleetbatch.windows.groups import GRID_H, GroupCurves, fit_groups, group_of, log_ahead
+from fleetbatch.windows.landmarks import Landmarks, landmarks
+from fleetbatch.windows.learning import CHUNK, LearningDials, default_learning, learn_model, raw_forecast, see_all
+from fleetbatch.windows.past import recent
+from fleetbatch.windows.rolling import Rolled, RollingDials, roll
+from fleetbatch.windows.sessions import read_sessions
+from fleetbatch.windows.shrink import shrunk_log_survival
+from fleetbatch.windows.stays import Moments, Stays, plugs, read_stays
+from fleetbatch.windows.strata import strata_of
+
+MODELS: Final = {
+    "global_kaplan_meier": "global Kaplan-Meier",
+    "time_of_week": "time of week",
+    "group_kaplan_meier": "L0 group Kaplan-Meier",
+    "user_kaplan_meier": "per-user Kaplan-Meier",
+    "shrinkage": "L1 clock-aligned shrinkage",
+    "network": "L2 network, calibrated",
+}
+NETWORK: Final = "network"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestDials:
+    """How the run is set up; the defaults are what the room's README reports."""
+
+    learning: LearningDials = field(default_factory=default_learning)
+    rolling: RollingDials = field(default_factory=RollingDials)
+    warm_up: timedelta = timedelta(days=42)
+    """Weeks before the date on which a model that has not seen them sets calibration and thresholds."""
+    refit: timedelta = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backtest:
+    """The scores: `summary` in the form that `--json` prints, the same as a table, and by stratum."""
+
+    summary: dict[str, dict[str, object]]
+    table: pa.Table
+    strata: pa.Table
+    """model, stratum, n, integrated_brier, calibration_error_8h, booked, evicted, bookings."""
+
+
+def backtest(
+    sessions: Path, train_until: datetime, *, source: str = "norway12", dials: BacktestDials | None = None
+) -> Backtest:
+    """Score baselines and ladder on the sessions of the file that began at or after `train_until`.
+
+    Hourly snapshots (full local hours) of running stays; the same file and date give the same numbers. Raises
+    RejectedError when the file cannot be used or has nothing on one side of the date.
+    """
+    return score(read_sessions(sessions, source), train_until, dials or BacktestDials())
+
+
+def score(stays: pa.Table, train_until: datetime, dials: BacktestDials) -> Backtest:
+    """Score baselines and ladder on stays (contract `stays`)."""
+    whole = read_stays(stays, _end(stays))
+    cut_h, warm_h = hours(train_until), hours(train_until - dials.warm_up)
+    marks = landmarks(whole).between(warm_h, np.inf)
+    marks = marks.take(np.flatnonzero(marks.ended))
+    tested = marks.moments.stay.begin_h >= cut_h
+    if not (tested & ~marks.at_plug_in).any() or not (whole.closed.begin_h < cut_h).any():
+        summary = f"{train_until:%Y-%m-%d} leaves no ended session on one of its sides"
+        raise RejectedError(summary)
+    used = recent(whole, marks.moments, dials.learning.shrink.stays_max).stays_used
+    said = _simple(stays, whole, marks.moments, train_until, dials)
+    rolled = {name: roll(marks, s, used, calibrated=False, dials=dials.rolling) for name, s in said.items()}
+    network = _network(stays, whole, marks, train_until, dials)
+    rolled[NETWORK] = roll(marks, network, used, calibrated=True, dials=dials.rolling)
+    return _scored(marks, tested, rolled, strata_of(marks, used))
+
+
+def _end(stays: pa.Table) -> datetime:
+    latest = pl.DataFrame(stays.select(["plugged_in_at", "unplugged_at"])).max().row(0)
+    ends = [value for value in latest if isinstance(value, datetime)]
+    if not ends:
+        summary = "there is no session to score"
+        raise RejectedError(summary)
+    return max(ends) + timedelta(seconds=1)
+
+
+def _simple(
+    stays: pa.Table, whole: Stays, moments: Moments, train_until: datetime, dials: BacktestDials
+) -> dict[str, FloatArray]:
+    """Return S on the grid of everything but the network; curves of all cars are those known at the date."""
+    known = read_stays(stays, train_until)
+    groups = fit_groups(known, dials.learning.group)
+    everybody = global_kaplan_meier(known, moments)
+    shrink = dials.learning.shrink
+
+    def own(part: Moments, otherwise: FloatArray) -> FloatArray:
+        return user_kaplan_meier(whole, part, otherwise, shrink.stays_max)
+
+    pieces = [np.arange(s, min(s + CHUNK, len(moments))) for s in range(0, len(moments), CHUNK)]
+    return {
+        "global_kaplan_meier": everybody,
+        "time_of_week": time_of_week(known, moments),
+        "group_kaplan_meier": _group(groups, moments),
+        "user_kaplan_meier": np.concatenate([own(moments.take(p), everybody[p]) for p in pieces]),
+        "shrinkage": np.concatenate(
+            [np.exp(shrunk_log_survival(whole, moments.take(p), groups, shrink)[0]) for p in pieces]
+        ),
+    }
+
+
+def _group(groups: GroupCurves, moments: Moments) -> FloatArray:
+    placed = plugs(moments.stay.begin_h, moments.stay.zones)
+    return np.exp(log_ahead(groups, group_of(placed), moments.elapsed_h, GRID_H))
+
+
+def _network(
+    stays: pa.Table, whole: Stays, marks: Landmarks, train_until: datetime, dials: BacktestDials
+) -> FloatArray:
+    """Return log S at EDGES_H, each landmark by the newest model that had been learnt before its stay began."""
+    begin = marks.moments.stay.begin_h
+    cuts = [train_until - dials.warm_up, train_until]
+    while hours(cuts[-1] + dials.refit) <= begin.max():
+        cuts.append(cuts[-1] + dials.refit)
+    starts = [hours(cut) for cut in cuts]
+    said = []
+    for cut, first, last in zip(cuts, starts, [*starts[1:], np.inf], strict=True):
+        rows = np.flatnonzero((begin >= first) & (begin < last))
+        learnt = learn_model(stays, cut, dials.learning)
+        seen = see_all(whole, marks.moments.take(rows), learnt.groups, dials.learning.shrink)
+        said.append((rows, raw_forecast(learnt.model, seen)))
+    answer = np.zeros((len(marks), said[0][1].shape[1]))
+    for rows, part in said:
+        answer[rows] = part
+    return answer
+
+
+def _scored(
+    marks: Landmarks, tested: BoolArray, rolled: dict[str, Rolled], strata: dict[str, Callable[[FloatArray], BoolArray]]
+) -> Backtest:
+    hourly, starts = tested & ~marks.at_plug_in, tested & marks.at_plug_in
+    night = strata["night"]
+    summary: dict[str, dict[str, object]] = {}
+    rows: list[dict[str, object]] = []
+    for name, run in rolled.items():
+        remaining = marks.remaining_h
+        every = scores.kept(run.booked_h, remaining, hourly)
+        dark = scores.kept(run.booked_h, remaining, hourly & night(run.booked_h))
+        summary[name] = {
+            "n": int(hourly.sum()),
+            "brier": _by_horizon(scores.brier(run.survival[hourly], remaining[hourly])),
+            "integrated_brier": scores.integrated_brier(run.survival[hourly], remaining[hourly]),
+            "calibration_error": _by_horizon(scores.calibration_error(run.survival[hourly], remaining[hourly])),
+            "smape": scores.smape(run.survival[starts], remaining[starts]),
+            "booked_all": every.booked,
+            "evicted_all": every.evicted,
+            "booked_night": dark.booked,
+            "evicted_night": dark.evicted,
+        }
+        for stratum, of in strata.items():
+            inside = hourly & of(run.booked_h)
+            if inside.any():
+                rows.append({"model": name, "stratum": stratum} | _stratum(run, marks, inside))
+    return Backtest(summary=summary, table=_table(summary), strata=pa.Table.from_pylist(rows))
+
+
+def _stratum(run: Rolled, marks: Landmarks, inside: BoolArray) -> dict[str, object]:
+    remaining = marks.remaining_h
+    made = scores.kept(run.booked_h, remaining, inside)
+    return {
+        "n": int(inside.sum()),
+        "integrated_brier": scores.integrated_brier(run.survival[inside], remaining[inside]),
+        "calibration_error_8h": scores.calibration_error(run.survival[inside], remaining[inside])[8.0],
+        "booked": made.booked,
+        "evicted": made.evicted,
+        "bookings": made.bookings,
+    }
+
+
+def _by_horizon(values: dict[float, float]) -> dict[str, float]:
+    return {f"{horizon:g}": value for horizon, value in values.items()}
+
+
+def _table(summary: dict[str, dict[str, object]]) -> pa.Table:
+    """Return one row per model, nested figures as `brier_4h` and the like."""
+    rows = []
+    for name, figures in summary.items():
+        row: dict[str, object] = {"model": name}
+        for figure, value in figures.items():
+            if isinstance(value, dict):
+                row |= {f"{figure}_{horizon}h": number for horizon, number in value.items()}
+            else:
+                row[figure] = value
+        rows.append(row)
+    return pa.Table.from_pylist(rows)

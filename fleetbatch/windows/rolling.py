@@ -1,0 +1,98 @@
+"""A model as it would have been run, day after day: nothing is used before it is known. Pure.
+
+Every week the calibration is fitted anew on the forecasts that have matured; every day the bookings that have matured
+move the thresholds. The same loop scores a model on old sessions and sets tonight's calibration and thresholds.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from fleetbatch.windows.calibration import (
+    Calibration,
+    CalibrationDials,
+    fit_calibration,
+    no_calibration,
+    on_grid,
+)
+from fleetbatch.windows.clock import BoolArray, FloatArray, IntArray, wall_h
+from fleetbatch.windows.conformal import (
+    LONGEST_H,
+    Kind,
+    PromiseDials,
+    Thresholds,
+    first_thresholds,
+    kind_of,
+    learn,
+    longest,
+    risks,
+)
+from fleetbatch.windows.landmarks import Landmarks
+
+DAY_H: Final = 24.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollingDials:
+    """How often what is tuned."""
+
+    calibration: CalibrationDials = field(default_factory=CalibrationDials)
+    promise: PromiseDials = field(default_factory=PromiseDials)
+    calibrate_every_days: int = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rolled:
+    """What was said and booked at each landmark, and the state after the last day."""
+
+    survival: FloatArray
+    """On the grid, as forecast at the time."""
+    booked_h: FloatArray
+    calibration: Calibration
+    thresholds: Thresholds
+
+
+def roll(marks: Landmarks, said: FloatArray, stays_used: IntArray, *, calibrated: bool, dials: RollingDials) -> Rolled:
+    """Run the landmarks, sorted by instant, through their days.
+
+    `said` is log S at EDGES_H where `calibrated`, else S on the grid, which is then taken as it is.
+    """
+    now, remaining = marks.moments.now_h, marks.remaining_h
+    kind = kind_of(stays_used, wall_h(now, marks.moments.stay.zones) % DAY_H)
+    asked = ~marks.at_plug_in
+    survival = np.ones((len(marks), 96)) if calibrated else said
+    booked = np.zeros(len(marks))
+    calibration, thresholds = no_calibration(), first_thresholds(dials.promise)
+    pending = np.zeros(0, np.int64)
+    for number, (start_h, today) in enumerate(_days(now)):
+        ripe = now[pending] + booked[pending] <= start_h
+        thresholds = _after(thresholds, (booked, kind, remaining >= booked), pending[ripe], dials.promise)
+        if calibrated and number % dials.calibrate_every_days == 0:
+            past = np.flatnonzero(asked[: today[0]])
+            calibration = fit_calibration(said[past], now[past], remaining[past], start_h, dials.calibration)
+        if calibrated:
+            survival[today] = on_grid(said[today], calibration)
+        groups = Kind(history=kind.history[today], night=kind.night[today])
+        booked[today] = longest(survival[today], risks(thresholds, groups, dials.promise), LONGEST_H) * asked[today]
+        pending = np.concatenate([pending[~ripe], today[booked[today] > 0]])
+    return Rolled(survival=survival, booked_h=booked, calibration=calibration, thresholds=thresholds)
+
+
+def _after(
+    thresholds: Thresholds, bookings: tuple[FloatArray, Kind, BoolArray], rows: IntArray, dials: PromiseDials
+) -> Thresholds:
+    booked, kind, stayed = bookings
+    if rows.size == 0:
+        return thresholds
+    groups = Kind(history=kind.history[rows], night=kind.night[rows])
+    return learn(thresholds, booked[rows], groups, stayed[rows], dials)
+
+
+def _days(now_h: FloatArray) -> list[tuple[float, IntArray]]:
+    """Return each day's start and its rows."""
+    if len(now_h) == 0:
+        return []
+    day = np.floor(now_h / DAY_H).astype(np.int64)
+    cuts = np.flatnonzero(np.diff(day)) + 1
+    return [(float(day[rows[0]]) * DAY_H, rows) for rows in np.split(np.arange(len(now_h)), cuts)]
