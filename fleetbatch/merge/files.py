@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +14,9 @@ from fleetbatch.contracts import Contract, contract
 from fleetbatch.nouns import OrderKey, StagedFile
 from fleetbatch.store import Store
 from fleetbatch.units import MIB, Sha256
+
+_MISSING_ROWS: Final = 65_536
+"""A row group of the file of missing rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +106,9 @@ class NamedMissing:
 
     path: Path
     rows: int = 0
-    _writer: pq.ParquetWriter | None = None
+    _writer: pq.ParquetWriter = field(init=False)
+    _waiting: list[pa.Table] = field(default_factory=list)
+    _waiting_rows: int = 0
 
     def __enter__(self) -> Self:
         """Open the file."""
@@ -113,16 +118,23 @@ class NamedMissing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write the footer."""
-        assert self._writer is not None
+        """Write what waits, and the footer."""
+        self._flush()
         self._writer.close()
 
     def add(self, rows: pa.Table) -> None:
         """Add the missing rows of one shard."""
-        assert self._writer is not None
         if rows.num_rows:
-            self._writer.write_table(rows)
+            self._waiting.append(rows)
+            self._waiting_rows += rows.num_rows
             self.rows += rows.num_rows
+        if self._waiting_rows >= _MISSING_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+            self._waiting, self._waiting_rows = [], 0
 
 
 def _open(path: Path, table: Contract) -> pq.ParquetWriter:

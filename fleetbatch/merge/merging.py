@@ -22,7 +22,7 @@ from fleetbatch.store import Store
 from fleetbatch.units import CLOUD_CAR, Sha256, ShardId, shard_hex
 from fleetbatch.workloads import workload
 
-_SOURCES_BATCH_ROWS: Final = 65_536
+_BATCH_ROWS: Final = 65_536
 _PROBLEMS_SHOWN: Final = 20
 
 
@@ -98,9 +98,9 @@ def _inputs(order: FrozenOrder, parts: pa.Table, missing: pa.Table) -> _Inputs:
 
 def _token(inputs: _Inputs) -> str:
     digest = hashlib.blake2b(str(inputs.order.key).encode(), digest_size=8)
-    for name in ("key", "sha256"):
-        for value in inputs.parts[name].to_pylist():
-            digest.update(f"{value}\n".encode())
+    for batch in inputs.parts.select(["key", "sha256"]).to_batches(max_chunksize=_BATCH_ROWS):
+        for part in batch.to_pylist():
+            digest.update(f"{part['key']} {part['sha256']}\n".encode())
     for shard_id, reason in sorted(inputs.reasons.items()):
         digest.update(f"{shard_id} {reason}\n".encode())
     return f"g{inputs.order.key.generation}-{digest.hexdigest()}"
@@ -115,7 +115,7 @@ def _shards(store: Store, key: OrderKey, folder: Path) -> Iterator[tuple[ShardId
     local = folder / "sources.parquet"
     store.fetch(layout.sources(key), local)
     waiting: dict[int, pa.Table] = {}
-    for batch in pq.ParquetFile(local).iter_batches(_SOURCES_BATCH_ROWS):
+    for batch in pq.ParquetFile(local).iter_batches(_BATCH_ROWS):
         table = conform(pa.Table.from_batches([batch]), "sources")
         shard_ids = table["shard_id"].to_numpy()
         for shard_id in map(int, np.unique(shard_ids)):

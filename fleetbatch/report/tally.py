@@ -119,7 +119,7 @@ def summarise(
         "dead_letter_rows": merged.dead_letter_rows,
         "missing_rows": merged.missing_rows,
         "shards": merged.shards,
-        "missing": dict(tally.missing),
+        "missing_reasons": dict(tally.missing),
         "dead_letters": dict(tally.dead_letters),
         "classes": [asdict(one) for one in tally.classes],
         "audit_states": dict(tally.audit_states),

@@ -47,7 +47,7 @@ def test_a_summary_holds_every_number_that_the_night_prints(store: Store) -> Non
     )
     assert set(promised.split()) <= set(summary)
     assert summary["rows_in"] == summary["rows_out"] + summary["dead_letter_rows"] + summary["missing_rows"]
-    assert (summary["missing"], summary["state"]) == ({"deadline": 2}, "partial")
+    assert (summary["missing_reasons"], summary["state"]) == ({"deadline": 2}, "partial")
     assert summary["dead_letters"] == {"<b>zero bytes</b>": 1}
 
 
