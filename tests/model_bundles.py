@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -12,9 +13,11 @@ from PIL import Image
 from fleetbatch.bundle import (
     Bundle,
     Content,
+    Dtype,
     Golden,
     GoldenAnswer,
     Input,
+    Layout,
     Manifest,
     Normalise,
     Output,
@@ -25,6 +28,8 @@ from fleetbatch.bundle import (
 
 COLOURS = ("red", "green", "blue")
 SIDE = 8
+MOSTLY_RED = (255, 230, 220)
+"""The model says red, and is not so sure that a wrong scale would go unnoticed."""
 DTYPES = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
 
 
@@ -32,12 +37,12 @@ DTYPES = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "uint8": Tenso
 class Shape:
     """A model that says which of red, green and blue a picture has most of, in one of many dresses."""
 
-    layout: str = "NCHW"
-    dtype: str = "fp32"
+    layout: Layout = "NCHW"
+    dtype: Dtype = "fp32"
     batch: int = 0
     output: str = "NC"
     """NC, NC11 or N11C."""
-    kind: str = "logits"
+    kind: Literal["softmax", "logits"] = "logits"
     background: bool = False
     slowness: int = 0
     """Multiplications of 1024 x 1024 that change nothing."""
@@ -78,16 +83,16 @@ def colour_model(shape: Shape) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def manifest(shape: Shape, **changed: object) -> Manifest:
+def manifest(shape: Shape, **changed: Any) -> Manifest:
     """A manifest that fits the shape; floats are scaled so that 255 is ten."""
     normalise = Normalise() if shape.dtype == "uint8" else Normalise(scale=1 / 25.5)
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "name": "colours",
         "workload": "image",
         "input": Input(
             name="picture",
-            layout=shape.layout,  # type: ignore[arg-type] # a test's word
-            dtype=shape.dtype,  # type: ignore[arg-type] # a test's word
+            layout=shape.layout,
+            dtype=shape.dtype,
             batch=shape.batch,
             width=SIDE,
             height=SIDE,
@@ -97,15 +102,15 @@ def manifest(shape: Shape, **changed: object) -> Manifest:
         "normalise": normalise,
         "output": Output(
             name="scores",
-            kind=shape.kind,  # type: ignore[arg-type] # a test's word
+            kind=shape.kind,
             background=0 if shape.background else None,
             top_k=3,
         ),
     }
-    return Manifest(**{**fields, **changed})  # type: ignore[arg-type] # a test changes one word
+    return Manifest(**{**fields, **changed})
 
 
-def plain_picture(rgb: tuple[int, int, int] = (255, 102, 51), size: tuple[int, int] = (SIDE, SIDE)) -> bytes:
+def plain_picture(rgb: tuple[int, int, int] = MOSTLY_RED, size: tuple[int, int] = (SIDE, SIDE)) -> bytes:
     """A PNG of one colour; its logits are the colour over 25.5."""
     file = io.BytesIO()
     Image.new("RGB", size, rgb).save(file, "PNG")
@@ -124,7 +129,7 @@ def colour_scores(rgb: Sequence[int], shape: Shape) -> tuple[float, ...]:
 def content(shape: Shape | None = None, *, wrong: bool = False) -> Content:
     """The content of a valid bundle; `wrong` swaps the golden's answer."""
     shape = shape or Shape()
-    scores = colour_scores((255, 102, 51), shape)
+    scores = colour_scores(MOSTLY_RED, shape)
     classes = (2, 1, 0) if wrong else (0, 1, 2)
     answer = GoldenAnswer(picture="red.png", classes=classes, labels=tuple(COLOURS[c] for c in classes), scores=scores)
     return Content(
@@ -136,7 +141,7 @@ def content(shape: Shape | None = None, *, wrong: bool = False) -> Content:
     )
 
 
-def colour_bundle(shape: Shape | None = None, **changed: object) -> Bundle:
+def colour_bundle(shape: Shape | None = None, **changed: Any) -> Bundle:
     """A valid bundle, opened."""
     fitting = replace(content(shape), manifest=manifest(shape or Shape(), **changed))
     return open_bundle(build_bundle(fitting), expected_sha256=None)
