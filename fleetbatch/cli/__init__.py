@@ -1,6 +1,7 @@
 """The command line: what people type, errors they can act on, exit codes that scripts can read."""
 
 import os
+import signal
 import sys
 from typing import Final
 
@@ -20,6 +21,7 @@ EXIT_INTERRUPTED: Final = 130
 def main() -> None:
     """Run one command; turn our errors into one clear message and an exit code."""
     console = Console(stderr=True, highlight=False, markup=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a night as tidily as Ctrl-C
     try:
         app()
     except RejectedError as error:

@@ -13,21 +13,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-
-from fleetbatch.car.identity import car_id_of, make_key
+from fleetbatch.car.identity import car_id_of, make_key, public_pem
 from fleetbatch.ledger.messages import PURPOSE_COMPUTE, ConsentChange, Enrolment
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.local.charging import Charging, vehicle_signals
 from fleetbatch.local.laptop import CELLS, LaptopCar
 from fleetbatch.local.processes import Child, Children
-from fleetbatch.units import CarId, CellName, OwnerId, Sha256
+from fleetbatch.units import MIB, CarId, CellName, OwnerId, Sha256
 
 NOTICE: Final = (
     "While your car charges, it may compute for others with power from the charger, never from its battery. "
     "You are paid for it, and can say no at any moment."
 )
 """What the laptop's owners have read; a deployment has its own notice and version."""
+
+SETTLE_S: Final = 5.0
+"""How long a laptop's car keeps its mind; a real one 300 s (trust.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,10 @@ def drive(children: Children, parked: ParkedCar, gateway_url: str, env: Mapping[
         *("--hardware-class", hardware.name),
         *("--threads", str(hardware.threads)),
         *("--provider", hardware.provider),
+        *("--precision", hardware.precision),
         *("--power-w", str(hardware.power_w)),
+        *("--memory-mib", str(hardware.memory_bytes // MIB)),
+        *("--settle-s", str(SETTLE_S)),
     ]
     return children.spawn(parked.car.name, command, env)
 
@@ -112,8 +116,7 @@ def _park_one(folder: Path, car: LaptopCar, now: datetime) -> ParkedCar:
 
 
 def _enrolment(one: ParkedCar) -> Enrolment:
-    public = load_pem_private_key(one.key_file.read_bytes(), password=None).public_key()
-    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    pem = public_pem(one.key_file.read_bytes())
     region = next(region for name, region, _ in CELLS if name == one.car.cell)
     return Enrolment(car_id=one.car_id, owner_id=OwnerId(one.car_id), public_key_pem=pem, region=region)
 

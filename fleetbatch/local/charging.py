@@ -19,6 +19,9 @@ class Charging:
     target_soc: float = 0.8
     capacity_wh: float = 60_000.0
     plug_w: float = 11_000.0
+    """What the wallbox can give."""
+    accepted_w: float = 9_600.0
+    """What the car's charger takes of it; the rest is to spare for compute."""
     battery_celsius: float = 24.0
     unplugged_at: datetime | None = None
 
@@ -29,20 +32,20 @@ def vehicle_signals(stay: Charging, now: datetime) -> dict[str, float | bool]:
     until = now if plugged else stay.unplugged_at
     assert until is not None
     hours = max(0.0, (until - stay.plugged_in_at).total_seconds() / 3600)
-    charged = stay.soc_at_plug_in + hours * stay.plug_w * _CHARGE_EFFICIENCY / stay.capacity_wh
+    charged = stay.soc_at_plug_in + hours * stay.accepted_w * _CHARGE_EFFICIENCY / stay.capacity_wh
     soc = min(stay.target_soc, charged) if stay.soc_at_plug_in < stay.target_soc else stay.soc_at_plug_in
     charging = plugged and soc < stay.target_soc
     missing_wh = max(0.0, stay.target_soc - soc) * stay.capacity_wh / _CHARGE_EFFICIENCY
-    amperes = stay.plug_w / _VOLTS
+    accepted_w = stay.accepted_w if charging else 0.0
     return {
         f"{_BATTERY}.Charging.IsChargingCableConnected": plugged,
         f"{_BATTERY}.Charging.IsCharging": charging,
-        f"{_BATTERY}.Charging.TimeToComplete": 3600 * missing_wh / stay.plug_w if charging else 0.0,
+        f"{_BATTERY}.Charging.TimeToComplete": 3600 * missing_wh / stay.accepted_w if charging else 0.0,
         f"{_BATTERY}.Charging.ChargeVoltage.Phase1": _VOLTS if plugged else 0.0,
-        f"{_BATTERY}.Charging.ChargeCurrent.Phase1": amperes if charging else 0.0,
-        f"{_BATTERY}.Charging.MaximumChargingCurrent.Phase1": amperes if plugged else 0.0,
+        f"{_BATTERY}.Charging.ChargeCurrent.Phase1": accepted_w / _VOLTS,
+        f"{_BATTERY}.Charging.MaximumChargingCurrent.Phase1": stay.plug_w / _VOLTS if plugged else 0.0,
         f"{_BATTERY}.StateOfCharge.Current": 100 * soc,
         f"{_BATTERY}.Temperature.Average": stay.battery_celsius,
-        f"{_BATTERY}.CurrentPower": stay.plug_w if charging else 0.0,
+        f"{_BATTERY}.CurrentPower": accepted_w * _CHARGE_EFFICIENCY,
         "Vehicle.Speed": 0.0,
     }

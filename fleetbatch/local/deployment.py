@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,11 +14,13 @@ from typing import Final
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.postgres import PostgresLedger, migrate
 from fleetbatch.local.cars import ParkedCar, drive, enrol, park, show_signals
-from fleetbatch.local.laptop import free_ports, laptop_cars, write_settings
+from fleetbatch.local.history import write_history
+from fleetbatch.local.laptop import CELLS, free_ports, laptop_cars, write_settings
 from fleetbatch.local.postgres import Postgres, start_postgres, stop_postgres
 from fleetbatch.local.processes import Child, Children, children, wait_ready
 from fleetbatch.local.progress import Progress
 from fleetbatch.settings import Settings
+from fleetbatch.store import open_store
 from fleetbatch.units import CellName
 
 LEASE_S: Final = 10.0
@@ -25,7 +28,9 @@ LEASE_S: Final = 10.0
 BEAT_S: Final = 2.0
 ROUND_S: Final = 2.0
 POLL_S: Final = 1.0
+AUDIT_S: Final = 0.5
 TELEMETRY_S: Final = 2.0
+_INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
 READY: Final = '"ready"'
 """What a process logs when it can be used."""
 
@@ -81,6 +86,8 @@ def alone_in(home: Path) -> Iterator[None]:
 def deployment(home: Path, *, cars: int, progress: Progress) -> Iterator[Deployment]:
     """Start PostgreSQL, and for each cell a gateway, a dispatcher and an auditor, and the cars; end them all."""
     with ExitStack() as stack:
+        for number in _INTERRUPTS:
+            stack.callback(signal.signal, number, signal.getsignal(number))
         family = stack.enter_context(children(home / "logs"))
         progress.now("starting PostgreSQL")
         server = start_postgres(home)
@@ -94,6 +101,8 @@ def deployment(home: Path, *, cars: int, progress: Progress) -> Iterator[Deploym
             ledgers[cell.name] = stack.enter_context(PostgresLedger.open(cell.ledger_url))
         parked = park(home, laptop_cars(cars), now=_now())
         enrol(ledgers, parked)
+        store = open_store(settings.store, deployment_key=settings.deployment_key)
+        write_history(store, parked, now=_now())
         running = Deployment(
             home=home,
             settings=settings,
@@ -104,6 +113,8 @@ def deployment(home: Path, *, cars: int, progress: Progress) -> Iterator[Deploym
             cars={one.car.name: one for one in parked},
         )
         stack.callback(_stop_all, running)
+        for number in _INTERRUPTS:  # what is pushed last ends first: a second Ctrl-C does not cut the stopping short
+            stack.callback(signal.signal, number, signal.SIG_IGN)
         _start_services(running, progress)
         _start_cars(running)
         yield running
@@ -111,13 +122,14 @@ def deployment(home: Path, *, cars: int, progress: Progress) -> Iterator[Deploym
 
 def _start_services(running: Deployment, progress: Progress) -> None:
     ready = []
+    timezones = {name: timezone for name, _, timezone in CELLS}
     for cell in running.settings.cells:
         port = cell.gateway_url.rpartition(":")[2]
         progress.now(f"starting cell {cell.name}")
         for name, options in (
             ("gateway", ["--port", port, *_gateway_dials()]),
-            ("dispatcher", ["--round-every-s", str(ROUND_S)]),
-            ("auditor", []),
+            ("dispatcher", ["--round-every-s", str(ROUND_S), "--timezone", timezones[cell.name]]),
+            ("auditor", ["--every-s", str(AUDIT_S), "--workers", "1"]),
         ):
             command = [sys.executable, "-m", f"fleetbatch.{name}", "--settings", str(running.settings_file)]
             command += ["--cell", cell.name, *options]

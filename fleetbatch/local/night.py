@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from fleetbatch.errors import TransientError
@@ -13,9 +14,10 @@ from fleetbatch.local.cars import unplug
 from fleetbatch.local.deployment import Deployment, alone_in, deployment
 from fleetbatch.local.incidents import MidShard, in_mid_shard
 from fleetbatch.local.outcome import published_summary, refusal
+from fleetbatch.local.preflight import prepare_order
 from fleetbatch.local.processes import Child
 from fleetbatch.local.progress import Progress
-from fleetbatch.local.request import NightRequest, check_request, dag_of, order_name_of, params_of
+from fleetbatch.local.request import NightRequest, check_request, order_name_of
 from fleetbatch.units import CarId
 
 _LOOK_EVERY_S: Final = 0.1
@@ -44,10 +46,11 @@ def run_night(request: NightRequest, progress: Progress) -> dict[str, Any]:
     """
     check_request(request)
     with alone_in(request.home):
+        orders = prepare_order(request, progress)
         done = published_summary(request.home, order_name_of(request), request.night)
         if done is not None and not request.force:
             return {**done, "no_op": True}
-        _run(request, progress)
+        _run(request, orders, progress)
         summary = published_summary(request.home, order_name_of(request), request.night)
     if summary is None or (done is not None and summary["generation"] <= done["generation"]):
         message = f"the DAG ended well, but no new generation of night {request.night} is published"
@@ -55,10 +58,10 @@ def run_night(request: NightRequest, progress: Progress) -> dict[str, Any]:
     return {**summary, "seconds": round(progress.seconds(), 1)}
 
 
-def _run(request: NightRequest, progress: Progress) -> None:
+def _run(request: NightRequest, orders: Path, progress: Progress) -> None:
     with deployment(request.home, cars=request.cars, progress=progress) as running:
         env = airflow_env(
-            running.env, home=request.home, settings=running.settings_file, dags=dags_folder(), orders=request.orders
+            running.env, home=request.home, settings=running.settings_file, dags=dags_folder(), orders=orders
         )
         progress.now("preparing Airflow")
         prepared = running.family.spawn("airflow-migrate", migrate_command(), env)
@@ -66,7 +69,11 @@ def _run(request: NightRequest, progress: Progress) -> None:
             message = f"`airflow db migrate` failed:\n{prepared.tail()}"
             raise TransientError(message)
         progress.event(f"{len(running.cars)} cars are parked; Airflow opens night {request.night}")
-        dag = running.family.spawn("airflow-dag", dag_test_command(dag_of(request), params_of(request)), env)
+        dag = running.family.spawn(
+            "airflow-dag",
+            dag_test_command(order_name_of(request), {"night": request.night, "force": request.force}),
+            env,
+        )
         incidents = ["unplug", "kill"] if request.incidents and request.cars > 1 else []
         watch = _Watch(running, progress, incidents)
         while dag.alive():

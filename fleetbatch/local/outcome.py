@@ -24,7 +24,7 @@ def published_summary(home: Path, order: str, night: str) -> dict[str, Any] | No
     if not nights.is_file():
         return None
     table = conform(pq.read_table(nights), "nights")
-    rows = table.filter(pc.equal(table["night"], night)).to_pylist()
+    rows = table.filter(pc.field("night") == night).to_pylist()
     if not rows:
         return None
     key = OrderKey(night=Night(night), order=OrderName(order), generation=max(row["generation"] for row in rows))

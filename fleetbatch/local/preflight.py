@@ -1,0 +1,64 @@
+"""What can be refused before anything is started: the order, its input, its model; and what the night will cost."""
+
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from fleetbatch.bundle import open_bundle
+from fleetbatch.errors import RejectedError
+from fleetbatch.local.airflow import dags_folder
+from fleetbatch.local.laptop import CELLS
+from fleetbatch.local.progress import Progress
+from fleetbatch.local.request import NightRequest, order_name_of, own_order
+from fleetbatch.nouns import Order
+from fleetbatch.orders import Known, estimate_order, load_order, model_file
+from fleetbatch.sharding import list_source, open_source
+
+_NOTHING_MEASURED: Final = pa.table({"workload": pa.array([], pa.string()), "rows": [], "busy_s": []})
+
+
+def prepare_order(request: NightRequest, progress: Progress) -> Path:
+    """Check the order and everything it names; return the folder that holds its file.
+
+    Raises RejectedError with what is wrong: a folder without a picture, a bundle that is none, the order's mistakes.
+    """
+    if request.images is None:
+        folder = dags_folder() / "orders"
+        order = load_order(_order_file(folder, request.order), _known())
+    else:
+        folder = request.home / "orders"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{order_name_of(request)}.toml"
+        pictures = sum(1 for entry in request.images.rglob("*") if entry.is_file())
+        path.write_text(own_order(request, pictures))
+        order = load_order(path, _known())
+    _check_model(order)
+    listing = list_source(open_source(order.source, dict(order.options)), order.source)
+    estimate = estimate_order(
+        order, items=listing.items, size_bytes=listing.size_bytes, rates=_NOTHING_MEASURED, free_car_hours=None
+    )
+    progress.event(f"order {order.name}: {estimate}")
+    return folder
+
+
+def _known() -> Known:
+    return Known(regions=frozenset(region for _, region, _ in CELLS), workloads=frozenset({"image"}))
+
+
+def _order_file(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in folder.glob("*.toml")))
+        summary = f"there is no order {name!r} in {folder}; there are {known}"
+        raise RejectedError(summary)
+    return path
+
+
+def _check_model(order: Order) -> None:
+    path = model_file(order.model)
+    try:
+        open_bundle(path.read_bytes(), expected_sha256=None)
+    except OSError as error:
+        summary = f"cannot read the model bundle {path}: {error.strerror}"
+        raise RejectedError(summary) from error
