@@ -33,13 +33,14 @@ async def chores(gate: Gate, *, name: str) -> AsyncIterator[None]:
 
 async def follow_rounds(gate: Gate) -> None:
     """Hold the newest round, soon after its notice, or at the next look."""
+    await _noticed(gate, for_s=0.0)  # listen before the first look, or a round between the two is seen late
     look_at = 0.0
     while True:
         now = asyncio.get_running_loop().time()
         if now >= look_at:
             gate.ledger_answers = await _tried(lambda: take_round(gate))
             look_at = now + (gate.dials.look_every.total_seconds() if gate.ledger_answers else _AWAY_S)
-        if await _noticed(gate):
+        if await _noticed(gate, for_s=gate.dials.listen_for.total_seconds()):
             look_at = 0.0
 
 
@@ -104,9 +105,9 @@ async def keep_pace(gate: Gate) -> None:
         gate.pressure = next_pressure(gate.pressure, late=late, dials=gate.dials)
 
 
-async def _noticed(gate: Gate) -> bool:
+async def _noticed(gate: Gate, *, for_s: float) -> bool:
     try:
-        return await gate.off_loop(gate.ledger.wait_for_round, gate.dials.listen_for.total_seconds())
+        return await gate.off_loop(gate.ledger.wait_for_round, for_s)
     except TransientError:
         await asyncio.sleep(_AWAY_S)
         return False
