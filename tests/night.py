@@ -14,11 +14,15 @@ from typing import Any
 
 import httpx
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 from builders import colour_bundle
 from deployments import deployed
 from night_cars import InProcess, NightCar, Spoil, switched_on
 
 from fleetbatch.audit.desk import Desk, Door
+from fleetbatch.audit.desk import Dials as DeskDials
+from fleetbatch.audit.lane import Lane
 from fleetbatch.bundle import open_bundle
 from fleetbatch.car.identity import make_key, open_identity, public_pem
 from fleetbatch.dispatcher import Dials as DispatcherDials
@@ -35,12 +39,12 @@ from fleetbatch.nouns import Cell, FrozenOrder, Merged, OrderKey
 from fleetbatch.runner.client import GatewayClient
 from fleetbatch.settings import Settings, load_settings
 from fleetbatch.steps import Progress, progress
-from fleetbatch.steps.closing import merge_step
-from fleetbatch.steps.doors import open_doors
+from fleetbatch.steps.closing import merge_step, sum_stats
+from fleetbatch.steps.doors import find_order, open_doors
 from fleetbatch.steps.opening import accept_form, cut_and_register, order_step
 from fleetbatch.store import Store, open_store
+from fleetbatch.units import CellName, OwnerId, Sha256
 from fleetbatch.units import Night as NightDate
-from fleetbatch.units import OwnerId, Sha256
 
 EVENING = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 TICK = timedelta(seconds=30)
@@ -157,11 +161,41 @@ class Night:
     def progress(self) -> Progress:
         return progress(self.settings, self.key, now=self.now)
 
+    def parts(self) -> list[tuple[int, int, int, str]]:
+        """Shard, first row group, end, and who computed it, of every part that counts."""
+        names = {car.identity.car_id: name for name, car in self.cars.items()}
+        return [
+            (row["shard_id"], row["row_group_start"], row["row_group_stop"], names.get(row["car_id"], "cloud"))
+            for ledger in self._ledgers()
+            for row in ledger.valid_parts(self.key).to_pylist()
+        ]
+
+    def stats(self) -> dict[str, float]:
+        """What the ledgers say of the night, summed."""
+        return sum_stats([ledger.night_stats(self.key) for ledger in self._ledgers()])
+
+    def results(self, merged: Merged) -> list[dict[str, Any]]:
+        """Every row of the merged files."""
+        return [
+            row
+            for file in merged.files
+            for row in pq.read_table(pa.BufferReader(self.store.read(file.key))).to_pylist()
+        ]
+
+    def restart_gateway(self, cell: str = "eu-1") -> None:
+        """Put a gateway in the old one's place that knows nothing of it."""
+        side = self.cells[cell]
+        side.gate = _gate(self, side.gate.cell, side.ledger)
+        side.wire.app = application(side.gate)
+
     def merge(self) -> Merged:
         """Wait until the night is over, as its DAG does, and merge."""
         self.wait_until(lambda: self.progress().over, hours=9)
         self._turn_database_clocks()
         return merge_step(self.settings, self.key, now=self.now)
+
+    def _ledgers(self) -> tuple[PostgresLedger, ...]:
+        return find_order({CellName(name): side.ledger for name, side in self.cells.items()}, self.key).ledgers
 
     def _tick(self) -> None:
         self.now += TICK
@@ -204,21 +238,26 @@ def night_in(home: Path, postgres: Postgres, *, cells: int = 1) -> Iterator[Nigh
 
 
 def _trusted_side(night: Night, cell: Cell, ledger: PostgresLedger) -> TrustedSide:
+    gate, key = _gate(night, cell, ledger), night.settings.deployment_key
+    lane = Lane(margin=timedelta(minutes=10))  # the auditor looks once a minute here, not once a second
+    desk = Desk(Door(ledger=ledger, store=gate.store, pool=Here(), deployment_key=key), DeskDials(workers=8, lane=lane))
+    return TrustedSide(
+        ledger=ledger,
+        gate=gate,
+        dispatcher=Dispatcher(cell.name, ledger, gate.store, DispatcherDials(round_every=timedelta(minutes=1))),
+        desk=desk,
+        wire=InProcess(application(gate), night.loop),
+    )
+
+
+def _gate(night: Night, cell: Cell, ledger: PostgresLedger) -> Gate:
     key = night.settings.deployment_key
-    store = open_store(night.settings.store, deployment_key=key, base_url=cell.gateway_url)
-    gate = Gate(
+    return Gate(
         cell=cell,
         deployment_key=key,
-        store=store,
+        store=open_store(night.settings.store, deployment_key=key, base_url=cell.gateway_url),
         ledger=ledger,
         executor=Here(),
         clock=lambda: night.now,
         chance=lambda: 0.5,
-    )
-    return TrustedSide(
-        ledger=ledger,
-        gate=gate,
-        dispatcher=Dispatcher(cell.name, ledger, store, DispatcherDials(round_every=timedelta(minutes=1))),
-        desk=Desk(Door(ledger=ledger, store=store, pool=Here(), deployment_key=key)),
-        wire=InProcess(application(gate), night.loop),
     )

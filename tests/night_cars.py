@@ -56,7 +56,7 @@ class InProcess(httpx.BaseTransport):
             raise NetworkAwayError
         sent: list[Any] = []
         self.loop.run_until_complete(self._call(request, sent))
-        if self.answers_lost:
+        if self.answers_lost and request.method == "POST":
             raise AnswerLostError
         body = b"".join(message.get("body", b"") for message in sent[1:])
         return httpx.Response(sent[0]["status"], headers=sent[0]["headers"], content=body)
@@ -145,7 +145,7 @@ class NightCar:
     def _do(self, action: n.Action) -> n.Event | None:
         match action:
             case n.StartWork():
-                self._start(action)
+                return self._start(action)
             case n.KillWork():
                 self.work = None
             case n.Forget():
@@ -168,15 +168,24 @@ class NightCar:
                 return self._try("release", lambda: self._release(action))
         return None
 
-    def _start(self, action: n.StartWork) -> None:
+    def _start(self, action: n.StartWork) -> n.Event | None:
         lease = action.lease
         key = base64.urlsafe_b64decode(lease.shard_key + "==")
-        shard = RemoteShard(http_fetch(self.http, lease.shard_url), lease.shard_bytes, key)
+        try:
+            shard = RemoteShard(http_fetch(self.http, lease.shard_url), lease.shard_bytes, key)
+        except UnreachableError as error:
+            return n.WorkFailed(lease_id=lease.lease_id, refused=False, detail=str(error))
         due = self.now + self.per_row_group
         self.work = Work(lease=lease, shard=shard, row_group=action.start, done_at=due)
+        return None
 
     def _compute(self, work: Work) -> None:
-        rows = work.shard.read(work.row_group)
+        try:
+            rows = work.shard.read(work.row_group)
+        except UnreachableError as error:
+            self.work = None
+            self.hear(n.WorkFailed(lease_id=work.lease.lease_id, refused=False, detail=str(error)))
+            return
         done = work.row_group
         answers = workload(work.lease.workload).answer(rows, self.bundle, self.inference, row_group=done)
         busy_s = self.per_row_group.total_seconds()
