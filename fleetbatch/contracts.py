@@ -21,7 +21,10 @@ _PLAIN = {
     "double": pa.float64(),
     "date32": pa.date32(),
     "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
-} | {str(t): t for t in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())}
+} | {
+    str(t): t
+    for t in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
+}
 _NESTED = re.compile(r"list<(?P<item>.+)>(\[(?P<size>\d+)])?")
 
 
@@ -104,13 +107,12 @@ def empty(name: str) -> pa.Table:
 
 
 def _column(table: pa.Table, field: pa.Field, problems: list[str]) -> pa.ChunkedArray:
-    nothing = pa.chunked_array([pa.nulls(table.num_rows, field.type)])
     if table.column_names.count(field.name) > 1:
         problems.append(f"column {field.name!r} is there twice")
-        return nothing
+        return pa.chunked_array([], type=field.type)
     if field.name not in table.column_names:
         if field.nullable:
-            return nothing
+            return pa.chunked_array([pa.nulls(table.num_rows, field.type)])
         problems.append(f"column {field.name!r} is missing")
         return pa.chunked_array([], type=field.type)
     column = table[field.name]
