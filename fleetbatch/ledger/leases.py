@@ -84,7 +84,8 @@ class Leases:
 
     def release(self, releases: Sequence[Release]) -> list[Released | Terminal]:
         """End each lease as its car wishes; the shard keeps what was delivered. Repeated, the same answer."""
-        columns = _columns(releases, ("reason", "detail", "energy_wh", "busy_s"))
+        firsts = list({(_key(r), r.car_id): r for r in reversed(releases)}.values())
+        columns = _columns(firsts, ("reason", "detail", "energy_wh", "busy_s"))
         rows = self._pool.rows("release", columns) if releases else []
         free = {(row["shard_id"], row["fence"]): row["done_through"] for row in rows}
         over = self._over([r for r in releases if _key(r) not in free])

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from ledger_nights import Cell, assert_sound, open_cell, wipe
+from ledger_nights import Cell, open_cell
+from ledger_sound import assert_sound, wipe
 
 from fleetbatch.ledger.postgres import migrate
 from fleetbatch.local.postgres import Postgres, fresh_database

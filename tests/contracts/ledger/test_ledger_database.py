@@ -11,6 +11,7 @@ from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.messages import Delivered, Released
 from fleetbatch.ledger.postgres import migrate
 
+Verb = Callable[[], object]
 HOT_TABLES = b"""
     SELECT tablename, count(*), bool_and(c.reloptions::text LIKE '%fillfactor=80%')
     FROM pg_indexes i JOIN pg_class c ON c.oid = format('%I.%I', i.schemaname, i.tablename)::regclass
@@ -66,7 +67,7 @@ def test_a_gateway_can_do_its_work_and_nothing_else(cell: Cell, cell_url: str) -
         assert gateway.ledger.order(key) is not None
         assert gateway.ledger.latest_round() is None
         gateway.serve(minutes=1)
-        forbidden: list[Callable[[], object]] = [
+        forbidden: list[Verb] = [
             lambda: gateway.ledger.enrol([enrolment(5)]),
             lambda: gateway.ledger.mark_published(key),
             lambda: gateway.ledger.give_up(key, "mischief"),
