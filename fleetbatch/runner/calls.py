@@ -92,7 +92,7 @@ class Calls:
             lease_id=lease.lease_id,
             fence=lease.fence,
             reason=action.reason,
-            detail=action.detail[:500],
+            detail=action.detail.replace("\0", "")[:500],
             energy_wh=estimated_wh(self._power_w, action.busy_s),
             busy_s=action.busy_s,
         )

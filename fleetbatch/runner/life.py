@@ -11,6 +11,7 @@ from fleetbatch.car import nouns as n
 from fleetbatch.car.agent import parked, step
 from fleetbatch.car.conditions import NOTHING_KNOWN, Limits, Reading, decide
 from fleetbatch.car.moment import Dials, lease_of
+from fleetbatch.contracts import contract
 from fleetbatch.protocol import Hardware, PollRequest
 from fleetbatch.runner.cache import cached_models
 from fleetbatch.runner.calls import Broken, Calls, FromCalls
@@ -22,6 +23,8 @@ from fleetbatch.runner.signals import SignalSource
 
 LOOK_EVERY_S: Final = 0.2
 """Compute stops within one second of unplugging: the look, the kill, and room to spare."""
+
+_TOLD: Final = frozenset(contract("signals").schema.names)
 
 Heard: TypeAlias = FromCalls | FromCrew
 
@@ -132,7 +135,7 @@ class Runner:
             case n.Poll():
                 self.calls.poll(self._poll_request(agent))
             case n.Beat():
-                self.calls.beat(action, dict(self.reading.signals))
+                self.calls.beat(action, self._told_signals())
             case n.DeliverPart():
                 self.calls.deliver(make_part(action.lease, action.start, action.stop, self.answers))
             case n.Release():
@@ -140,10 +143,14 @@ class Runner:
             case _ as never:
                 assert_never(never)
 
+    def _told_signals(self) -> dict[str, float | bool | str | None]:
+        """Return the signals that the fleet uses; a vehicle has thousands of others, which are nobody's business."""
+        return {name: value for name, value in self.reading.signals.items() if name in _TOLD}
+
     def _poll_request(self, agent: n.Agent) -> PollRequest:
         latch, departure = agent.latch, self.reading.departure_at
         return PollRequest(
-            signals=dict(self.reading.signals),
+            signals=self._told_signals(),
             hardware=self.hardware,
             willing=latch.willing,
             unwilling_reason=f"{latch.why_not.reason}: {latch.why_not.detail}" if latch.why_not else "",

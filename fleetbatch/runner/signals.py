@@ -3,7 +3,7 @@
 import math
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -24,7 +24,7 @@ class _SignalsFile(msgspec.Struct, frozen=True, kw_only=True):
 
     signals: dict[str, Any]
     """VSS name to value."""
-    reserve_soc: float = 0.2
+    reserve_soc: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
     departure_at: datetime | None = None
     """RFC 3339, with its zone."""
     consent: bool = True
