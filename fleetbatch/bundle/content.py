@@ -1,0 +1,87 @@
+"""What is in a bundle, and what is wrong with it. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fleetbatch.bundle.manifest import FORMAT, GoldenAnswer, Manifest, Precision
+from fleetbatch.units import Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """A picture and what a second implementation answered."""
+
+    answer: GoldenAnswer
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What goes into a bundle."""
+
+    manifest: Manifest
+    model: bytes
+    labels: tuple[str, ...]
+    goldens: tuple[Golden, ...]
+    variants: Mapping[Precision, bytes]
+    """The same model in other precisions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle whose hash and form were verified; the goldens are the business of `inference.check_goldens`."""
+
+    sha256: Sha256
+    content: Content
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return preprocessing and output."""
+        return self.content.manifest
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the classes in the order of the scores."""
+        return self.content.labels
+
+    def model(self, precision: str = "") -> bytes:
+        """Return the ONNX file of that precision, or the main one where the bundle has no such variant."""
+        return next((data for name, data in self.content.variants.items() if name == precision), self.content.model)
+
+
+def content_problems(content: Content) -> list[str]:
+    """Return everything that would make a car or a person stumble."""
+    manifest, labels = content.manifest, content.labels
+    resize = manifest.resize
+    problems = []
+    if manifest.format != FORMAT:
+        problems.append(f"format {manifest.format} is not known; this version reads {FORMAT}")
+    if not content.model:
+        problems.append("model.onnx is empty")
+    if resize.mode == "crop" and resize.shorter_side < max(manifest.input.width, manifest.input.height):
+        problems.append(
+            f"`resize.shorter_side` {resize.shorter_side} is smaller than the input; crop would fall outside"
+        )
+    if resize.mode != "crop" and resize.shorter_side:
+        problems.append(f"`resize.shorter_side` means nothing with mode {resize.mode}")
+    if manifest.normalise.scale * 255 < 1e-6:  # noqa: PLR2004 (every picture would be black)
+        problems.append(f"`normalise.scale` {manifest.normalise.scale} makes every picture black")
+    if len(labels) < 2 or any(not label.strip() or "\n" in label for label in labels):  # noqa: PLR2004 (a choice needs two)
+        problems.append("labels.txt needs at least two classes and no empty line")
+    if not content.goldens:
+        problems.append("the bundle has no goldens; a car could not tell a right answer from a wrong one: add pictures")
+    return problems + [problem for golden in content.goldens for problem in _golden_problems(golden, labels)]
+
+
+def _golden_problems(golden: Golden, labels: Sequence[str]) -> list[str]:
+    answer = golden.answer
+    where = f"golden {answer.picture}"
+    if "/" in answer.picture or answer.picture in {"", "answers.json"}:
+        return [f"{where}: a picture's name is a plain file name"]
+    if not len(answer.classes) == len(answer.labels) == len(answer.scores) > 0:
+        return [f"{where}: classes, labels and scores must be equally many and not empty"]
+    if max(answer.classes) >= len(labels) or any(
+        labels[c] != name for c, name in zip(answer.classes, answer.labels, strict=True)
+    ):
+        return [f"{where}: its labels do not stand at its classes in labels.txt"]
+    return []
