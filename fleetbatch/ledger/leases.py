@@ -27,6 +27,7 @@ from fleetbatch.nouns import OrderKey
 from fleetbatch.units import CLOUD_CAR, CarId, Fence, LeaseId, Night, OrderName, Sha256, ShardId
 
 Message = Beat | Delivery | Release
+Key = tuple[ShardId, Fence, CarId]
 M = TypeVar("M", Beat, Delivery, Release)
 
 
@@ -55,7 +56,7 @@ class Leases:
     def beat(self, beats: Sequence[Beat]) -> list[BeatAnswer]:
         """Renew each lease for its full length, or say that it is over and why."""
         rows = self._pool.rows("beat", _columns(beats, ("row_groups_done", "energy_wh", "busy_s"))) if beats else []
-        until = {(row["shard_id"], row["fence"]): row["expires_at"] for row in rows}
+        until = {_key_of(row): row["expires_at"] for row in rows}
         over = self._over([b for b in beats if _key(b) not in until])
         return [
             BeatAnswer(go_on=True, reason="", expires_at=until[_key(b)])
@@ -84,10 +85,10 @@ class Leases:
 
     def release(self, releases: Sequence[Release]) -> list[Released | Terminal]:
         """End each lease as its car wishes; the shard keeps what was delivered. Repeated, the same answer."""
-        firsts = list({(_key(r), r.car_id): r for r in reversed(releases)}.values())
+        firsts = list({_key(r): r for r in reversed(releases)}.values())
         columns = _columns(firsts, ("reason", "detail", "energy_wh", "busy_s"))
         rows = self._pool.rows("release", columns) if releases else []
-        free = {(row["shard_id"], row["fence"]): row["done_through"] for row in rows}
+        free = {_key_of(row): row["done_through"] for row in rows}
         over = self._over([r for r in releases if _key(r) not in free])
         answers: list[Released | Terminal] = []
         for one in releases:
@@ -173,14 +174,15 @@ def order_key(row: Row) -> OrderKey:
     return OrderKey(night=night, order=OrderName(row["name"]), generation=row["generation"])
 
 
-def _key(message: Message) -> tuple[ShardId, Fence]:
-    """Return shard and fence; a message whose fence is not its lease's is of no lease."""
+def _key(message: Message) -> Key:
+    """Return shard, fence and car, so that two cars naming one lease are told apart; a fence not the lease's is none."""
     key = lease_key(message.lease_id)
-    return (key.shard_id, key.fence) if key.fence == message.fence else (NOWHERE.shard_id, NOWHERE.fence)
+    found = key if key.fence == message.fence else NOWHERE
+    return found.shard_id, found.fence, message.car_id
 
 
-def _key_of(row: Row) -> tuple[int, int]:
-    return row["shard_id"], row["fence"]
+def _key_of(row: Row) -> Key:
+    return row["shard_id"], row["fence"], row["car_id"]
 
 
 def _columns(messages: Sequence[Message], names: Iterable[str], *, ordered: bool = True) -> dict[str, list[Any]]:
@@ -200,7 +202,7 @@ def _deliver_columns(batch: Sequence[Delivery]) -> dict[str, list[Any]]:
 def _turns(deliveries: Sequence[Delivery]) -> list[list[int]]:
     """Split a batch so that no lease delivers twice in one statement, in the order in which the parts arrived."""
     turns: list[list[int]] = []
-    seen: dict[tuple[ShardId, Fence], int] = {}
+    seen: dict[Key, int] = {}
     for n, delivery in enumerate(deliveries):
         turn = seen[_key(delivery)] = seen.get(_key(delivery), -1) + 1
         if turn == len(turns):

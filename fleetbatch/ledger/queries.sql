@@ -90,7 +90,7 @@ FROM clock, unnest(
     %(energy_wh)s::double precision[], %(busy_s)s::double precision[]
 ) AS r (shard_id, fence, car_id, row_groups_done, energy_wh, busy_s)
 WHERE l.shard_id = r.shard_id AND l.fence = r.fence AND l.car_id = r.car_id
-RETURNING l.shard_id, l.fence, l.expires_at;
+RETURNING l.shard_id, l.fence, l.car_id, l.expires_at;
 
 -- name: deliver
 -- A part counts when the lease is open and the part continues the shard's prefix with all rows of its row groups. The
@@ -154,7 +154,7 @@ queued AS (
     INSERT INTO audits (shard_id, night, order_no, fence, queued_at)
     SELECT shard_id, night, order_no, fence, clock.at FROM taken, clock WHERE state = 'returned'
 )
-SELECT shard_id, fence, stop AS done_through, stop = row_groups AS complete FROM taken;
+SELECT shard_id, fence, car_id, stop AS done_through, stop = row_groups AS complete FROM taken;
 
 -- name: deliver_again
 -- What to say of parts that were not taken now: kept before, the lease is over, or the part does not fit.
@@ -199,7 +199,7 @@ filed AS (
            delivered_busy_s, delivered_rows, 'released', reason, detail, clock.at, f.done_through
     FROM ended e JOIN freed f ON f.shard_id = e.shard_id, clock
 )
-SELECT e.shard_id, e.fence, f.done_through FROM ended e JOIN freed f ON f.shard_id = e.shard_id;
+SELECT e.shard_id, e.fence, e.car_id, f.done_through FROM ended e JOIN freed f ON f.shard_id = e.shard_id;
 
 -- name: revoke
 -- End open leases from above: consent withdrawn, car distrusted, order cancelled or given up.

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from ledger_nights import LEASE_FOR, MINUTE, Cell, frozen_order, part, request
+from ledger_nights import LEASE_FOR, MINUTE, Cell, part, request
 
 from fleetbatch.ledger.messages import Beat, Delivered, Granted, LeaseState, OrderState, Refused, Released, Terminal
 from fleetbatch.units import CarId, Fence, LeaseId
@@ -163,6 +163,22 @@ def test_a_lease_obeys_its_car_and_its_fence_only(cell: Cell) -> None:
     assert cell.beat(lease).go_on
 
 
+def test_an_impostor_in_the_same_batch_is_not_given_the_holders_answer(cell: Cell) -> None:
+    cell.enrol(1, 2)
+    cell.open({7: (10,)})
+    lease = cell.take(1, 7)
+    thief = replace(lease, car_id=CarId(2))
+    beats = [
+        Beat(car_id=one.car_id, lease_id=one.lease_id, fence=one.fence, row_groups_done=0, energy_wh=0.0, busy_s=0.0)
+        for one in (thief, lease)
+    ]
+    assert [answer.go_on for answer in cell.ledger.beat(beats)] == [False, True]
+    assert cell.ledger.deliver([part(thief, 0, 1, 10), part(lease, 0, 1, 10)]) == [
+        NOT_YOURS,
+        Delivered(done_through=1, complete=True),
+    ]
+
+
 def test_anything_may_stand_for_a_lease_id(cell: Cell) -> None:
     cell.enrol(1)
     for text in ("", "x", "20261122-0000000000000007", "99999999-0000000000000007-1", "20261122-ffffffffffffffff-1"):
@@ -205,41 +221,6 @@ def test_a_sweep_ends_a_bounded_batch_and_says_that_there_is_more(cell: Cell) ->
     cell.pass_time(seconds=2)
     sweeps = [cell.ledger.sweep() for _ in range(3)]
     assert [(len(s.expired), s.more) for s in sweeps] == [(3, True), (3, True), (1, False)]
-
-
-def test_a_car_that_refuses_the_work_counts_as_an_attempt_and_one_that_leaves_does_not(cell: Cell) -> None:
-    cell.enrol(1, 2)
-    cell.open({7: (10,)}, frozen_order(attempts=2))
-    for _ in range(3):
-        cell.let_go(cell.take(1, 7), "unplugged")
-    cell.let_go(cell.take(1, 7), "refused")
-    cell.let_go(cell.take(2, 7), "refused")
-    assert cell.ask(1, 7) == Refused(reason="the shard is left to the cloud lane")
-    [shard] = cell.ledger.cloud_shards(10, deadline_before=cell.now)
-    assert (shard.shard_id, shard.cloud_only) == (7, True)
-    assert cell.ledger.open_shards().num_rows == 0
-
-
-def test_the_cloud_lane_holds_many_shards_and_its_work_is_valid_at_once(cell: Cell) -> None:
-    cell.enrol(1)
-    key = cell.open({7: (10,), 8: (10, 10)})
-    seven, eight = cell.take(0, 7), cell.take(0, 8)
-    cell.deliver(part(seven, 0, 1, 10))
-    cell.deliver(part(eight, 0, 1, 10))
-    assert cell.ledger.counts(key).valid == 1
-    cell.let_go(eight)
-    cell.deliver(part(cell.take(1, 8), 1, 2, 10))
-    counts = cell.ledger.counts(key)
-    assert (counts.valid, counts.returned) == (1, 1)  # a car's part among them is audited
-
-
-def test_the_cloud_lane_sees_what_is_due_soon(cell: Cell) -> None:
-    cell.enrol(1)
-    cell.open({7: (10,), 8: (10,)})
-    cell.take(1, 8)
-    deadline = frozen_order().deadline_at
-    assert cell.ledger.cloud_shards(10, deadline_before=deadline - MINUTE) == []
-    assert [s.shard_id for s in cell.ledger.cloud_shards(10, deadline_before=deadline)] == [7]
 
 
 def test_a_lease_can_be_looked_up_open_and_ended(cell: Cell) -> None:
