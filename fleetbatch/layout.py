@@ -108,3 +108,33 @@ def round_table(cell: CellName, round_id: RoundId, name: str) -> str:
 def stays(cell: CellName, day: str) -> str:
     """Closed stays by the day (UTC) on which they ended."""
     return f"cells/{cell}/stays/day={day}/stays.parquet"
+
+
+def open_stays(cell: CellName, day: str) -> str:
+    """The stays that went on at the end of a day (UTC)."""
+    return f"cells/{cell}/windows/open/{day}.parquet"
+
+
+def windows_models(cell: CellName) -> str:
+    """Where the cell's windows models lie, by the day on which they were learnt."""
+    return f"cells/{cell}/windows/models/"
+
+
+def windows_model(cell: CellName, day: str, sha256: Sha256) -> str:
+    """A windows model under its day and hash."""
+    return f"{windows_models(cell)}{day}-{sha256}.zip"
+
+
+def windows_states(cell: CellName) -> str:
+    """Where the daily states lie."""
+    return f"cells/{cell}/windows/state/"
+
+
+def windows_state(cell: CellName, day: str) -> str:
+    """Calibration, thresholds and level from a day on, as JSON."""
+    return f"{windows_states(cell)}{day}.json"
+
+
+def windows_page(cell: CellName, day: str) -> str:
+    """The day's page: were the promises kept."""
+    return f"cells/{cell}/windows/pages/{day}.html"

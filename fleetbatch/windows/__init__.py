@@ -1,5 +1,5 @@
 """How long will this car stay plugged in? Histories to survival curves, and were the promises kept."""
 
-from fleetbatch.windows.forecast import as_bytes, bookable, predict
+from fleetbatch.windows.forecast import Forecaster, as_bytes, bookable, open_forecaster, predict, promised_risk
 
-__all__ = ["as_bytes", "bookable", "predict"]
+__all__ = ["Forecaster", "as_bytes", "bookable", "open_forecaster", "predict", "promised_risk"]

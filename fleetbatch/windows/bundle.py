@@ -11,6 +11,7 @@ import hashlib
 import io
 import zipfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
@@ -41,12 +42,24 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trained_until: str
     """RFC 3339; no stay that ended later was learnt from."""
     stays: int
+    heeds_statements: bool
+    """It has learnt from stated departures itself, so its curves are not bent by them again."""
     model_sha256: str
     intercept: list[float]
     slope: list[float]
     risk_length: list[float]
     risk_history: list[float]
     risk_day: list[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """A model that reproduces its reference, with the curves its features lean on."""
+
+    model: bytes
+    groups: GroupCurves
+    stays: int
+    heeds_statements: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +75,7 @@ class WindowsBundle:
     thresholds: Thresholds
 
 
-def build_bundle(
-    model: bytes, groups: GroupCurves, tuned: tuple[Calibration, Thresholds], *, trained_until: str, stays: int
-) -> bytes:
+def build_bundle(learnt: Learnt, tuned: tuple[Calibration, Thresholds], *, trained_until: datetime) -> bytes:
     """Return the zip; the same arguments give the same bytes."""
     calibration, thresholds = tuned
     manifest = Manifest(
@@ -73,9 +84,10 @@ def build_bundle(
         edges_h=EDGES_H.tolist(),
         unit="hours",
         zone_rule=ZONE_RULE,
-        trained_until=trained_until,
-        stays=stays,
-        model_sha256=hashlib.sha256(model).hexdigest(),
+        trained_until=trained_until.astimezone(UTC).isoformat(),
+        stays=learnt.stays,
+        heeds_statements=learnt.heeds_statements,
+        model_sha256=hashlib.sha256(learnt.model).hexdigest(),
         intercept=calibration.intercept.tolist(),
         slope=calibration.slope.tolist(),
         risk_length=thresholds.length.tolist(),
@@ -83,10 +95,12 @@ def build_bundle(
         risk_day=thresholds.day.tolist(),
     )
     curves = io.BytesIO()
-    np.savez(curves, log_survival=groups.log_survival, tail_hazard=np.array(groups.tail_hazard))
+    np.savez(curves, log_survival=learnt.groups.log_survival, tail_hazard=np.array(learnt.groups.tail_hazard))
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in zip(_MEMBERS, (msgspec.json.encode(manifest), model, curves.getvalue()), strict=True):
+        for name, content in zip(
+            _MEMBERS, (msgspec.json.encode(manifest), learnt.model, curves.getvalue()), strict=True
+        ):
             archive.writestr(zipfile.ZipInfo(name, _DATE), content)
     return sink.getvalue()
 

@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.inference import open_network
+from fleetbatch.windows.bundle import Learnt
 from fleetbatch.windows.clock import FloatArray
 from fleetbatch.windows.export import as_onnx
-from fleetbatch.windows.features import EDGES_H, Seen, see
+from fleetbatch.windows.features import EDGES_H, FEATURES, Seen, see
 from fleetbatch.windows.groups import GroupCurves, GroupDials, fit_groups
 from fleetbatch.windows.landmarks import landmarks
 from fleetbatch.windows.network import Float32, NetworkDials, lessons, log_survival, train
@@ -22,16 +23,6 @@ PARITY: Final = 1e-5
 """How far the ONNX file's survival may be from the reference."""
 PARITY_ROWS: Final = 2_000
 CHUNK: Final = 25_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learnt:
-    """A model that reproduces its reference, with the curves its features lean on."""
-
-    model: bytes
-    groups: GroupCurves
-    stays: int
-    landmarks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +56,8 @@ def learn_model(stays: pa.Table, until: datetime, dials: LearningDials) -> Learn
     rows = np.linspace(0, len(taught) - 1, min(PARITY_ROWS, len(taught))).astype(np.int64)
     features, base = seen.features[rows], seen.base[rows]
     check_parity(model, (features, base), log_survival(ensemble, features, base))
-    return Learnt(model=model, groups=groups, stays=len(known.closed), landmarks=len(taught))
+    told = seen.features[:, [FEATURES.index(f"{name}?") for name in ("stated_h", "next_trip_h")]]
+    return Learnt(model=model, groups=groups, stays=len(known.closed), heeds_statements=bool(told.any()))
 
 
 def check_parity(model: bytes, inputs: tuple[Float32, Float32], reference: Float32) -> None:

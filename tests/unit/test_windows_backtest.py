@@ -1,0 +1,143 @@
+"""The backtest on a small generated file, and the room's days over a real folder."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from windows_story import NOW, SMALL, past, plugged_in
+
+from fleetbatch import layout
+from fleetbatch.errors import RejectedError
+from fleetbatch.store import Store, open_store
+from fleetbatch.units import CellName
+from fleetbatch.windows.backtest import Backtest, BacktestDials, backtest
+from fleetbatch.windows.calibration import CalibrationDials
+from fleetbatch.windows.daily import _parquet, ingest_day, latest_state, refit_cell, tonight, tune_day
+from fleetbatch.windows.forecast import predict
+from fleetbatch.windows.refit import Gates, RefitDials
+from fleetbatch.windows.rolling import RollingDials
+from fleetbatch.windows.tuning import TuningDials
+
+CUT = NOW - timedelta(days=30)
+CELL = CellName("north")
+DIALS = BacktestDials(learning=SMALL, warm_up=timedelta(days=20))
+
+
+def sessions(folder: Path, frame: pl.DataFrame | None = None) -> Path:
+    stays = pl.DataFrame(past()) if frame is None else frame
+    path = folder / "sessions.parquet"
+    stays.select(
+        user_id=pl.format("user-{}", "car_id"),
+        site=pl.lit("HOME"),
+        plug_in="plugged_in_at",
+        plug_out="unplugged_at",
+        tz=pl.col("timezone") + "(assumed)",
+        energy_kwh=pl.lit(1.0),
+        source=pl.lit("generated"),
+    ).write_parquet(path)
+    return path
+
+
+def run(path: Path) -> Backtest:
+    return backtest(path, CUT, source="generated", dials=DIALS)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Backtest:
+    return run(sessions(tmp_path_factory.mktemp("sessions")))
+
+
+def test_the_summary_has_every_figure_of_every_model(scored: Backtest) -> None:
+    assert set(scored.summary) >= {"group_kaplan_meier", "shrinkage", "network"}
+    for told in json.loads(json.dumps(scored.summary)).values():
+        assert set(told) == {
+            *("n", "brier", "integrated_brier", "calibration_error", "smape"),
+            *("booked_all", "evicted_all", "booked_night", "evicted_night"),
+        }
+        assert set(told["brier"]) == set(told["calibration_error"]) == {"0.5", "1", "2", "4", "8"}
+    assert scored.table.num_rows == len(scored.summary)
+    assert {"night", "history >20", "booked 8-12 h"} <= set(scored.strata["stratum"].to_pylist())
+
+
+def test_habits_beat_groups_and_groups_beat_nothing(scored: Backtest) -> None:
+    score = {name: told["integrated_brier"] for name, told in scored.summary.items()}
+    assert score["shrinkage"] < score["group_kaplan_meier"] < score["global_kaplan_meier"]
+
+
+def test_the_same_file_gives_the_same_numbers_and_doubled_rows_count_once(scored: Backtest, tmp_path: Path) -> None:
+    stays = pl.DataFrame(past())
+    unended = stays.with_columns(unplugged_at=pl.lit(None, pl.Datetime("us", "UTC")))
+    assert run(sessions(tmp_path, pl.concat([stays, unended]))).summary == scored.summary
+
+
+def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(RejectedError, match="cannot read"):
+        backtest(tmp_path / "nothing.parquet", CUT)
+    (tmp_path / "text.parquet").write_text("no")
+    with pytest.raises(RejectedError, match="cannot read"):
+        backtest(tmp_path / "text.parquet", CUT)
+    pl.DataFrame({"user_id": ["a"]}).write_parquet(tmp_path / "thin.parquet")
+    with pytest.raises(RejectedError, match="`plug_in` is missing"):
+        backtest(tmp_path / "thin.parquet", CUT)
+    with pytest.raises(RejectedError, match="holds no session"):
+        backtest(sessions(tmp_path), CUT, source="norway12")
+    with pytest.raises(RejectedError, match="no ended session"):
+        backtest(sessions(tmp_path), NOW + timedelta(days=1), source="generated")
+
+
+def cell_with_a_past(folder: Path) -> Store:
+    """A store whose days hold the stays that ended on them."""
+    store = open_store(folder.as_uri(), deployment_key=bytes(32))
+    stays = pl.DataFrame(past())
+    for (day,), ended in stays.drop_nulls("unplugged_at").group_by(pl.col("unplugged_at").dt.date()):
+        store.write(layout.stays(CELL, str(day)), _parquet(ended.to_arrow().cast(past().schema)))
+    still = stays.filter(pl.col("unplugged_at").is_null()).to_arrow().cast(past().schema)
+    store.write(layout.open_stays(CELL, f"{NOW:%Y-%m-%d}"), _parquet(still))
+    return store
+
+
+def test_a_cell_learns_tunes_and_forecasts_with_its_model_and_twice_is_once(tmp_path: Path) -> None:
+    store = cell_with_a_past(tmp_path)
+    today = NOW.date()
+    rolling = RollingDials(calibration=CalibrationDials(forecasts_min=200))
+    tuning = TuningDials(learning=SMALL, rolling=rolling, look_back=timedelta(days=20), judged_min=50)
+    lenient = Gates(unseen=timedelta(days=15), better_than_fallback=2.0, calibration_error=1.0, evicted=1.0)
+    refused = refit_cell(store, CELL, today, now=NOW, dials=RefitDials(tuning=tuning, gates=Gates(forecasts_min=10**9)))
+    assert refused.bundle is None
+    assert "forecasts" in refused.problems[0]
+    assert tune_day(store, CELL, today, now=NOW, dials=tuning).reason == "there is no model"
+    assert tonight(store, CELL, today)[0] is None
+
+    assert refit_cell(store, CELL, today, now=NOW, dials=RefitDials(tuning=tuning, gates=lenient)).bundle is not None
+    state = tune_day(store, CELL, today, now=NOW, dials=tuning)
+    assert set(state.figures) == {"L1", "L2"}
+    assert state.model_sha256
+    assert tune_day(store, CELL, today, now=NOW, dials=tuning) == state
+    page = store.read(layout.windows_page(CELL, str(today))).decode()
+    assert f"{state.level} serves" in page
+    assert "circle" in page
+    assert latest_state(store, CELL, before=today + timedelta(days=1)) == state
+
+    forecaster, _ = tonight(store, CELL, today)
+    if state.level == "L2":
+        assert forecaster is not None
+        answer = predict(plugged_in(past()), past(), NOW, forecaster=forecaster)
+        assert set(answer["model_sha256"].to_pylist()) == {state.model_sha256}
+    else:
+        assert forecaster is None
+
+
+def test_a_day_without_telemetry_carries_the_open_stays_on(tmp_path: Path) -> None:
+    store = cell_with_a_past(tmp_path)
+    tomorrow = NOW.date() + timedelta(days=1)
+    before = store.read(layout.open_stays(CELL, str(NOW.date())))
+    told = ingest_day(store, CELL, tomorrow, timezone="Europe/Oslo", now=datetime(2026, 11, 26, tzinfo=UTC))
+    assert (told.closed, told.broken) == (0, ())
+    assert told.open == plugged_in(past()).num_rows
+    again = ingest_day(store, CELL, tomorrow, timezone="Europe/Oslo", now=datetime(2026, 11, 26, tzinfo=UTC))
+    assert again == told
+    assert store.read(layout.open_stays(CELL, str(NOW.date()))) == before
+    assert replace(told, closed=0) == told

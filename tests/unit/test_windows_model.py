@@ -1,0 +1,231 @@
+"""The network behind L2: learnt in numpy, served as ONNX, refused when it asks for what nobody knows yet."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from windows_story import NOW, SMALL, bundle_of, bytes_of, past, plugged_in, small_model
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.windows import Forecaster, open_forecaster, predict
+from fleetbatch.windows.bundle import open_bundle
+from fleetbatch.windows.features import FEATURES
+from fleetbatch.windows.forecast import survival_of
+from fleetbatch.windows.learning import check_parity, learn_model
+from fleetbatch.windows.network import (
+    Lessons,
+    Network,
+    NetworkDials,
+    _forward,
+    _gradients,
+    _new_network,
+    log_survival,
+    train,
+)
+
+EAGER = NetworkDials(hidden=12, networks=1, epochs=8, batch=256, learning_rate=1e-2)
+
+
+def forecaster() -> Forecaster:
+    return open_forecaster(bundle_of(small_model()))
+
+
+def rows(count: int = 40, features: int = 6, intervals: int = 5) -> Lessons:
+    chance = np.random.default_rng(2)
+    left_in = chance.integers(0, intervals + 2, count)[:, None]
+    return Lessons(
+        features=chance.standard_normal((count, features)).astype(np.float32),
+        base=chance.standard_normal((count, intervals)).astype(np.float32),
+        at_risk=np.arange(intervals) <= left_in,
+        left=np.arange(intervals) == left_in,
+    )
+
+
+def test_the_gradients_are_those_of_the_loss() -> None:
+    taught = rows()
+    network = _new_network(6, 5, NetworkDials(hidden=4), np.random.default_rng(0))
+    exact = Network(**_as_doubles(network))
+
+    def loss() -> float:
+        odds, _ = _forward(exact, taught.features, taught.base, None)
+        return float(((np.logaddexp(0, odds) - taught.left * odds) * taught.at_risk).sum() / len(odds))
+
+    odds, kept = _forward(exact, taught.features, taught.base, None)
+    error: Any = (1 / (1 + np.exp(-odds)) - taught.left) * taught.at_risk / len(odds)
+    for parameter, gradient in zip(exact.parameters(), _gradients(exact, error, taught.base, kept), strict=True):
+        before = parameter.flat[0]
+        parameter.flat[0] = before + 1e-5
+        higher = loss()
+        parameter.flat[0] = before - 1e-5
+        slope = (higher - loss()) / 2e-5
+        parameter.flat[0] = before
+        assert slope == pytest.approx(gradient.flat[0], abs=1e-6)
+
+
+def _as_doubles(network: Network) -> dict[str, Any]:
+    return {
+        "weights": tuple(w.astype(np.float64) for w in network.weights),
+        "biases": tuple(b.astype(np.float64) for b in network.biases),
+        "base_share": network.base_share.astype(np.float64),
+    }
+
+
+def test_a_network_learns_a_hazard_that_its_base_does_not_know() -> None:
+    chance = np.random.default_rng(1)
+    hasty = chance.random(4000) < 0.5
+    left = chance.random((4000, 1)) < np.where(hasty, 0.6, 0.1)[:, None]
+    taught = Lessons(
+        features=np.stack([hasty, np.zeros(4000)], axis=1).astype(np.float32),
+        base=np.full((4000, 1), -0.7, np.float32),
+        at_risk=np.ones((4000, 1), np.bool_),
+        left=left,
+    )
+    ensemble = train(taught, NetworkDials(hidden=8, networks=1, epochs=80, batch=256), 0)
+    stayed = np.exp(log_survival(ensemble, np.array([[1, 0], [0, 0]], np.float32), taught.base[:2]))
+    assert stayed[:, 0] == pytest.approx([0.4, 0.9], abs=0.05)
+
+
+def test_a_feature_that_never_varied_cannot_speak_later() -> None:
+    taught = rows()
+    taught.features[:, 0] = 0.0
+    ensemble = train(taught, NetworkDials(hidden=8, networks=1, epochs=2, batch=16), 0)
+    told = taught.features.copy()
+    told[:, 0] = 7.0
+    assert (log_survival(ensemble, told, taught.base) == log_survival(ensemble, taught.features, taught.base)).all()
+
+
+def test_the_same_stays_give_the_same_bundle() -> None:
+    assert bytes_of(small_model()) == bytes_of(learn_model(past(), NOW - timedelta(days=20), SMALL))
+
+
+def test_what_happened_after_the_cut_teaches_nothing() -> None:
+    cut = NOW - timedelta(days=20)
+    frame = pl.DataFrame(past())
+    over = pl.col("unplugged_at") <= cut
+    early = frame.filter(pl.col("plugged_in_at") <= cut).with_columns(
+        unplugged_at=pl.when(over).then("unplugged_at").otherwise(cut + timedelta(hours=1))
+    )
+    assert learn_model(early.to_arrow(), cut, SMALL).model == small_model().model
+
+
+def test_too_few_stays_are_not_learnt_from() -> None:
+    with pytest.raises(RejectedError, match="too few"):
+        learn_model(past().slice(0, 50), NOW, SMALL)
+
+
+def test_an_export_that_differs_from_its_reference_is_refused() -> None:
+    chance = np.random.default_rng(0)
+    inputs = (chance.standard_normal((3, len(FEATURES))).astype(np.float32), np.zeros((3, 34), np.float32))
+    with pytest.raises(RejectedError, match="reference"):
+        check_parity(small_model().model, inputs, np.zeros((3, 34), np.float32))
+
+
+def test_a_modelled_curve_never_rises_and_a_new_car_has_one() -> None:
+    cars = plugged_in(past())
+    stranger = cars.slice(0, 1).set_column(0, "car_id", pa.array([10**9], pa.uint64()))
+    answer = predict(
+        pa.concat_tables([cars, stranger], promote_options="permissive"), past(), NOW, forecaster=forecaster()
+    )
+    curves = survival_of(answer)
+    assert set(answer["level"].to_pylist()) == {"L2"}
+    assert answer["stays_used"].to_pylist()[-1] == 0
+    assert np.isfinite(curves).all()
+    assert curves.min() >= 0
+    assert curves.max() <= 1
+    assert (np.diff(curves, axis=1) <= 0).all()
+
+
+def test_a_modelled_curve_is_blind_to_later_events_and_to_the_order_of_rows() -> None:
+    cars, model = plugged_in(past()), forecaster()
+    told = pl.DataFrame(past()).with_columns(unplugged_at=pl.col("unplugged_at").fill_null(NOW + timedelta(hours=1)))
+    shuffled = told.sample(fraction=1.0, shuffle=True, seed=1).to_arrow()
+    assert predict(cars, past(), NOW, forecaster=model) == predict(cars, shuffled, NOW, forecaster=model)
+
+
+def test_what_a_fleet_does_not_report_changes_nothing_in_a_model_that_never_saw_it() -> None:
+    cars, model = plugged_in(past()), forecaster()
+    told = cars.append_column("soc_at_plug_in", pa.array([0.4] * cars.num_rows))
+    told = told.append_column("charge_complete_at", pa.array([NOW] * cars.num_rows, pa.timestamp("us", tz="UTC")))
+    assert predict(cars, past(), NOW, forecaster=model) == predict(told, past(), NOW, forecaster=model)
+
+
+def test_a_fleet_that_reports_charge_complete_gets_a_model_that_uses_it() -> None:
+    frame = pl.DataFrame(past())
+    leaves_when_full = frame.with_columns(
+        charge_complete_at=pl.coalesce(pl.col("unplugged_at") - pl.duration(minutes=40), pl.lit(NOW))
+    )
+    full = learn_model(leaves_when_full.to_arrow(), NOW, replace(SMALL, network=EAGER))
+    model = open_forecaster(bundle_of(full))
+    cars = pl.DataFrame(plugged_in(past()))
+    later = cars.with_columns(charge_complete_at=pl.lit(NOW + timedelta(hours=6))).to_arrow()
+    done = cars.with_columns(charge_complete_at=pl.lit(NOW - timedelta(minutes=5))).to_arrow()
+    soon, late = (survival_of(predict(c, past(), NOW, forecaster=model))[:, 7].mean() for c in (done, later))
+    assert soon < late - 0.1
+
+
+def stated(cars: pa.Table, hours: float) -> pa.Table:
+    at = pa.array([NOW + timedelta(hours=hours)] * cars.num_rows, pa.timestamp("us", tz="UTC"))
+    return cars.append_column("departure_at", at)
+
+
+@pytest.mark.parametrize("level", [None, forecaster])
+def test_a_stated_departure_bends_the_curve_and_is_never_taken_for_truth(
+    level: Callable[[], Forecaster] | None,
+) -> None:
+    cars, model = plugged_in(past()), level() if level else None
+    silent = survival_of(predict(cars, past(), NOW, forecaster=model))
+    early = survival_of(predict(stated(cars, 2.0), past(), NOW, forecaster=model))
+    assert (early[:, 15] <= silent[:, 15] + 1e-9).all()
+    assert (1 - early[:, 15]).mean() > 3 * (1 - silent[:, 15]).mean()
+    assert early[:, 15].mean() > 0.05
+
+
+def test_owners_who_are_never_right_are_believed_less() -> None:
+    off = pl.DataFrame(past()).with_columns(departure_at=pl.col("unplugged_at") + pl.duration(hours=9)).to_arrow()
+    cars = plugged_in(past())
+    trusting = survival_of(predict(stated(cars, 2.0), past(), NOW))
+    wary = survival_of(predict(stated(cars, 2.0), off, NOW))
+    assert (1 - wary[:, 15]).mean() < (1 - trusting[:, 15]).mean() / 3
+
+
+def tampered(change: Callable[[dict[str, Any]], None], *, model: bytes = b"") -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(bytes_of(small_model()))) as old, zipfile.ZipFile(sink, "w") as new:
+        manifest = msgspec.json.decode(old.read("manifest.json"))
+        change(manifest)
+        new.writestr("manifest.json", msgspec.json.encode(manifest))
+        new.writestr("model.onnx", model or old.read("model.onnx"))
+        new.writestr("groups.npz", old.read("groups.npz"))
+    return sink.getvalue()
+
+
+def test_a_planted_leak_is_refused_by_the_feature_contract() -> None:
+    def plant(manifest: dict[str, Any]) -> None:
+        manifest["features"][3] = "energy_kwh"
+
+    with pytest.raises(RejectedError, match="'energy_kwh' is not known at the moment of a forecast"):
+        open_bundle(tampered(plant))
+
+
+def test_every_fault_of_a_bundle_is_named_at_once() -> None:
+    def spoil(manifest: dict[str, Any]) -> None:
+        manifest["features"] = manifest["features"][::-1]
+        manifest["edges_h"] = [1.0]
+        manifest["slope"] = []
+
+    with pytest.raises(RejectedError) as refused:
+        open_bundle(tampered(spoil, model=b"other"))
+    assert len(refused.value.problems) == 4
+
+
+def test_bytes_that_are_no_bundle_are_refused() -> None:
+    with pytest.raises(RejectedError, match="not a bundle"):
+        open_bundle(b"PK")
