@@ -175,7 +175,7 @@ def order_key(row: Row) -> OrderKey:
 
 
 def _key(message: Message) -> Key:
-    """Return shard, fence and car, so that two cars naming one lease are told apart; a fence not the lease's is none."""
+    """Return shard, fence and car, so that two cars naming one lease are told apart; a wrong fence names none."""
     key = lease_key(message.lease_id)
     found = key if key.fence == message.fence else NOWHERE
     return found.shard_id, found.fence, message.car_id
