@@ -84,6 +84,7 @@ class Planned:
             "unassigned": r.unassigned,
             "car_plan": r.car_plan,
             "certificate": r.certificate.priorities,
+            "prices": r.certificate.prices,
         }
 
 
@@ -152,7 +153,7 @@ def plan(seen: Seen, memory: Memory, dials: Dials, *, now: datetime) -> Planned:
     ahead = windows.predict(fleet.plugged(memory.newest, dials.timezone), memory.stays, now)
     snapshot = fleet.snapshot(memory.newest, seen.cars, ahead, frame, dials.snapshot, now=now)
     cars = planner.with_free_times(snapshot.cars, shards, policy)
-    checked = verified(cars, shards, now, policy, plans=(planner.plan_round,))
+    checked = verified(cars, shards, now, policy, plans=(planner.plan_round, planner.plan_simply))
     return Planned(cars=cars, excluded=snapshot.excluded, shards=shards, round=checked)
 
 
@@ -201,7 +202,7 @@ def _news(memory: Memory, offers: pa.Table, dials: Dials, *, now: datetime) -> b
 
 
 def _worth(certificate: planner.Certificate) -> Mapping[str, float]:
-    return {"value": certificate.objective, "bound": certificate.upper_bound, "gap": certificate.gap}
+    return {"value": certificate.value, "placed": certificate.placed, "bound": certificate.upper_bound, "gap": certificate.gap}
 
 
 def run(dispatcher: Dispatcher, stop: Event) -> None:
@@ -230,7 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("refused", level=logging.ERROR, detail=str(error))
         return EXIT_REJECTED
     every = timedelta(seconds=given.round_every_s)
-    dials = Dials(round_every=every, timezone=given.timezone)
+    heard = fleet.Dials(silent_after_s=given.silent_after_s)
+    dials = Dials(round_every=every, timezone=given.timezone, snapshot=heard)
     with _until_told() as stop, PostgresLedger.open(cell.ledger_url) as ledger:
         dispatcher = Dispatcher(cell.name, ledger, store, dials)
         _say("ready", cell=cell.name, round_every_s=given.round_every_s)
@@ -256,6 +258,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cell", required=True, help="the cell to plan for")
     parser.add_argument("--round-every-s", type=float, default=Dials().round_every.total_seconds())
     parser.add_argument("--timezone", default=Dials().timezone, help="IANA name of the cars' local time")
+    silent = "seconds after which a car that was not heard gets no offer; several times the gateway's poll interval"
+    parser.add_argument("--silent-after-s", type=float, default=fleet.Dials().silent_after_s, help=silent)
     return parser.parse_args(arguments)
 
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from fleetbatch.cli.forecasts import forecasts
+from fleetbatch.cli.models import models
+from fleetbatch.cli.orders import orders
 from fleetbatch.cli.show import print_json, print_summary
 
 app = typer.Typer(
@@ -16,12 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-model = typer.Typer(
-    help="Model bundles: ONNX, preprocessing, labels and golden answers in one file.", no_args_is_help=True
-)
-order = typer.Typer(help="Orders: what is computed every night.", no_args_is_help=True)
-app.add_typer(model, name="model")
-app.add_typer(order, name="order")
+app.add_typer(models, name="model")
+app.add_typer(orders, name="order")
+app.add_typer(forecasts, name="windows")
 
 Home = Annotated[
     Path,
@@ -108,6 +108,23 @@ def results(
         print_json(found)
     else:
         print_results(found)
+
+
+@app.command()
+def why(
+    wanted: Annotated[str, typer.Argument(metavar="SHARD|CAR", help="Sixteen hex digits.")],
+    *,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Say why a shard went to this car or to none, or why a car got nothing, from the stored rounds."""
+    from fleetbatch.cli.rounds import explain_everywhere
+
+    lines = explain_everywhere(_settings(home), wanted)
+    if json:
+        print_json({"wanted": wanted, "why": lines})
+    else:
+        typer.echo("\n".join(lines))
 
 
 @app.command("airflow-settings")

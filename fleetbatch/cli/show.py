@@ -1,16 +1,41 @@
 """How results look on a terminal; JSON goes to stdout alone, so that it can be piped."""
 
-import json
+import json as json_format
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object."""
-    print(json.dumps(value, default=str, indent=2))  # noqa: T201 # the command's output
+    print(json_format.dumps(value, default=str, indent=2))  # noqa: T201 # the command's output
+
+
+def print_facts(facts: Mapping[str, Any], *, json: bool) -> None:
+    """Print names and values, as text or as JSON."""
+    if json:
+        print_json(facts)
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in facts.items():
+        table.add_row(name, escape(str(value)))
+    Console(highlight=False).print(table)
+
+
+def print_scores(scores: pa.Table) -> None:
+    """Print a table of numbers."""
+    table = Table()
+    for name in scores.column_names:
+        table.add_column(name, justify="left" if pa.types.is_string(scores.schema.field(name).type) else "right")
+    for row in scores.to_pylist():
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console(highlight=False).print(table)
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
@@ -18,7 +43,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     if summary.get("no_op"):
         console.print(
-            f"Night {summary['night']} of {summary['order']} is published already (generation {summary['generation']}); "
+            f"Night {summary['night']} of {summary['order']} is published already, generation {summary['generation']}: "
             "nothing was computed. --force computes it anew.",
             soft_wrap=True,
         )

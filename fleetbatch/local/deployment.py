@@ -29,6 +29,8 @@ BEAT_S: Final = 2.0
 ROUND_S: Final = 2.0
 POLL_S: Final = 1.0
 AUDIT_S: Final = 0.5
+SILENT_S: Final = 8.0
+"""A car polls every second and telemetry is written every two; who is not heard for so long gets no offer."""
 TELEMETRY_S: Final = 2.0
 _INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
 READY: Final = '"ready"'
@@ -122,13 +124,14 @@ def deployment(home: Path, *, cars: int, progress: Progress) -> Iterator[Deploym
 
 def _start_services(running: Deployment, progress: Progress) -> None:
     ready = []
+    dispatching = ["--round-every-s", str(ROUND_S), "--silent-after-s", str(SILENT_S)]
     timezones = {name: timezone for name, _, timezone in CELLS}
     for cell in running.settings.cells:
         port = cell.gateway_url.rpartition(":")[2]
         progress.now(f"starting cell {cell.name}")
         for name, options in (
             ("gateway", ["--port", port, *_gateway_dials()]),
-            ("dispatcher", ["--round-every-s", str(ROUND_S), "--timezone", timezones[cell.name]]),
+            ("dispatcher", [*dispatching, "--timezone", timezones[cell.name]]),
             ("auditor", ["--every-s", str(AUDIT_S), "--workers", "1"]),
         ):
             command = [sys.executable, "-m", f"fleetbatch.{name}", "--settings", str(running.settings_file)]

@@ -33,6 +33,7 @@ class _Watch:
     progress: Progress
     incidents_left: list[str]
     taken: set[CarId] = field(default_factory=set)
+    opened: bool = False
     said_at: float = 0.0
     turned_at: float = 0.0
 
@@ -125,7 +126,8 @@ def _how_far(watch: _Watch) -> str:
         for row in ledger.orders_open():
             counts.update(_as_counts(ledger.counts(row.key)))
     if not counts["total"]:
-        return "cutting the order into shards"
+        return "merging, checking and publishing" if watch.opened else "cutting the order into shards"
+    watch.opened = True
     return (
         f"shards: {counts['total']} in all, {counts['ready']} wait, {counts['out']} in cars, "
         f"{counts['returned']} being audited, {counts['valid'] + counts['done']} done"

@@ -12,7 +12,7 @@ from fleetbatch.local.laptop import CELLS
 from fleetbatch.local.progress import Progress
 from fleetbatch.local.request import NightRequest, order_name_of, own_order
 from fleetbatch.nouns import Order
-from fleetbatch.orders import Known, estimate_order, load_order, model_file
+from fleetbatch.orders import Estimate, Known, estimate_order, load_order, model_file
 from fleetbatch.sharding import list_source, open_source
 
 _NOTHING_MEASURED: Final = pa.table({"workload": pa.array([], pa.string()), "rows": [], "busy_s": []})
@@ -23,27 +23,31 @@ def prepare_order(request: NightRequest, progress: Progress) -> Path:
 
     Raises RejectedError with what is wrong: a folder without a picture, a bundle that is none, the order's mistakes.
     """
-    if request.images is None:
-        folder = dags_folder() / "orders"
-        order = load_order(_order_file(folder, request.order), _known())
-    else:
-        folder = request.home / "orders"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{order_name_of(request)}.toml"
-        pictures = sum(1 for entry in request.images.rglob("*") if entry.is_file())
-        path.write_text(own_order(request, pictures))
-        order = load_order(path, _known())
+    path = _own_order_file(request) if request.images else _order_file(dags_folder() / "orders", request.order)
+    order, estimate = examine_order(path, regions=frozenset(region for _, region, _ in CELLS))
+    progress.event(f"order {order.name}: {estimate}")
+    return path.parent
+
+
+def examine_order(path: Path, *, regions: frozenset[str]) -> tuple[Order, Estimate]:
+    """Return an order and what it will take; raise RejectedError with everything that is wrong with it."""
+    order = load_order(path, Known(regions=regions, workloads=frozenset({"image"})))
     _check_model(order)
     listing = list_source(open_source(order.source, dict(order.options)), order.source)
     estimate = estimate_order(
         order, items=listing.items, size_bytes=listing.size_bytes, rates=_NOTHING_MEASURED, free_car_hours=None
     )
-    progress.event(f"order {order.name}: {estimate}")
-    return folder
+    return order, estimate
 
 
-def _known() -> Known:
-    return Known(regions=frozenset(region for _, region, _ in CELLS), workloads=frozenset({"image"}))
+def _own_order_file(request: NightRequest) -> Path:
+    assert request.images is not None
+    folder = request.home / "orders"
+    folder.mkdir(exist_ok=True)
+    pictures = sum(1 for entry in request.images.rglob("*") if entry.is_file())
+    path = folder / f"{order_name_of(request)}.toml"
+    path.write_text(own_order(request, pictures))
+    return path
 
 
 def _order_file(folder: Path, name: str) -> Path:

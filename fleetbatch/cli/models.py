@@ -1,0 +1,99 @@
+"""`fleetbatch model`: make a bundle, look into one, and see whether this machine runs it right."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleetbatch.cli.show import print_facts
+from fleetbatch.errors import RejectedError
+
+models = typer.Typer(
+    help="Model bundles: ONNX, preprocessing, labels and golden answers in one file.", no_args_is_help=True
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+@models.command()
+def pack(  # noqa: PLR0913 # one option each
+    model: Annotated[Path, typer.Argument(help="The ONNX file.")],
+    *,
+    preprocessing: Annotated[Path, typer.Option(help="TOML: what the ONNX file cannot say (colour, resize, ...).")],
+    labels: Annotated[Path, typer.Option(help="One class a line, in the order of the output.")],
+    golden: Annotated[list[Path], typer.Option(help="A picture, or a folder of pictures; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Where the bundle goes.")],
+    answers: Annotated[
+        Path | None, typer.Option(help="JSON with the answers of your own second implementation.")
+    ] = None,
+    fp16: Annotated[
+        Path | None, typer.Option(help="The same model in half precision, for classes that ask for it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a bundle; it is checked as a car will check it before anything is written."""
+    from fleetbatch.bundle import open_bundle
+    from fleetbatch.packing import PackRequest, pack_bundle
+
+    request = PackRequest(
+        model=model,
+        preprocessing=preprocessing,
+        labels=labels,
+        goldens=tuple(golden),
+        answers=answers,
+        variants={} if fp16 is None else {"fp16": fp16},
+    )
+    data = pack_bundle(request)
+    _write(out, data)
+    print_facts(
+        {"bundle": str(out), "bytes": len(data), "sha256": open_bundle(data, expected_sha256=None).sha256}, json=json
+    )
+
+
+@models.command()
+def show(bundle: Annotated[Path, typer.Argument(help="A bundle.")], *, json: Json = False) -> None:
+    """Say what is in a bundle."""
+    import msgspec
+
+    from fleetbatch.bundle import open_bundle
+
+    opened = open_bundle(_read(bundle), expected_sha256=None)
+    facts = msgspec.to_builtins(opened.manifest)
+    about = {"sha256": opened.sha256, "labels": len(opened.labels), "goldens": len(opened.content.goldens)}
+    print_facts({**about, **facts}, json=json)
+
+
+@models.command()
+def check(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    *,
+    provider: Annotated[str, typer.Option(help="onnxruntime execution provider.")] = "CPUExecutionProvider",
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    json: Json = False,
+) -> None:
+    """See whether this machine reproduces the bundle's golden answers, as every car does before it computes."""
+    from fleetbatch.bundle import open_bundle
+    from fleetbatch.inference import check_goldens, open_inference
+
+    opened = open_bundle(_read(bundle), expected_sha256=None)
+    check_goldens(opened, open_inference(opened, provider=provider, threads=threads))
+    print_facts({"bundle": str(bundle), "goldens_reproduced": len(opened.content.goldens), "provider": provider}, json=json)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        summary = f"cannot read the bundle {path}: {error.strerror}"
+        raise RejectedError(summary) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write the whole file or none of it."""
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        scratch.write_bytes(data)
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        summary = f"cannot write {path}: {error.strerror}"
+        raise RejectedError(summary) from error
