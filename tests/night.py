@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from builders import colour_bundle
 from deployments import deployed
-from night_cars import InProcess, NightCar, Spoil, switched_on
+from night_cars import App, InProcess, NightCar, Spoil, switched_on
 
+from fleetbatch import fleet
 from fleetbatch.audit.desk import Desk, Door
 from fleetbatch.audit.desk import Dials as DeskDials
 from fleetbatch.audit.lane import Lane
@@ -49,7 +50,9 @@ from fleetbatch.units import Night as NightDate
 EVENING = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 TICK = timedelta(seconds=30)
 EACH_MINUTE = 2
-"""Ticks between rounds, audits and telemetry files."""
+"""Ticks between audits and telemetry files."""
+ROUND_TICKS = 6
+"""Ticks between rounds, which cost most of a story's time."""
 
 
 class Here(Executor):
@@ -66,13 +69,13 @@ class Here(Executor):
 
 @dataclass(slots=True, kw_only=True)
 class TrustedSide:
-    """What runs for one cell, and the wire on which its cars speak."""
+    """What runs for one cell."""
 
     ledger: PostgresLedger
     gate: Gate
     dispatcher: Dispatcher
     desk: Desk
-    wire: InProcess
+    app: App
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,13 +130,15 @@ class Night:
         )
         side.ledger.set_consent(change)
         bundle = open_bundle(colour_bundle(), expected_sha256=None)
-        http = httpx.Client(transport=side.wire)
+        wire = InProcess(lambda: side.app, self.loop)
+        http = httpx.Client(transport=wire)
         client = GatewayClient(side.gate.cell.gateway_url, identity, http)
         # A token bought in advance: the client's own clock is not turned by hand.
         client._token = side.gate.car_tokens.token(identity.car_id, expires_at=self.now + timedelta(days=3))
         client._renew_at = datetime.max.replace(tzinfo=UTC)
         self.cars[name] = NightCar(
             identity=identity,
+            wire=wire,
             http=http,
             client=client,
             stay=Charging(plugged_in_at=self.now - timedelta(hours=1), soc_at_plug_in=soc),
@@ -186,7 +191,7 @@ class Night:
         """Put a gateway in the old one's place that knows nothing of it."""
         side = self.cells[cell]
         side.gate = _gate(self, side.gate.cell, side.ledger)
-        side.wire.app = application(side.gate)
+        side.app = application(side.gate)
 
     def merge(self) -> Merged:
         """Wait until the night is over, as its DAG does, and merge."""
@@ -208,9 +213,11 @@ class Night:
         if self.ticks % EACH_MINUTE == 0:
             for side in self.cells.values():
                 self.loop.run_until_complete(chores.flush(side.gate, name="night"))
+                side.desk.tick(now=self.now)
+        if self.ticks % ROUND_TICKS == 0:
+            for side in self.cells.values():
                 side.dispatcher.run_round(now=self.now)
                 self.loop.run_until_complete(chores.take_round(side.gate))
-                side.desk.tick(now=self.now)
 
     def _turn_database_clocks(self) -> None:
         """Turn the clock of connections that are made from here on: steps open their own."""
@@ -239,14 +246,15 @@ def night_in(home: Path, postgres: Postgres, *, cells: int = 1) -> Iterator[Nigh
 
 def _trusted_side(night: Night, cell: Cell, ledger: PostgresLedger) -> TrustedSide:
     gate, key = _gate(night, cell, ledger), night.settings.deployment_key
+    dials = DispatcherDials(snapshot=fleet.Dials(silent_after_s=300.0))  # parked cars poll every 30 s
     lane = Lane(margin=timedelta(minutes=10))  # the auditor looks once a minute here, not once a second
     desk = Desk(Door(ledger=ledger, store=gate.store, pool=Here(), deployment_key=key), DeskDials(workers=8, lane=lane))
     return TrustedSide(
         ledger=ledger,
         gate=gate,
-        dispatcher=Dispatcher(cell.name, ledger, gate.store, DispatcherDials(round_every=timedelta(minutes=1))),
+        dispatcher=Dispatcher(cell.name, ledger, gate.store, dials),
         desk=desk,
-        wire=InProcess(application(gate), night.loop),
+        app=application(gate),
     )
 
 

@@ -44,9 +44,9 @@ class AnswerLostError(httpx.ReadTimeout):
 
 
 class InProcess(httpx.BaseTransport):
-    """Carries requests to an ASGI application without a socket."""
+    """One car's way to the ASGI application that answers now, without a socket."""
 
-    def __init__(self, app: App, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, app: Callable[[], App], loop: asyncio.AbstractEventLoop) -> None:
         self.app, self.loop = app, loop
         self.cut = False
         self.answers_lost = False
@@ -78,7 +78,7 @@ class InProcess(httpx.BaseTransport):
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        await self.app(scope, receive, send)
+        await self.app()(scope, receive, send)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +96,7 @@ class NightCar:
     """A car at its plug."""
 
     identity: Identity
+    wire: InProcess
     http: httpx.Client
     client: GatewayClient
     stay: Charging

@@ -27,12 +27,12 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def describe() -> Callable[[dict[str, str], Path], dict[str, Any]]:
+def describe() -> Callable[..., dict[str, Any]]:
     """Parse an environment's DAGs in a process of their own; the folder is for what passes between."""
 
-    def parse(env: dict[str, str], folder: Path) -> dict[str, Any]:
+    def parse(env: dict[str, str], folder: Path, *, python: str = sys.executable) -> dict[str, Any]:
         target = folder / "dags.json"
-        command = [sys.executable, str(_DESCRIBE), str(target)]
+        command = [python, str(_DESCRIBE), str(target)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
         assert target.exists(), done.stdout + done.stderr
         found: dict[str, Any] = json.loads(target.read_text())
@@ -44,7 +44,7 @@ def describe() -> Callable[[dict[str, str], Path], dict[str, Any]]:
 @pytest.fixture(scope="session")
 def parsed(
     airflow: dict[str, str],
-    describe: Callable[[dict[str, str], Path], dict[str, Any]],
+    describe: Callable[..., dict[str, Any]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     """What Airflow finds in the repository's own folder of DAGs."""

@@ -12,6 +12,8 @@ from airflow.configuration import conf
 from airflow.dag_processing.dagbag import BundleDagBag
 from airflow.serialization.serialized_objects import DagSerialization
 
+import fleetbatch
+
 HEAVY = ("polars", "pyarrow", "onnxruntime", "boto3", "numpy", "pandas", "psycopg", "great_expectations", "deltalake")
 
 
@@ -23,6 +25,7 @@ def main(target: Path) -> None:
         "import_errors": {path: str(error) for path, error in bag.import_errors.items()},
         "dags": {dag_id: describe(dag) for dag_id, dag in bag.dags.items()},
         "parse_s": {stat.file: stat.duration.total_seconds() for stat in bag.dagbag_stats},
+        "fleetbatch": fleetbatch.__file__,
         "heavy": [name for name in HEAVY if name in sys.modules and name not in before],
     }
     target.write_text(json.dumps(found))
