@@ -74,10 +74,10 @@ class ParkedCar:
         scratch.write_text(json.dumps({"signals": named}))
         scratch.replace(self.folder / "signals.json")
 
-    def start(self, *flags: str, key: Path | None = None) -> None:
+    def start(self, *flags: str) -> None:
         """Start the runner."""
         command = [sys.executable, "-m", "fleetbatch.runner", "--gateway", self.gateway_url]
-        command += ["--key", str(key or self.folder / "car.pem"), "--signals", f"file:{self.folder / 'signals.json'}"]
+        command += ["--key", str(self.folder / "car.pem"), "--signals", f"file:{self.folder / 'signals.json'}"]
         log = (self.folder / "log").open("a")
         self.process = subprocess.Popen([*command, *flags], stderr=log, text=True)
         log.close()
@@ -167,7 +167,7 @@ class ParkedCell:
             )
         )
 
-    def order(self, name: str, *, model: Path, rows: int = 80, source: str = "") -> OrderKey:
+    def order(self, name: str, *, model: Path, rows: int = 48, source: str = "") -> OrderKey:
         """Freeze an order of small plain pictures, or of a source, cut it into one shard and register it."""
         order = Order(
             name=OrderName(name),

@@ -21,6 +21,8 @@ class Dials:
     """A worker that finishes no row group for so long hangs: it is replaced."""
     worker_failures_max: int = 3
     """After so many failures in one lease the car lets go of it."""
+    after_refusal: timedelta = timedelta(minutes=1)
+    """How long a car waits after it gave work back as unusable, so that it is not offered the same at once."""
     farewell: timedelta = timedelta(seconds=1.2)
     """How long a shutdown may wait for the last delivery and the release."""
     keep_parts: timedelta = timedelta(hours=12)
@@ -104,7 +106,11 @@ def not_reached(held: n.Held, at: Moment, event: n.Unreached) -> n.Held:
 
 
 def over(at: Moment) -> Step:
-    """Forget a lease that ended, and ask for the next at once."""
+    """Forget a lease that ended, and ask for the next: at once, unless this one was unusable."""
     lease = lease_of(at.agent)
     assert lease is not None
-    return n.Parked(poll_at=at.now), (n.KillWork(), n.Forget(lease_id=lease.lease_id))
+    refused = isinstance(at.agent.phase, n.Leaving) and at.agent.phase.reason == "refused"
+    return n.Parked(poll_at=at.now + at.dials.after_refusal if refused else at.now), (
+        n.KillWork(),
+        n.Forget(lease_id=lease.lease_id),
+    )

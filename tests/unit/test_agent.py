@@ -395,6 +395,9 @@ def test_a_bundle_or_shard_that_is_unusable_is_given_back_after_what_was_finishe
     assert of(actions, n.DeliverPart) == [n.DeliverPart(lease=lease(), start=0, stop=1)]
     [released] = of(car.delivered(1), n.Release)
     assert (released.reason, released.detail) == ("refused", "row group 1 cannot be unsealed")
+    car.happens(n.Released(lease_id="lease-1"))
+    assert car.look(seconds=59) == []  # it would be offered the same again
+    assert car.look(seconds=1) == [n.Poll()]
 
 
 def test_a_worker_that_hangs_is_replaced() -> None:

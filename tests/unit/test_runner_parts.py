@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetbatch.car.conditions import NOTHING_KNOWN, SPEED
+from fleetbatch.car.identity import make_key
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.protocol import Lease
+from fleetbatch.runner.__main__ import main
 from fleetbatch.runner.delivery import GroupAnswers, make_part
 from fleetbatch.runner.frames import Failed, GroupDone, Work, from_worker, read_frame, work_of, write_frame
 from fleetbatch.runner.remote import TAIL_BYTES, RangeFile, RemoteShard
@@ -207,3 +209,32 @@ def test_a_signals_file_that_makes_no_sense_says_nothing(tmp_path: Path, told: s
 def test_a_source_that_is_not_known_is_refused_with_what_is(url: str) -> None:
     with pytest.raises(RejectedError, match="use file:PATH"):
         open_signals(url)
+
+
+# --- what a person got wrong --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ({}, "cannot read"),
+        ({"--key": b"no key at all"}, "not a private key in PEM"),
+        ({"--key": make_key(), "--signals": "can0"}, "signals source 'can0' is not known"),
+        ({"--key": make_key(), "--hardware": b"threads = 0"}, "must be above zero"),
+        ({"--key": make_key(), "--hardware": b"theads = 2"}, "`theads` is not known"),
+        ({"--key": make_key(), "--hardware": b'power_w = "much"'}, "expected something like 60.0"),
+        ({"--key": make_key(), "--hardware": b"= 3"}, "is not TOML"),
+    ],
+)
+def test_a_wrong_key_or_flag_is_one_clear_line_and_exit_2(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], flags: dict[str, str | bytes], why: str
+) -> None:
+    told: dict[str, str] = {"--gateway": "http://127.0.0.1:9", "--key": str(tmp_path / "no.pem"), "--signals": "file:x"}
+    for number, (flag, value) in enumerate(flags.items()):
+        file = tmp_path / str(number)
+        if isinstance(value, bytes):
+            file.write_bytes(value)
+        told[flag] = value if isinstance(value, str) else str(file)
+    assert main([word for pair in told.items() for word in pair]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert why in line
