@@ -3,11 +3,13 @@
 Nothing here imports Airflow: it runs as a program of the same environment.
 """
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Final
@@ -15,6 +17,9 @@ from typing import IO, Final
 from fleetbatch.errors import TransientError
 
 _STOP_TIMEOUT_S: Final = 20.0
+_KILLED_S: Final = 2.0
+"""How long the killed may take to vanish; a container without an init never buries its orphans."""
+_LOOK_EVERY_S: Final = 0.05
 _FOREIGN: Final = "AIRFLOW_"
 """What another Airflow's variables begin with; they are left behind, so that nobody's own installation is touched."""
 
@@ -101,19 +106,23 @@ def stop_airflow(process: subprocess.Popen[bytes], *, timeout_s: float = _STOP_T
     """
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            _signal_group(process, signal.SIGTERM)
-    _signal_group(process, signal.SIGKILL)
+    left = _signal_group(process.pid, signal.SIGKILL)
     process.wait()
+    give_up_at = time.monotonic() + _KILLED_S
+    while left and time.monotonic() < give_up_at:
+        time.sleep(_LOOK_EVERY_S)
+        left = _signal_group(process.pid, signal.SIGKILL)
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _signal_group(group: int, number: signal.Signals) -> bool:
+    """Signal a process group; return whether anybody was in it."""
     try:
-        os.killpg(process.pid, number)
+        os.killpg(group, number)
     except ProcessLookupError:
-        return
+        return False
+    return True
 
 
 def _airflow(*words: str) -> list[str]:
