@@ -3,14 +3,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from model_bundles import Shape, colour_model, plain_picture
 from onnx import helper
 
-from fleetbatch.bundle import open_bundle
+from fleetbatch.bundle import build_bundle, open_bundle
 from fleetbatch.errors import RejectedError
+from fleetbatch.inference import check_goldens, open_inference
+from fleetbatch.orders import model_file
 from fleetbatch.packing import PackRequest, pack_bundle
+from fleetbatch.packing.half import to_half
 
 DESCRIBED = """
 [input]
@@ -177,3 +181,23 @@ def test_a_picture_of_which_no_class_is_sure_cannot_be_the_only_golden(request_:
     answers.write_text(json.dumps({"a.png": [["blue", 0.15]], "b.png": [["red", 0.01]]}))
     with pytest.raises(RejectedError, match="sure of tell right from wrong"):
         pack_bundle(replace(request_, answers=answers))
+
+
+def test_a_model_is_halved_and_the_variant_reproduces_the_goldens(request_: PackRequest, tmp_path: Path) -> None:
+    half = tmp_path / "half.onnx"
+    half.write_bytes(to_half(request_.model.read_bytes()))
+    bundle = open_bundle(pack_bundle(replace(request_, variants={"fp16": half})), expected_sha256=None)
+    inference = open_inference(bundle, provider="CPUExecutionProvider", threads=1, precision="fp16")
+    assert inference.dtype == np.float16
+
+
+def test_the_road_sign_model_says_the_same_in_half_precision() -> None:
+    shipped = open_bundle(model_file("road_signs").read_bytes(), expected_sha256=None)
+    content = replace(shipped.content, variants={"fp16": to_half(shipped.model())})
+    bundle = open_bundle(build_bundle(content), expected_sha256=None)
+    check_goldens(bundle, open_inference(bundle, provider="CPUExecutionProvider", threads=1, precision="fp16"))
+
+
+def test_a_model_with_a_loop_is_not_halved() -> None:
+    with pytest.raises(RejectedError, match="Loop is not turned into half precision"):
+        to_half(colour_model(Shape(slowness=1)))
