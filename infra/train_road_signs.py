@@ -35,6 +35,7 @@ from fleetbatch.bundle import (
 )
 from fleetbatch.inference import check_goldens, open_inference
 from fleetbatch.orders.parse import MODELS
+from fleetbatch.packing.half import to_half
 from fleetbatch.sharding.road_signs import LABELS, Drawing, label_of, picture_file, uris
 
 SIDE: Final = 48
@@ -281,10 +282,15 @@ def main() -> None:
     if right < ACCURACY_MIN:
         message = f"below {ACCURACY_MIN:.0%}: nothing is written"
         raise SystemExit(message)
-    content = Content(manifest=MANIFEST, model=to_onnx(weights), labels=LABELS, goldens=goldens(weights), variants={})
+    model = to_onnx(weights)
+    content = Content(
+        manifest=MANIFEST, model=model, labels=LABELS, goldens=goldens(weights), variants={"fp16": to_half(model)}
+    )
     data = build_bundle(content)
     bundle = open_bundle(data, expected_sha256=None)
-    check_goldens(bundle, open_inference(bundle, provider="CPUExecutionProvider", threads=1))
+    for precision in ("", "fp16"):
+        inference = open_inference(bundle, provider="CPUExecutionProvider", threads=1, precision=precision)
+        check_goldens(bundle, inference)
     told.output.write_bytes(data)
     print(f"{told.output}: {len(data)} bytes, model {len(content.model)} bytes, sha256 {bundle.sha256}")
 
