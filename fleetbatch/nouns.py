@@ -98,6 +98,8 @@ class Cell:
     ledger_url: str
     gateway_ledger_url: str
     gateway_url: str
+    timezone: str = "UTC"
+    """IANA name of the clock that its cars live by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

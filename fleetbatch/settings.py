@@ -46,7 +46,12 @@ def load_settings(path: Path) -> Settings:
         store=raw["store"],
         deployment_key=key,
         engine=raw.get("engine", "local"),
-        cells=tuple(Cell(**{**{name: c[name] for name in wanted}, "name": CellName(c["name"])}) for c in raw["cells"]),
+        cells=tuple(
+            Cell(
+                **{**{name: c[name] for name in wanted}, "name": CellName(c["name"])}, timezone=c.get("timezone", "UTC")
+            )
+            for c in raw["cells"]
+        ),
     )
 
 

@@ -5,18 +5,18 @@ leaves nothing behind. Everything printed goes to the task's log.
 """
 
 import json
-import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
 from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.logs import log_to_stderr
 from fleetbatch.nouns import OrderKey
 from fleetbatch.settings import Settings, load_settings
 from fleetbatch.units import Night
@@ -89,6 +89,24 @@ def _report(settings: Settings, words: Words) -> Answer:
     return {"key": words["key"]}
 
 
+def _windows_ingest(settings: Settings, words: Words) -> Answer:
+    from fleetbatch.steps.windows import ingest_step
+
+    return ingest_step(settings, date.fromisoformat(words["day"]), now=_now(words))
+
+
+def _windows_tune(settings: Settings, words: Words) -> Answer:
+    from fleetbatch.steps.windows import tune_step
+
+    return tune_step(settings, date.fromisoformat(words["day"]), now=_now(words))
+
+
+def _windows_refit(settings: Settings, words: Words) -> Answer:
+    from fleetbatch.steps.windows import refit_step
+
+    return refit_step(settings, date.fromisoformat(words["day"]), now=_now(words))
+
+
 _STEPS: Final[Mapping[str, Callable[[Settings, Words], Answer]]] = {
     "order": _order,
     "shards": _shards,
@@ -96,6 +114,9 @@ _STEPS: Final[Mapping[str, Callable[[Settings, Words], Answer]]] = {
     "check": _check,
     "publish": _publish,
     "report": _report,
+    "windows_ingest": _windows_ingest,
+    "windows_tune": _windows_tune,
+    "windows_refit": _windows_refit,
 }
 
 
@@ -119,7 +140,7 @@ def main() -> None:
     """Run the step that the command line names."""
     step, words, answer = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])
     threading.Thread(target=_end_when_left_alone, daemon=True).start()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_to_stderr("step", step=step, **({"order": words["key"]} if "key" in words else {}))
     written = answer.with_suffix(".part")
     written.write_text(json.dumps(run(step, words)))
     written.replace(answer)

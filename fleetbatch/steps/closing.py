@@ -1,7 +1,6 @@
 """The morning: parts become result files, the files are checked, published as one version, and reported."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -15,6 +14,7 @@ from fleetbatch.checks import Verdict, check_order
 from fleetbatch.engine import open_engine
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.messages import NightStats
+from fleetbatch.logs import say
 from fleetbatch.merge import load_merged, merge_order
 from fleetbatch.nouns import Merged, OrderKey
 from fleetbatch.orders import stored_order
@@ -24,8 +24,6 @@ from fleetbatch.settings import Settings
 from fleetbatch.steps.doors import find_order, open_doors
 from fleetbatch.steps.waiting import judge_wait, total
 from fleetbatch.store import open_store
-
-_log = logging.getLogger(__name__)
 
 
 def merge_step(settings: Settings, key: OrderKey, *, now: datetime) -> Merged:
@@ -46,10 +44,9 @@ def merge_step(settings: Settings, key: OrderKey, *, now: datetime) -> Merged:
         parts = pa.concat_tables([ledger.valid_parts(key) for ledger in opened.ledgers])
         missing = pa.concat_tables([ledger.missing_shards(key) for ledger in opened.ledgers])
         merged = merge_order(doors.store, opened.frozen, parts, missing)
-    _log.info(
-        "%s: %d rows in = %d answered + %d dead letters + %d missing",
-        *(key, merged.rows_in, merged.rows_out, merged.dead_letter_rows, merged.missing_rows),
-    )
+    counts = {"rows_in": merged.rows_in, "rows_out": merged.rows_out}
+    lost = {"dead_letter_rows": merged.dead_letter_rows, "missing_rows": merged.missing_rows}
+    say("merged", order=str(key), shards=merged.shards, **counts, **lost)
     return merged
 
 
@@ -101,7 +98,7 @@ def report_step(settings: Settings, key: OrderKey, *, task_instances: int, now: 
         summary = summarise(opened.frozen, merged, tally, stats, told)
         write_report(store, key, summary, tally, opening)
         store.write(layout.summary(key), json.dumps(summary, indent=2).encode())
-    _log.info("%s", json.dumps(summary))
+    say("night done", order=str(key), summary=summary)
     return summary
 
 

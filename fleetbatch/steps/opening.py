@@ -1,6 +1,5 @@
 """The evening: an order is accepted and frozen, its input cut into shards, the shards registered in their cells."""
 
-import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import datetime
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 
 from fleetbatch.engine import open_engine
 from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.logs import say
 from fleetbatch.nouns import FrozenOrder, Order, OrderKey
 from fleetbatch.orders import (
     AlreadyPublished,
@@ -31,7 +31,6 @@ from fleetbatch.store import open_store
 from fleetbatch.units import Night
 
 _WORKLOADS: Final = frozenset({"image"})
-_log = logging.getLogger(__name__)
 
 
 def accept_file(settings: Settings, path: Path) -> Order:
@@ -54,7 +53,7 @@ def order_step(
     store = open_store(settings.store, deployment_key=settings.deployment_key)
     estimate = estimate_step(settings, order)
     frozen = freeze_order(store, order, night=night, force=force, now=now, deployment_key=settings.deployment_key)
-    _log.info("%s: %s", frozen.key, estimate)
+    say("order accepted", order=str(frozen.key), estimate=str(estimate))
     return frozen
 
 
@@ -93,7 +92,7 @@ def cut_and_register(doors: Doors, key: OrderKey, *, engine: Executor | None) ->
         ledger = doors.ledgers[cell.name]
         ledger.open_order(frozen)
         new = ledger.register_shards(key, ours)
-        _log.info("%s: %d shards in cell %s, %d of them new", key, ours.num_rows, cell.name, new)
+        say("shards registered", order=str(key), cell=cell.name, shards=ours.num_rows, new=new)
     return manifest
 
 

@@ -6,6 +6,7 @@ The doing part: reads, decides by the pure modules beside it, writes under the d
 import io
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
 
 import msgspec
 import polars as pl
@@ -23,6 +24,8 @@ from fleetbatch.windows.page import day_page
 from fleetbatch.windows.refit import Refit, RefitDials, refit
 from fleetbatch.windows.shadow import Model, model_of, pick, promoted
 from fleetbatch.windows.tuning import Tuned, TuningDials, tune
+
+CATCH_UP_DAYS: Final = 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,16 @@ def ingest_day(store: Store, cell: CellName, day: date, *, timezone: str, now: d
     store.write(key, _parquet(closed))
     store.write(layout.open_stays(cell, str(day)), _parquet(told.open))
     return Ingested(closed=told.closed.num_rows, open=told.open.num_rows, broken=broken)
+
+
+def ingest_until(store: Store, cell: CellName, day: date, *, timezone: str, now: datetime) -> dict[date, Ingested]:
+    """Ingest a day and whatever days before it were missed, at most two weeks of them."""
+    prefix = layout.open_stays(cell, "").removesuffix(".parquet")
+    done = [date.fromisoformat(key.removeprefix(prefix)[:10]) for key in store.keys(prefix)]
+    last = max((d for d in done if d < day), default=day - timedelta(days=1))
+    missed = min((day - last).days, CATCH_UP_DAYS)
+    days = [day - timedelta(days=ago) for ago in range(max(missed, 1) - 1, -1, -1)]
+    return {d: ingest_day(store, cell, d, timezone=timezone, now=now) for d in days}
 
 
 def tune_day(store: Store, cell: CellName, day: date, *, now: datetime, dials: TuningDials | None = None) -> Tuned:

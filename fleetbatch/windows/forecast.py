@@ -22,8 +22,8 @@ from fleetbatch.windows.heed import HeedDials, Trust, heed, trust_in_statements
 from fleetbatch.windows.shrink import ShrinkDials, shrunk_log_survival
 from fleetbatch.windows.stays import Moments, Stays, read_moments, read_stays
 
-CHUNK: Final = 25_000
-"""Moments at a time: bounds memory to about half a gigabyte."""
+CHUNK: Final = 4_000
+"""Moments at a time: what they need stays in a core's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +64,16 @@ def predict(
     car gets the model's curve (L2); without, a car with no past stay gets its group's (L0), others their own habits
     shrunk to it (L1). Statements of owners bend the curve. Raises RejectedError when a table breaks its contract.
     """
+    past, moments = read_stays(stays, now), read_moments(cars, now)
+    survival, used = forecast(past, moments, forecaster, dials or WindowDials())
+    return _as_table(moments, survival, used, forecaster)
+
+
+def forecast(
+    past: Stays, moments: Moments, forecaster: Forecaster | None, dials: WindowDials | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Return S on the grid and the number of past stays behind each curve; `predict` without its tables."""
     dials = dials or WindowDials()
-    past = read_stays(stays, now)
-    moments = read_moments(cars, now)
     trust = trust_in_statements(past, dials.heed)
     survival = np.ones((len(moments), len(GRID_H)), np.float32)
     used = np.zeros(len(moments), np.int32)
@@ -76,7 +83,7 @@ def predict(
         curves, known = ask(part)
         survival[start : start + CHUNK] = _heeded(curves, part, trust, forecaster)
         used[start : start + CHUNK] = known
-    return _as_table(moments, survival, used, forecaster)
+    return survival, used
 
 
 def bookable(prediction: pa.Table, risk: float | FloatArray, max_minutes: int) -> IntArray:

@@ -22,7 +22,7 @@ from fleetbatch.windows.stays import Moments, Stays, read_stays
 PARITY: Final = 1e-5
 """How far the ONNX file's survival may be from the reference."""
 PARITY_ROWS: Final = 2_000
-CHUNK: Final = 25_000
+CHUNK: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

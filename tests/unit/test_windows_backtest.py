@@ -11,6 +11,7 @@ from windows_story import NOW, SMALL, past, plugged_in
 
 from fleetbatch import layout
 from fleetbatch.errors import RejectedError
+from fleetbatch.steps.__main__ import run as step
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName
 from fleetbatch.windows.backtest import Backtest, BacktestDials, backtest
@@ -63,8 +64,8 @@ def test_the_summary_has_every_figure_of_every_model(scored: Backtest) -> None:
 
 
 def test_habits_beat_groups_and_groups_beat_nothing(scored: Backtest) -> None:
-    score = {name: told["integrated_brier"] for name, told in scored.summary.items()}
-    assert score["shrinkage"] < score["group_kaplan_meier"] < score["global_kaplan_meier"]
+    order = pl.DataFrame(scored.table).sort("integrated_brier")["model"].to_list()
+    assert order.index("shrinkage") < order.index("group_kaplan_meier") < order.index("global_kaplan_meier")
 
 
 def test_the_same_file_gives_the_same_numbers_and_doubled_rows_count_once(scored: Backtest, tmp_path: Path) -> None:
@@ -141,3 +142,21 @@ def test_a_day_without_telemetry_carries_the_open_stays_on(tmp_path: Path) -> No
     assert again == told
     assert store.read(layout.open_stays(CELL, str(NOW.date()))) == before
     assert replace(told, closed=0) == told
+
+
+def test_the_steps_of_a_day_go_through_every_cell_and_missed_days(tmp_path: Path) -> None:
+    cell_with_a_past(tmp_path / "store")
+    (tmp_path / "deployment.key").write_text("00" * 32)
+    urls = "\n".join(f'{name} = "none"' for name in ("ledger_url", "gateway_ledger_url", "gateway_url"))
+    settings = tmp_path / "fleetbatch.toml"
+    settings.write_text(
+        f'store = "{(tmp_path / "store").as_uri()}"\ndeployment_key_file = "deployment.key"\n'
+        f'[[cells]]\nname = "{CELL}"\nregion = "eu"\ntimezone = "Europe/Oslo"\n{urls}\n'
+    )
+    now = NOW + timedelta(days=3)
+    words = {"settings": str(settings), "now": now.isoformat(), "day": f"{now - timedelta(days=1):%Y-%m-%d}"}
+    told = step("windows_ingest", words)
+    assert list(told["closed"]) == [f"{CELL}/{NOW + timedelta(days=ago):%Y-%m-%d}" for ago in (1, 2)]
+    tuned = step("windows_tune", words | {"day": f"{now:%Y-%m-%d}"})
+    assert tuned["levels"] == {CELL: "L1: there is no model"}
+    assert "rejected" in step("windows_tune", words | {"settings": str(tmp_path / "nothing.toml")})
