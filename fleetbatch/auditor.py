@@ -5,7 +5,6 @@ verdict counts once. Rooms are imported inside `main`, because every worker of t
 """
 
 import argparse
-import json
 import logging
 import multiprocessing
 import signal
@@ -18,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.logs import log_to_stderr, say
 
 if TYPE_CHECKING:
     from fleetbatch.audit.desk import Desk, Dials
     from fleetbatch.settings import Settings
 
-_log = logging.getLogger("fleetbatch.auditor")
 EXIT_REJECTED: Final = 2
 _RETRY_S: Final = 2.0
 
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--power-w", type=float, default=65.0, help="draw of this machine while one worker computes")
     parser.add_argument("--lane-margin-s", type=float, default=30.0, help="the cloud lane begins so much earlier")
     told = parser.parse_args(arguments)
-    _log_json()
+    log_to_stderr("auditor", cell=told.cell)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _audit(load_settings(told.settings), told.cell, dials, told.every_s, stop)
     except RejectedError as error:
-        _log.critical("%s", error)
+        say("refused", level=logging.CRITICAL, detail=str(error))
         return EXIT_REJECTED
     return 0
 
@@ -76,7 +75,7 @@ def _audit(settings: "Settings", cell_name: str, dials: "Dials", every_s: float,
                     desk = Desk(door, dials)
                 else:
                     desk.hire(pool)
-                _log.info("auditing", extra={"facts": {"cell": cell.name}})
+                say("auditing")
                 try:
                     _run_desk(desk, every_s, stop)
                 finally:
@@ -91,7 +90,7 @@ def _run_desk(desk: "Desk", every_s: float, stop: threading.Event) -> None:
         try:
             desk.tick(now=datetime.now(UTC))
         except TransientError as error:
-            _log.warning("the night goes on when this answers again: %s", error)
+            say("not reached", level=logging.WARNING, detail=str(error))
             stop.wait(_RETRY_S)
         if desk.running:
             wait(desk.running, timeout=every_s, return_when=FIRST_COMPLETED)
@@ -103,21 +102,7 @@ def _let_go(desk: "Desk") -> None:
     try:
         desk.let_go()
     except TransientError as error:
-        _log.warning("leases are left to run out: %s", error)
-
-
-class _JsonLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        """Return one line: ts, level, event, and the facts of the record."""
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"ts": at, "level": record.levelname.lower(), "event": record.getMessage()}
-        return json.dumps({**line, **getattr(record, "facts", {})}, default=str)
-
-
-def _log_json() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLine())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+        say("leases are left to run out", level=logging.WARNING, detail=str(error))
 
 
 if __name__ == "__main__":

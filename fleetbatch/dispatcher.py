@@ -6,7 +6,6 @@ its lock to run out. Whatever fails fails one round: it is logged, and the next 
 
 import argparse
 import io
-import json
 import logging
 import signal
 import sys
@@ -28,11 +27,11 @@ from fleetbatch.contracts import empty
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.messages import FencedOff, PlannerLock
 from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.logs import log_to_stderr, say
 from fleetbatch.settings import cell_named, load_settings
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName, RoundId
 
-_log = logging.getLogger(__name__)
 EXIT_REJECTED: Final = 2
 
 Plan = Callable[[pa.Table, pa.Table, datetime, planner.Policy], planner.Round]
@@ -116,7 +115,7 @@ class Dispatcher:
         """
         before, self.lock = self.lock, self.ledger.lock_planner(self.cell)
         if self.lock is None or before is None or self.lock.epoch != before.epoch:
-            _say("planning" if self.lock else "waiting for the planner's lock", cell=self.cell, lock=self.lock)
+            say("planning" if self.lock else "waiting for the planner's lock", lock=self.lock)
             self.memory = replace(self.memory, offered=None)
         if self.lock is None:
             return None
@@ -140,7 +139,7 @@ class Dispatcher:
         round_id = self.ledger.write_round(lock, offers, stats)
         self.memory = replace(self.memory, offered=offers, published_at=now)
         planner.keep(self.store, self.cell, round_id, planned.tables(), rounds_kept=self.dials.rounds_kept)
-        _say("round", round=round_id, offers=offers.num_rows, excluded=planned.excluded.num_rows, **stats)
+        say("round", round=round_id, offers=offers.num_rows, excluded=planned.excluded.num_rows, **stats)
         return round_id
 
 
@@ -168,7 +167,7 @@ def verified(
         if not broken:
             return candidate
         found = [f"{candidate.planner}: {one.rule}: {one.rows} rows, {one.example}" for one in broken]
-        _say("plan refused", level=logging.ERROR, planner=candidate.planner, violations=found)
+        say("plan refused", level=logging.ERROR, planner=candidate.planner, violations=found)
         problems += found
     summary = "no plan of this round is allowed; nothing was published"
     raise RejectedError(summary, problems)
@@ -183,7 +182,7 @@ def remember(memory: Memory, store: Store, cell: CellName, *, now: datetime) -> 
     """Return the memory after reading the telemetry and the stays that are new; broken files are logged once."""
     heard = fleet.hear(store, cell, seen=memory.telemetry_seen, now=now)
     for broken in heard.broken:
-        _say("telemetry skipped", level=logging.ERROR, problem=broken)
+        say("telemetry skipped", level=logging.ERROR, problem=broken)
     stays, stays_seen = memory.stays, frozenset(store.keys(layout.stays(cell, "").partition("day=")[0]))
     if stays_seen != memory.stays_seen:
         tables = [pq.read_table(io.BytesIO(store.read(key))) for key in sorted(stays_seen)]
@@ -202,7 +201,12 @@ def _news(memory: Memory, offers: pa.Table, dials: Dials, *, now: datetime) -> b
 
 
 def _worth(certificate: planner.Certificate) -> Mapping[str, float]:
-    return {"value": certificate.value, "placed": certificate.placed, "bound": certificate.upper_bound, "gap": certificate.gap}
+    return {
+        "value": certificate.value,
+        "placed": certificate.placed,
+        "bound": certificate.upper_bound,
+        "gap": certificate.gap,
+    }
 
 
 def run(dispatcher: Dispatcher, stop: Event) -> None:
@@ -211,35 +215,35 @@ def run(dispatcher: Dispatcher, stop: Event) -> None:
         try:
             dispatcher.run_round(now=datetime.now(UTC))
         except FencedOff as error:
-            _say("fenced off", level=logging.WARNING, detail=str(error))
+            say("fenced off", level=logging.WARNING, detail=str(error))
         except TransientError as error:
-            _say("not reached", level=logging.WARNING, detail=str(error))
+            say("not reached", level=logging.WARNING, detail=str(error))
         except RejectedError as error:
-            _say("round refused", level=logging.ERROR, detail=str(error))
+            say("round refused", level=logging.ERROR, detail=str(error))
         stop.wait(dispatcher.dials.round_every.total_seconds())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the dispatcher of a cell until SIGTERM or SIGINT; return the exit code."""
     given = _arguments(arguments)
-    _log_to_stderr()
+    log_to_stderr("dispatcher", cell=given.cell)
     try:
         settings = load_settings(given.settings)
         cell = cell_named(settings, given.cell)
         store = open_store(settings.store, deployment_key=settings.deployment_key)
     except RejectedError as error:
-        _say("refused", level=logging.ERROR, detail=str(error))
+        say("refused", level=logging.ERROR, detail=str(error))
         return EXIT_REJECTED
     every = timedelta(seconds=given.round_every_s)
     heard = fleet.Dials(silent_after_s=given.silent_after_s)
     dials = Dials(round_every=every, timezone=given.timezone, snapshot=heard)
     with _until_told() as stop, PostgresLedger.open(cell.ledger_url) as ledger:
         dispatcher = Dispatcher(cell.name, ledger, store, dials)
-        _say("ready", cell=cell.name, round_every_s=given.round_every_s)
+        say("ready", round_every_s=given.round_every_s)
         run(dispatcher, stop)
         with suppress(TransientError):
             dispatcher.let_go()
-    _say("stopped", cell=cell.name)
+    say("stopped")
     return 0
 
 
@@ -261,29 +265,6 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     silent = "seconds after which a car that was not heard gets no offer; several times the gateway's poll interval"
     parser.add_argument("--silent-after-s", type=float, default=fleet.Dials().silent_after_s, help=silent)
     return parser.parse_args(arguments)
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line: ts, level, event, and the facts of the record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        facts = getattr(record, "facts", {})
-        if record.exc_info:
-            facts = {**facts, "trace": self.formatException(record.exc_info)}
-        line = {"ts": at, "level": record.levelname.lower(), "event": record.getMessage(), **facts}
-        return json.dumps(line, default=str)
-
-
-def _log_to_stderr() -> None:
-    target = logging.StreamHandler(sys.stderr)
-    target.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[target])
-
-
-def _say(event: str, *, level: int = logging.INFO, **facts: Any) -> None:  # noqa: ANN401 (whatever JSON takes)
-    _log.log(level, event, extra={"facts": facts})
 
 
 if __name__ == "__main__":

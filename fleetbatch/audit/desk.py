@@ -31,6 +31,7 @@ from fleetbatch.ledger.messages import (
     Release,
 )
 from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.logs import say
 from fleetbatch.nouns import OrderKey
 from fleetbatch.sealing import unwrap_secret
 from fleetbatch.store import Store
@@ -38,7 +39,6 @@ from fleetbatch.units import CLOUD_CAR, LeaseId, ShardId, shard_hex
 
 CLOUD_CLASS: Final = "cloud"
 """The hardware class of trusted machines in the results."""
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +150,7 @@ class Desk:
     def _try_again(self, errand: _Errand, error: Exception) -> None:
         self._tries[errand.shard_id] += 1
         tries, hopeless = self._tries[errand.shard_id], isinstance(error, RejectedError)
-        _say("job failed", level=logging.ERROR, shard=shard_hex(errand.shard_id), tries=tries, why=str(error))
+        say("job failed", level=logging.ERROR, shard=shard_hex(errand.shard_id), tries=tries, why=str(error))
         if tries < self._dials.tries and not hopeless:
             self._give_out(errand)
         elif isinstance(errand.job, PartJob):
@@ -173,7 +173,7 @@ class Desk:
         workload = self._trusted_of(verdict.order_key).order.order.workload
         self._measured.update({(workload, "rows"): audited.rows, (workload, "busy_ms"): round(1000 * audited.busy_s)})
         counted = self._door.ledger.record_audit(verdict)
-        _say(
+        say(
             "audit passed" if verdict.passed else "audit refused",
             level=logging.INFO if verdict.passed else logging.WARNING,
             shard=shard_hex(verdict.shard_id),
@@ -212,7 +212,7 @@ class Desk:
         for lease in granted:
             if isinstance(lease, Granted):
                 self._leases[lease.lease_id] = lease
-                _say("cloud lane takes", shard=shard_hex(lease.shard_id), lease=lease.lease_id, start=lease.start)
+                say("cloud lane takes", shard=shard_hex(lease.shard_id), lease=lease.lease_id, start=lease.start)
                 self._compute(lease, lease.start)
 
     def _compute(self, lease: Granted, start: int) -> None:
@@ -232,7 +232,7 @@ class Desk:
             return
         [answer] = self._door.ledger.deliver([part])
         name = shard_hex(lease.shard_id)
-        _say("cloud lane delivers", shard=name, lease=lease.lease_id, stop=part.stop, answer=answer)
+        say("cloud lane delivers", shard=name, lease=lease.lease_id, stop=part.stop, answer=answer)
         if isinstance(answer, Delivered) and not answer.complete:
             self._compute(lease, answer.done_through)
         else:
@@ -255,7 +255,7 @@ class Desk:
         ]
         for lease, answer in zip(leases, self._door.ledger.beat(beats), strict=True):
             if not answer.go_on:
-                _say("cloud lane stops", shard=shard_hex(lease.shard_id), lease=lease.lease_id, why=answer.reason)
+                say("cloud lane stops", shard=shard_hex(lease.shard_id), lease=lease.lease_id, why=answer.reason)
                 del self._leases[lease.lease_id]
         self._beat_at = now
 
@@ -278,7 +278,3 @@ class Desk:
             secret = unwrap_secret(row.frozen.secret_wrapped, self._door.deployment_key)
             self._trusted[key] = Trusted(store=self._door.store, order=row.frozen, secret=secret)
         return self._trusted[key]
-
-
-def _say(event: str, *, level: int = logging.INFO, **facts: object) -> None:
-    _log.log(level, event, extra={"facts": facts})

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import logging
 import os
 import secrets
 import signal
@@ -25,14 +24,13 @@ from fleetbatch.gateway.app import application
 from fleetbatch.gateway.chores import chores
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.gate import Gate
-from fleetbatch.gateway.logs import log_to_stderr
 from fleetbatch.ledger.messages import LedgerDials
 from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.logs import log_to_stderr, say
 from fleetbatch.nouns import Cell
 from fleetbatch.settings import Settings, cell_named, load_settings
 from fleetbatch.store import open_store
 
-_log = logging.getLogger(__name__)
 _THREADS: Final = 12
 _CONNECTIONS: Final = 6
 _BACKLOG: Final = 2048
@@ -64,7 +62,7 @@ class _Server(uvicorn.Server):
 def main(arguments: list[str] | None = None) -> int:
     """Run a gateway; return 0 after a stop that was asked for, 2 when it cannot run as told."""
     given = _parser().parse_args(arguments)
-    log_to_stderr()
+    log_to_stderr("gateway", cell=given.cell)
     try:
         settings = load_settings(given.settings)
         cell = cell_named(settings, given.cell)
@@ -119,9 +117,9 @@ async def _live(gate: Gate, listening: socket.socket) -> None:
         listening.listen(_BACKLOG)  # from here on connections wait instead of being refused
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
-        _log.info("started", extra={"cell": gate.cell.name, "port": port})
+        say("started", port=port)
         await server.serve(sockets=[listening])
-    _log.info("stopped", extra={"cell": gate.cell.name})
+    say("stopped")
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -17,10 +17,10 @@ from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.metrics import prometheus
 from fleetbatch.gateway.objects import FileReply, serve
 from fleetbatch.gateway.problems import Kind, ProblemError, Reply
+from fleetbatch.logs import say
 from fleetbatch.store.signing import PATH as STORE_PATH
 from fleetbatch.units import CarId, OwnerId
 
-_log = logging.getLogger(__name__)
 _BEARER: Final = b"bearer "
 _FIELDS_MAX: Final = 16
 _encode = msgspec.json.Encoder().encode
@@ -69,13 +69,13 @@ async def _answer(gate: Gate, scope: Scope, receive: Receive) -> Reply | FileRep
     except ProblemError as problem:
         return problem.reply()
     except TransientError as error:
-        _log.warning("away", extra={"path": scope["path"], "detail": str(error)})
+        say("away", level=logging.WARNING, path=scope["path"], detail=str(error))
         detail = "the ledger or the store does not answer now; everything acknowledged is kept"
         return ProblemError(Kind.COME_BACK, detail, retry_after_s=gate.wait_s()).reply()
     except CallerGoneError:
         raise
-    except Exception:  # noqa: BLE001 # the border: a bug costs one answer, not the process
-        _log.exception("failed", extra={"path": scope["path"]})
+    except Exception as error:  # noqa: BLE001 # the border: a bug costs one answer, not the process
+        say("failed", level=logging.ERROR, error=error, path=scope["path"])
         return ProblemError(Kind.FAILED, "this is a fault of the gateway; it is in its log").reply()
 
 

@@ -11,8 +11,8 @@ from fleetbatch.errors import TransientError
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.pacing import next_pressure
 from fleetbatch.gateway.telemetry import signals_file
+from fleetbatch.logs import say
 
-_log = logging.getLogger(__name__)
 _PACE_EVERY_S = 0.5
 _AWAY_S = 0.5
 
@@ -49,7 +49,7 @@ async def take_round(gate: Gate) -> None:
     newest = await gate.off_loop(gate.ledger.latest_round)
     if newest is not None and newest != gate.book.round_id:
         gate.book.turn(await gate.off_loop(gate.ledger.offers, newest))
-        _log.info("round", extra={"round": newest, "offers": len(gate.book)})
+        say("round", round=newest, offers=len(gate.book))
 
 
 async def sweep(gate: Gate) -> None:
@@ -67,7 +67,7 @@ async def _sweep_once(gate: Gate) -> None:
             held = gate.let_go(lease)
             if held is not None:
                 gate.book.freed(held.shard_id)
-            _log.info("expired", extra={"lease": lease})
+            say("expired", lease=lease)
         gate.metrics.events["expired"] += len(swept.expired)
         more = swept.more
     silent_since = gate.clock() - 2 * gate.dials.lease_for
@@ -118,9 +118,9 @@ async def _tried(chore: Callable[[], Awaitable[None]]) -> bool:
     try:
         await chore()
     except TransientError as error:
-        _log.warning("chore failed", extra={"detail": str(error)})
+        say("chore failed", level=logging.WARNING, detail=str(error))
         return False
-    except Exception:  # noqa: BLE001 # a bug in one chore must not end it, nor the others
-        _log.exception("chore failed")
+    except Exception as error:  # noqa: BLE001 # a bug in one chore must not end it, nor the others
+        say("chore failed", level=logging.ERROR, error=error)
         return False
     return True

@@ -1,6 +1,5 @@
 """Owners say yes or no, and read what is known of their cars; their tokens are their own."""
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -8,10 +7,10 @@ from typing import Final
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Kind, ProblemError
 from fleetbatch.ledger.messages import ConsentChange
+from fleetbatch.logs import say
 from fleetbatch.protocol import ConsentEntry, ConsentReply, ConsentRequest, StatementReply
 from fleetbatch.units import CarId, OwnerId, Sha256
 
-_log = logging.getLogger(__name__)
 _CAR: Final = re.compile("[0-7][0-9a-f]{15}")
 
 
@@ -26,7 +25,7 @@ async def consent(gate: Gate, owner: OwnerId, request: ConsentRequest) -> Consen
         notice_sha256=Sha256(request.notice_sha256),
     )
     await gate.off_loop(gate.ledger.set_consent, change)
-    _log.info("consent", extra={"car": request.car_id, "purpose": request.purpose, "granted": request.granted})
+    say("consent", car=request.car_id, purpose=request.purpose, granted=request.granted)
     return ConsentReply(car_id=request.car_id, purpose=request.purpose, granted=request.granted)
 
 

@@ -9,6 +9,7 @@ from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import signed_by
 from fleetbatch.gateway.problems import Kind, ProblemError
 from fleetbatch.ledger.messages import Delivery, LeaseRow, LeaseState, Refused, Release, Terminal
+from fleetbatch.logs import say
 from fleetbatch.nouns import OrderKey
 from fleetbatch.protocol import (
     ConfirmReply,
@@ -20,7 +21,6 @@ from fleetbatch.protocol import (
 from fleetbatch.store import MissingObject
 from fleetbatch.units import CarId, Fence, LeaseId, Sha256, ShardId, shard_hex
 
-_log = logging.getLogger(__name__)
 _NO_LEASE = "this car never had such a lease"
 
 Found = Literal["whole", "absent", "damaged"]
@@ -90,8 +90,14 @@ async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseRep
     if held is not None:
         gate.book.freed(held.shard_id)
     gate.metrics.events["released"] += 1
-    ids = {"car": f"{car:016x}", "lease": lease, "reason": request.reason, "detail": request.detail}
-    _log.info("released", extra={**ids, "done_through": answer.done_through})
+    say(
+        "released",
+        car=car,
+        lease=lease,
+        reason=request.reason,
+        detail=request.detail,
+        done_through=answer.done_through,
+    )
     return ReleaseReply(done_through=answer.done_through)
 
 
@@ -163,7 +169,7 @@ async def _remove(gate: Gate, request: PartRequest, key: str) -> None:
     if row is not None and row.state is LeaseState.GRANTED and row.done_through <= request.start:
         await gate.off_loop(gate.store.delete, key)
         gate.metrics.events["damaged"] += 1
-        _log.warning("removed a damaged part", extra={"lease": request.lease_id, "key": key})
+        say("removed a damaged part", level=logging.WARNING, lease=request.lease_id, key=key)
 
 
 async def _commit(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
@@ -191,8 +197,14 @@ async def _commit(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
     if answer.complete:
         gate.let_go(LeaseId(request.lease_id))
     gate.metrics.events["parts"] += 1
-    ids = {"car": f"{car:016x}", "lease": request.lease_id, "shard": request.shard_id}
-    _log.info("delivered", extra={**ids, "done_through": answer.done_through, "complete": answer.complete})
+    say(
+        "delivered",
+        car=car,
+        lease=request.lease_id,
+        shard=request.shard_id,
+        done_through=answer.done_through,
+        complete=answer.complete,
+    )
     return ConfirmReply(done_through=answer.done_through, complete=answer.complete)
 
 

@@ -1,7 +1,6 @@
 """Poll and beat: a car says how it is and gets work, or hears to go on or stop."""
 
 import base64
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -14,11 +13,11 @@ from fleetbatch import layout
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Kind, ProblemError
 from fleetbatch.ledger.messages import Beat, Granted, GrantRequest, Refused
+from fleetbatch.logs import say
 from fleetbatch.protocol import PROTOCOL, BeatReply, BeatRequest, Lease, PollReply, PollRequest
 from fleetbatch.sealing import shard_key
 from fleetbatch.units import CarId, Fence, LeaseId, ShardId, shard_hex
 
-_log = logging.getLogger(__name__)
 _SERVED = frozenset({PROTOCOL, max(1, PROTOCOL - 1)})
 
 
@@ -59,7 +58,7 @@ async def beat(gate: Gate, car: CarId, request: BeatRequest) -> BeatReply:
     )
     if not answer.go_on:
         gate.let_go(lease)
-        _log.info("stopped", extra={"car": f"{car:016x}", "lease": lease, "reason": answer.reason})
+        say("stopped", car=car, lease=lease, reason=answer.reason)
     expires_in = gate.dials.lease_for.total_seconds() if answer.go_on else 0.0
     return BeatReply(go_on=answer.go_on, reason=answer.reason, expires_in_s=expires_in)
 
@@ -72,8 +71,15 @@ async def _first_grant(gate: Gate, car: CarId, request: PollRequest) -> Lease | 
             case Granted():
                 gate.hold(answer, msgspec.structs.replace(request, signals={}))
                 gate.metrics.events["granted"] += 1
-                ids = {"car": f"{car:016x}", "lease": answer.lease_id, "shard": shard_hex(answer.shard_id)}
-                _log.info("granted", extra={**ids, "start": answer.start, "again": answer.again})
+                say(
+                    "granted",
+                    car=car,
+                    lease=answer.lease_id,
+                    shard=answer.shard_id,
+                    order=str(answer.order_key),
+                    start=answer.start,
+                    again=answer.again,
+                )
                 return await _lease(gate, answer, gate.clock())
             case Refused():
                 gate.book.refused(car, shard)

@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 
 from fleetbatch.errors import TransientError
 from fleetbatch.ledger.messages import LedgerDials
+from fleetbatch.logs import say
 
 Connection = psycopg.Connection[dict[str, Any]]
 Row = dict[str, Any]
@@ -24,7 +25,6 @@ T = TypeVar("T")
 _QUERIES: Final = Path(__file__).with_name("queries.sql")
 _FIRST_PAUSE_S: Final = 0.05
 _CONNECT_S: Final = 5
-_log = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -77,7 +77,7 @@ class Pool:
                 if not remaining:
                     message = f"the ledger's database does not answer: {str(error).strip() or type(error).__name__}"
                     raise TransientError(message) from error
-                _log.warning("ledger statement is sent again", extra={"error": str(error).strip()})
+                say("ledger statement is sent again", level=logging.WARNING, detail=str(error).strip())
                 time.sleep(pause_s)
                 pause_s *= 2
         message = "a ledger needs at least one try"

@@ -18,12 +18,12 @@ from fleetbatch.car import nouns as n
 from fleetbatch.car.conditions import Limits
 from fleetbatch.car.identity import open_identity
 from fleetbatch.errors import RejectedError
+from fleetbatch.logs import log_to_stderr, say
 from fleetbatch.protocol import Hardware
 from fleetbatch.runner.calls import Calls
 from fleetbatch.runner.client import GatewayClient, open_http
 from fleetbatch.runner.crew import WorkerSettings
 from fleetbatch.runner.life import Heard, Runner
-from fleetbatch.runner.log import open_log, say
 from fleetbatch.runner.signals import open_signals
 from fleetbatch.units import MIB
 
@@ -43,7 +43,6 @@ HARDWARE: Final[dict[str, Any]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a car; return 0 after a stop, 2 when its key, its flags or the gateway's answer need a person."""
     told = _parser().parse_args(arguments)
-    open_log()
     try:
         _run(told)
     except RejectedError as error:
@@ -54,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(told: argparse.Namespace) -> None:
     identity = open_identity(_read(told.key))
+    log_to_stderr("runner", car=identity.name)
     hardware = _hardware(told)
     heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
     client = GatewayClient(told.gateway, identity, open_http())
@@ -79,9 +79,9 @@ def _run(told: argparse.Namespace) -> None:
     )
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: heard.put(n.Stop()))
-    say("started", car=identity.name, gateway=told.gateway, **hardware)
+    say("started", gateway=told.gateway, **hardware)
     runner.run()
-    say("stopped", car=identity.name)
+    say("stopped")
 
 
 def _parser() -> argparse.ArgumentParser:

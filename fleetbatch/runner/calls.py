@@ -11,10 +11,10 @@ from typing import TypeAlias
 from fleetbatch.car import nouns as n
 from fleetbatch.car.identity import Identity
 from fleetbatch.errors import RejectedError
+from fleetbatch.logs import say
 from fleetbatch.protocol import BeatRequest, PollRequest, ReleaseRequest
 from fleetbatch.runner.client import GatewayClient, Terminal, UnreachableError
 from fleetbatch.runner.delivery import Part, deliver, estimated_wh
-from fleetbatch.runner.log import say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,13 +12,13 @@ from fleetbatch.car.agent import parked, step
 from fleetbatch.car.conditions import NOTHING_KNOWN, Limits, Reading, decide
 from fleetbatch.car.moment import Dials, lease_of
 from fleetbatch.contracts import contract
+from fleetbatch.logs import say
 from fleetbatch.protocol import Hardware, PollRequest
 from fleetbatch.runner.cache import cached_models
 from fleetbatch.runner.calls import Broken, Calls, FromCalls
 from fleetbatch.runner.crew import Crew, FromCrew, WorkerEnded, WorkerSettings, answers_of
 from fleetbatch.runner.delivery import GroupAnswers, make_part
 from fleetbatch.runner.frames import Failed, GroupDone
-from fleetbatch.runner.log import say
 from fleetbatch.runner.signals import SignalSource
 
 LOOK_EVERY_S: Final = 0.2

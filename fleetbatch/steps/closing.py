@@ -44,9 +44,14 @@ def merge_step(settings: Settings, key: OrderKey, *, now: datetime) -> Merged:
         parts = pa.concat_tables([ledger.valid_parts(key) for ledger in opened.ledgers])
         missing = pa.concat_tables([ledger.missing_shards(key) for ledger in opened.ledgers])
         merged = merge_order(doors.store, opened.frozen, parts, missing)
-    counts = {"rows_in": merged.rows_in, "rows_out": merged.rows_out}
-    lost = {"dead_letter_rows": merged.dead_letter_rows, "missing_rows": merged.missing_rows}
-    say("merged", order=str(key), shards=merged.shards, **counts, **lost)
+    say(
+        "merged",
+        order=str(key),
+        rows_in=merged.rows_in,
+        rows_out=merged.rows_out,
+        dead_letter_rows=merged.dead_letter_rows,
+        missing_rows=merged.missing_rows,
+    )
     return merged
 
 

@@ -26,8 +26,8 @@ from fleetbatch.orders import (
 from fleetbatch.sealing import unwrap_secret
 from fleetbatch.settings import Settings
 from fleetbatch.sharding import cut_order, list_source, open_source, split_region
-from fleetbatch.steps.doors import Doors, open_doors, open_ledgers
-from fleetbatch.store import open_store
+from fleetbatch.steps.doors import Doors, open_doors
+from fleetbatch.steps.forecast import free_car_hours
 from fleetbatch.units import Night
 
 _WORKLOADS: Final = frozenset({"image"})
@@ -50,19 +50,21 @@ def order_step(
 
     Raises RejectedError when its source or its model cannot be used, TransientError when a ledger is out of reach.
     """
-    store = open_store(settings.store, deployment_key=settings.deployment_key)
-    estimate = estimate_step(settings, order)
-    frozen = freeze_order(store, order, night=night, force=force, now=now, deployment_key=settings.deployment_key)
-    say("order accepted", order=str(frozen.key), estimate=str(estimate))
+    with open_doors(settings) as doors:
+        estimate = estimate_in(doors, order)
+        frozen = freeze_order(
+            doors.store, order, night=night, force=force, now=now, deployment_key=settings.deployment_key
+        )
+    _log.info("%s: %s", frozen.key, estimate)
     return frozen
 
 
-def estimate_step(settings: Settings, order: Order) -> Estimate:
-    """Say what an order will take, before anything runs."""
+def estimate_in(doors: Doors, order: Order) -> Estimate:
+    """Say what an order will take in this deployment, and whether it fits into the night, before anything runs."""
     listing = list_source(open_source(order.source, dict(order.options)), order.source)
-    with open_ledgers(settings) as ledgers:
-        rates = pa.concat_tables([ledger.rates() for ledger in ledgers.values()])
-    return estimate_order(order, items=listing.items, size_bytes=listing.size_bytes, rates=rates, free_car_hours=None)
+    rates = pa.concat_tables([ledger.rates() for ledger in doors.ledgers.values()])
+    free = free_car_hours(doors.settings, doors.store, doors.ledgers, order)
+    return estimate_order(order, items=listing.items, size_bytes=listing.size_bytes, rates=rates, free_car_hours=free)
 
 
 def shards_step(settings: Settings, key: OrderKey) -> pa.Table:

@@ -1,0 +1,88 @@
+"""A shard can be followed with grep through the logs of every process that had to do with it."""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from parked_cars import CELL, parked_cell, until
+
+from fleetbatch.local.postgres import Postgres, fresh_database
+from fleetbatch.logs import JsonLines
+from fleetbatch.orders import model_file
+from fleetbatch.units import ShardId, shard_hex
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def written(level: int = logging.INFO, **facts: Any) -> dict[str, Any]:
+    record = logging.makeLogRecord({"name": "fleetbatch", "levelno": level, "levelname": "INFO", "msg": "granted"})
+    record.facts = facts
+    found: dict[str, Any] = json.loads(JsonLines({"process": "gateway", "cell": "eu-1"}).format(record))
+    return found
+
+
+def test_a_line_says_when_which_process_what_and_the_ids_as_people_meet_them() -> None:
+    line = written(shard=255, car=1, lease="20261122-00000000000000ff-1", round=7)
+
+    assert line.pop("ts").endswith("+00:00")
+    assert line == {
+        "level": "info",
+        "event": "granted",
+        "process": "gateway",
+        "cell": "eu-1",
+        "shard": "00000000000000ff",
+        "car": "0000000000000001",
+        "lease": "20261122-00000000000000ff-1",
+        "round": 7,
+    }
+
+
+def test_an_id_that_is_text_already_and_a_fact_that_json_does_not_know_are_kept() -> None:
+    line = written(shard="00000000000000ff", path=Path("/a/b"))
+    assert (line["shard"], line["path"]) == ("00000000000000ff", "/a/b")
+
+
+@pytest.mark.timeout(120)
+def test_one_search_for_a_shard_tells_its_life_in_the_words_of_car_gateway_and_auditor(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    with fresh_database(postgres) as url, parked_cell(tmp_path, url) as cell:
+        cell.start_gateway(lease=5.0, beat_every=0.5, part_every=0.2, poll_every=0.3, sweep_every=0.5)
+        key = cell.order("followed", model=model_file("road_signs"), source="generator:road-signs?count=12&seed=3")
+        car = cell.park()
+        cell.offer(key, car)
+        car.start()
+        until(lambda: cell.ledger.counts(key).returned == 1, what="the shard's return")
+        assert car.stop() == 0
+        command = [sys.executable, "-m", "fleetbatch.auditor", "--settings", str(cell.home / "settings.toml")]
+        auditor = subprocess.Popen([*command, "--cell", CELL, "--workers", "1"], stderr=subprocess.PIPE, text=True)
+        until(lambda: cell.ledger.counts(key).valid == 1, what="the verdict")
+        auditor.send_signal(signal.SIGTERM)
+        logs = {
+            "runner": lines((car.folder / "log").read_text()),
+            "gateway": lines((cell.home / "gateway.log").read_text()),
+            "auditor": lines(auditor.communicate(timeout=20)[1]),
+        }
+        [number] = cell.ledger.valid_parts(key)["shard_id"].unique().to_pylist()
+
+    assert number is not None
+    shard = shard_hex(ShardId(number))
+    assert all({"ts", "level", "event"} <= line.keys() for log in logs.values() for line in log)
+    assert {line["process"] for log in logs.values() for line in log} == set(logs)
+    told = {name: [line for line in log if shard in json.dumps(line)] for name, log in logs.items()}
+    assert {"work starts", "part delivered"} <= {line["event"] for line in told["runner"]}
+    assert {"granted", "delivered"} <= {line["event"] for line in told["gateway"]}
+    assert [line["event"] for line in told["auditor"]] == ["audit passed"]
+    named = [line["shard"] for log in told.values() for line in log if "shard" in line]
+    assert set(named) == {shard}
+    assert (
+        {line["car"] for line in told["gateway"]} == {f"{car.car_id:016x}"} == {line["car"] for line in logs["runner"]}
+    )
+    assert {line["order"] for line in told["gateway"] if "order" in line} == {str(key)}
