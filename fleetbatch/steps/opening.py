@@ -55,7 +55,7 @@ def order_step(
         frozen = freeze_order(
             doors.store, order, night=night, force=force, now=now, deployment_key=settings.deployment_key
         )
-    _log.info("%s: %s", frozen.key, estimate)
+    say("order accepted", order=str(frozen.key), estimate=str(estimate))
     return frozen
 
 
