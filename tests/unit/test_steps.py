@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from fleetbatch.ledger.messages import ShardCounts
 from fleetbatch.local.airflow import airflow_env
 from fleetbatch.nouns import OrderKey
+from fleetbatch.steps.forecast import hours_ahead, rows_left
 from fleetbatch.steps.waiting import AUDIT_GRACE, judge_wait, total
 
 KEY = OrderKey.parse("2026-11-22/overnight/g1")
@@ -125,3 +127,32 @@ def test_the_laptops_airflow_knows_nothing_of_another_airflow() -> None:
     assert env["HOME"] == "/home/me"
     assert env["PATH"].endswith(":/bin")
     assert env["AIRFLOW__CORE__PLUGINS_FOLDER"] == "/dags/plugins"
+
+
+def parked(*survival: list[int], ready_s: float = 0.0, limit_s: float = 1e6) -> pa.Table:
+    rows = len(survival)
+    curves = [curve + [0] * (97 - len(curve)) for curve in survival]
+    return pa.table(
+        {
+            "survival": pa.array(curves, pa.list_(pa.uint8(), 97)),
+            "ready_s": pa.array([ready_s] * rows, pa.float32()),
+            "limit_s": pa.array([limit_s] * rows, pa.float32()),
+        }
+    )
+
+
+def test_hours_ahead_are_those_in_which_cars_will_probably_be_there() -> None:
+    assert hours_ahead(parked([255] * 8), within_s=36_000) == pytest.approx(2.0)
+    assert hours_ahead(parked([255] * 8, [51] * 8), within_s=36_000) == pytest.approx(2.4)
+
+
+def test_hours_ahead_end_at_the_deadline_and_begin_when_the_car_may_compute() -> None:
+    assert hours_ahead(parked([255] * 97), within_s=5400) == pytest.approx(1.5)
+    assert hours_ahead(parked([255] * 97, ready_s=1800), within_s=5400) == pytest.approx(1.0)
+    assert hours_ahead(parked([255] * 97, limit_s=2700), within_s=5400) == pytest.approx(0.75)
+    assert hours_ahead(parked(), within_s=5400) == 0.0
+
+
+def test_rows_left_are_those_of_row_groups_not_delivered() -> None:
+    shards = pa.table({"rows": [100, 50], "row_groups": [10, 5], "done_through": [4, 0]})
+    assert rows_left(shards) == 110
