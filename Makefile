@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH ?= night
 NIGHT ?=
+# Test files run side by side, one worker a core of a small machine.
+WORKERS ?= 2
 
 .PHONY: help night up test test-dags check prove bench model clean
 .DEFAULT_GOAL := help
@@ -38,10 +40,10 @@ up: $(STAMP)
 	@$(BIN)/fleetbatch up
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not prove"
+	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) --dist loadfile
 
 test-dags: $(STAMP)
-	$(BIN)/python -m pytest -m "not prove" tests/dags
+	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) tests/dags
 
 check: $(STAMP)
 	$(BIN)/ruff check .
