@@ -127,6 +127,18 @@ def why(
         typer.echo("\n".join(lines))
 
 
+@app.command()
+def status(*, home: Home = HOME, json: Json = False) -> None:
+    """Show every cell at a glance: shards, open leases, cars, the last round."""
+    from fleetbatch.cli.status import deployment_status, print_status
+
+    found = deployment_status(_settings(home))
+    if json:
+        print_json(found)
+    else:
+        print_status(found)
+
+
 @app.command("airflow-settings")
 def airflow_settings() -> None:
     """Print the two settings with which an existing Airflow finds the DAGs of this installation."""

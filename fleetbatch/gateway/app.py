@@ -65,7 +65,7 @@ async def _answer(gate: Gate, scope: Scope, receive: Receive) -> Reply | FileRep
             return await _call(gate, route, scope, receive)
         if _stored(scope):
             return await serve(gate, scope, receive)
-        return _about(gate, scope)
+        return await _about(gate, scope)
     except ProblemError as problem:
         return problem.reply()
     except TransientError as error:
@@ -117,7 +117,7 @@ def _who(gate: Gate, endpoint: Endpoint, scope: Scope) -> tuple[()] | tuple[CarI
     return (CarId(number),)
 
 
-def _about(gate: Gate, scope: Scope) -> Reply:
+async def _about(gate: Gate, scope: Scope) -> Reply:
     """Answer those who watch the gateway."""
     if scope["method"] == "GET" and scope["path"] == "/healthz":
         health = {"status": "ok", "cell": gate.cell.name, "ledger": "up" if gate.ledger_answers else "away"}
@@ -131,7 +131,7 @@ def _about(gate: Gate, scope: Scope) -> Reply:
             "telemetry_waiting": len(gate.telemetry),
             "ledger_up": float(gate.ledger_answers),
         }
-        text = prometheus(gate.metrics, gauges).encode()
+        text = prometheus(gate.metrics, gauges, await gate.glance()).encode()
         return Reply(status=HTTPStatus.OK, body=text, media=b"text/plain; version=0.0.4")
     raise ProblemError(Kind.NOT_FOUND, "nothing is served here")
 

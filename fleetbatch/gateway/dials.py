@@ -46,6 +46,8 @@ class Dials:
     telemetry_rows: int = 2_000_000
     """How many rows are kept while the store is away; older ones are dropped first."""
     sweep_every: timedelta = timedelta(seconds=2)
+    glance_for: timedelta = timedelta(seconds=10)
+    """How long what the metrics say of the whole cell is kept: a scrape must not cost the ledger."""
     look_every: timedelta = timedelta(seconds=5)
     """A look for a new round when no notice of one came."""
     listen_for: timedelta = timedelta(seconds=0.5)

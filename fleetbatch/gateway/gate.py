@@ -1,6 +1,7 @@
 """What one gateway process holds in memory: nothing that may not be lost with it."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -21,6 +22,7 @@ from fleetbatch.gateway.metrics import Metrics
 from fleetbatch.gateway.pacing import Allowance, wait_s
 from fleetbatch.gateway.rounds import OfferBook
 from fleetbatch.gateway.telemetry import Telemetry
+from fleetbatch.ledger.glance import CellGlance
 from fleetbatch.ledger.messages import (
     Beat,
     BeatAnswer,
@@ -104,6 +106,7 @@ class Gate:
     used: UsedAssertions = field(init=False)
     telemetry: Telemetry = field(init=False)
     allowance: Allowance = field(init=False)
+    cell_glance: tuple[datetime, CellGlance | None] | None = field(init=False, default=None)
     grants: Batcher[GrantRequest, Granted | Refused] = field(init=False)
     beats: Batcher[Beat, BeatAnswer] = field(init=False)
     deliveries: Batcher[Delivery, Delivered | Terminal | Refused] = field(init=False)
@@ -153,6 +156,18 @@ class Gate:
             self.cars.clear()
         known = self.cars[car] = KnownCar(car_id=car, owner_id=row.owner_id, key=key, known_at=now)
         return known
+
+    async def glance(self) -> CellGlance | None:
+        """Return what the whole cell was doing some seconds ago at most; None when the ledger does not answer."""
+        async with self.lock("glance"):
+            now = self.clock()
+            if self.cell_glance is not None and now - self.cell_glance[0] < self.dials.glance_for:
+                return self.cell_glance[1]
+            seen = None
+            with contextlib.suppress(TransientError):
+                seen = await self.off_loop(self.ledger.glance)
+            self.cell_glance = now, seen
+            return seen
 
     async def order(self, key: OrderKey) -> KnownOrder:
         """Return what an order's leases need; raise TransientError when ledger or store cannot say now."""

@@ -1,8 +1,14 @@
-"""Counts of one gateway, in Prometheus' text format."""
+"""Counts of one gateway, and of its cell, in Prometheus' text format.
+
+Names with `gateway` are this process's own: sum them over gateways. The others are the whole cell's, the same from
+every gateway of it: take any one.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+
+from fleetbatch.ledger.glance import AGES_S, CellGlance
 
 
 @dataclass(slots=True)
@@ -20,9 +26,9 @@ class Metrics:
         self.seconds[endpoint] = self.seconds.get(endpoint, 0.0) + seconds
 
 
-def prometheus(metrics: Metrics, gauges: Mapping[str, float]) -> str:
-    """Return the counts and gauges as text."""
-    return "\n".join((*_lines(metrics, gauges), ""))
+def prometheus(metrics: Metrics, gauges: Mapping[str, float], cell: CellGlance | None) -> str:
+    """Return the counts and gauges as text; without the cell's when the ledger does not answer."""
+    return "\n".join((*_lines(metrics, gauges), *(_cell_lines(cell) if cell else ()), ""))
 
 
 def _lines(metrics: Metrics, gauges: Mapping[str, float]) -> Iterator[str]:
@@ -38,3 +44,25 @@ def _lines(metrics: Metrics, gauges: Mapping[str, float]) -> Iterator[str]:
     for name, value in {**gauges, "in_flight": metrics.in_flight}.items():
         yield f"# TYPE fleetbatch_gateway_{name} gauge"
         yield f"fleetbatch_gateway_{name} {value:g}"
+
+
+def _cell_lines(cell: CellGlance) -> Iterator[str]:
+    yield "# HELP fleetbatch_shards shards of the orders that are open or paused"
+    yield from _gauges("shards", "state", asdict(cell.shards))
+    yield "# HELP fleetbatch_open_leases open leases by age: younger than `age_s`, not than the age before"
+    ages = (*map(str, AGES_S), "+Inf")
+    yield from _gauges("open_leases", "age_s", dict(zip(ages, cell.leases.counts, strict=True)))
+    yield from _gauges("cloud_leases", "", {"": cell.leases.cloud})
+    yield from _gauges("cars", "state", asdict(cell.cars))
+    yield from _gauges("orders_open", "", {"": len(cell.orders)})
+    if cell.last_round is not None:
+        yield from _gauges("round_id", "", {"": cell.last_round.round_id})
+        yield from _gauges("round_offers", "", {"": cell.last_round.offers})
+        yield from _gauges("round_age_seconds", "", {"": cell.last_round.age_s})
+
+
+def _gauges(name: str, label: str, values: Mapping[str, float]) -> Iterator[str]:
+    yield f"# TYPE fleetbatch_{name} gauge"
+    for key, value in values.items():
+        labels = f'{{{label}="{key}"}}' if label else ""
+        yield f"fleetbatch_{name}{labels} {value:.10g}"

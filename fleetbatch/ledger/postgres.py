@@ -13,6 +13,7 @@ import psycopg
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.audits import Audits
 from fleetbatch.ledger.cars import Cars
+from fleetbatch.ledger.glance import Glances
 from fleetbatch.ledger.leases import Leases
 from fleetbatch.ledger.messages import LedgerDials
 from fleetbatch.ledger.orders import Orders
@@ -22,7 +23,7 @@ from fleetbatch.ledger.rounds import Rounds
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
-class PostgresLedger(Leases, Cars, Orders, Rounds, Audits):
+class PostgresLedger(Leases, Cars, Orders, Rounds, Audits, Glances):
     """A cell's ledger. Every verb raises TransientError when the database does not answer."""
 
     def __init__(self, url: str, dials: LedgerDials) -> None:

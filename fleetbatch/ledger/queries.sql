@@ -603,3 +603,26 @@ struck AS (
     WHERE c.car_id = x.car_id
 )
 SELECT count(*) AS counted FROM moved;
+
+-- == the cell at a glance =============================================================================================
+
+-- name: glance_shards
+SELECT o.night, o.name, o.generation, o.state AS order_state, o.deadline_at, s.state, count(s.shard_id) AS shards
+FROM orders o LEFT JOIN shards s ON s.night = o.night AND s.order_no = o.order_no
+WHERE o.state IN ('open', 'paused')
+GROUP BY o.order_no, s.state
+ORDER BY o.order_no;
+
+-- name: glance_leases
+SELECT width_bucket(extract(epoch FROM fleetbatch.now() - granted_at)::double precision, %(ages_s)s::double precision[]) AS age,
+       count(*) AS leases, count(*) FILTER (WHERE car_id = 0) AS cloud
+FROM open_leases GROUP BY 1;
+
+-- name: glance_cars
+SELECT count(*) AS enrolled, count(*) FILTER (WHERE revoked_at IS NOT NULL) AS revoked,
+       count(*) FILTER (WHERE revoked_at IS NULL AND 'compute' = ANY (consents)) AS willing
+FROM cars WHERE car_id <> 0;
+
+-- name: glance_round
+SELECT round_id, offers, extract(epoch FROM fleetbatch.now() - at)::double precision AS age_s
+FROM rounds ORDER BY round_id DESC LIMIT 1;

@@ -579,6 +579,23 @@ def test_the_metrics_count_what_happened(door: Door, car: TestedCar) -> None:
     assert "fleetbatch_gateway_offers_held 1" in text
 
 
+def test_the_metrics_tell_of_the_whole_cell_and_ask_the_ledger_once_in_ten_seconds(door: Door, car: TestedCar) -> None:
+    def scrape() -> str:
+        return door.http.get(f"{door.url}/metrics").text
+
+    before = scrape()
+    assert 'fleetbatch_shards{state="ready"} 1' in before
+    assert 'fleetbatch_cars{state="computing"} 0' in before
+    car.take()
+    assert 'fleetbatch_shards{state="ready"} 1' in scrape()
+    door.clock.now += timedelta(seconds=10)
+    after = scrape()
+    assert 'fleetbatch_shards{state="out"} 1' in after
+    assert 'fleetbatch_cars{state="computing"} 1' in after
+    assert 'fleetbatch_open_leases{age_s="60"} 1' in after
+    assert "fleetbatch_round_offers 1" in after
+
+
 def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode()
 
