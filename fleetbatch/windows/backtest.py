@@ -4,7 +4,7 @@ Nothing is tuned on the later part: models are learnt from what was known at the
 what was known then), calibration and thresholds follow matured forecasts only.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,9 +24,9 @@ from fleetbatch.windows.learning import CHUNK, LearningDials, default_learning, 
 from fleetbatch.windows.past import recent
 from fleetbatch.windows.rolling import Rolled, RollingDials, roll
 from fleetbatch.windows.sessions import read_sessions
-from fleetbatch.windows.shrink import shrunk_log_survival
 from fleetbatch.windows.stays import Moments, Stays, plugs, read_stays
-from fleetbatch.windows.strata import strata_of
+from fleetbatch.windows.strata import Stratum, strata_of
+from fleetbatch.windows.tuning import shrunk_survival
 
 MODELS: Final = {
     "global_kaplan_meier": "global Kaplan-Meier",
@@ -82,11 +82,17 @@ def score(stays: pa.Table, train_until: datetime, dials: BacktestDials) -> Backt
         summary = f"{train_until:%Y-%m-%d} leaves no ended session on one of its sides"
         raise RejectedError(summary)
     used = recent(whole, marks.moments, dials.learning.shrink.stays_max).stays_used
-    said = _simple(stays, whole, marks.moments, train_until, dials)
-    rolled = {name: roll(marks, s, used, calibrated=False, dials=dials.rolling) for name, s in said.items()}
-    network = _network(stays, whole, marks, train_until, dials)
-    rolled[NETWORK] = roll(marks, network, used, calibrated=True, dials=dials.rolling)
-    return _scored(marks, tested, rolled, strata_of(marks, used))
+    judge = _Judge(marks=marks, tested=tested, strata=strata_of(marks, used))
+    told = []
+    for name, said in _simple(stays, whole, marks.moments, train_until, dials):
+        told.append(judge.score(name, roll(marks, said, used, calibrated=False, dials=dials.rolling)))
+    said = _network(stays, whole, marks, train_until, dials)
+    told.append(judge.score(NETWORK, roll(marks, said, used, calibrated=True, dials=dials.rolling)))
+    return Backtest(
+        summary={name: figures for name, figures, _ in told},
+        table=_table({name: figures for name, figures, _ in told}),
+        strata=pa.Table.from_pylist([row for _, _, rows in told for row in rows]),
+    )
 
 
 def _end(stays: pa.Table) -> datetime:
@@ -100,26 +106,19 @@ def _end(stays: pa.Table) -> datetime:
 
 def _simple(
     stays: pa.Table, whole: Stays, moments: Moments, train_until: datetime, dials: BacktestDials
-) -> dict[str, FloatArray]:
-    """Return S on the grid of everything but the network; curves of all cars are those known at the date."""
+) -> Iterator[tuple[str, FloatArray]]:
+    """Yield S on the grid of everything but the network; curves of all cars are those known at the date."""
     known = read_stays(stays, train_until)
     groups = fit_groups(known, dials.learning.group)
-    everybody = global_kaplan_meier(known, moments)
     shrink = dials.learning.shrink
-
-    def own(part: Moments, otherwise: FloatArray) -> FloatArray:
-        return user_kaplan_meier(whole, part, otherwise, shrink.stays_max)
-
+    everybody = global_kaplan_meier(known, moments)
+    yield "global_kaplan_meier", everybody
+    yield "time_of_week", time_of_week(known, moments)
+    yield "group_kaplan_meier", _group(groups, moments)
     pieces = [np.arange(s, min(s + CHUNK, len(moments))) for s in range(0, len(moments), CHUNK)]
-    return {
-        "global_kaplan_meier": everybody,
-        "time_of_week": time_of_week(known, moments),
-        "group_kaplan_meier": _group(groups, moments),
-        "user_kaplan_meier": np.concatenate([own(moments.take(p), everybody[p]) for p in pieces]),
-        "shrinkage": np.concatenate(
-            [np.exp(shrunk_log_survival(whole, moments.take(p), groups, shrink)[0]) for p in pieces]
-        ),
-    }
+    own = [user_kaplan_meier(whole, moments.take(p), everybody[p], shrink.stays_max) for p in pieces]
+    yield "user_kaplan_meier", np.concatenate(own)
+    yield "shrinkage", shrunk_survival(whole, moments, groups, dials.learning)
 
 
 def _group(groups: GroupCurves, moments: Moments) -> FloatArray:
@@ -148,18 +147,21 @@ def _network(
     return answer
 
 
-def _scored(
-    marks: Landmarks, tested: BoolArray, rolled: dict[str, Rolled], strata: dict[str, Callable[[FloatArray], BoolArray]]
-) -> Backtest:
-    hourly, starts = tested & ~marks.at_plug_in, tested & marks.at_plug_in
-    night = strata["night"]
-    summary: dict[str, dict[str, object]] = {}
-    rows: list[dict[str, object]] = []
-    for name, run in rolled.items():
-        remaining = marks.remaining_h
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judge:
+    """The landmarks that are scored, and their strata."""
+
+    marks: Landmarks
+    tested: BoolArray
+    strata: dict[str, Stratum]
+
+    def score(self, name: str, run: Rolled) -> tuple[str, dict[str, object], list[dict[str, object]]]:
+        """Return a model's name, its figures, and one row per stratum."""
+        hourly, starts = self.tested & ~self.marks.at_plug_in, self.tested & self.marks.at_plug_in
+        remaining = self.marks.remaining_h
         every = scores.kept(run.booked_h, remaining, hourly)
-        dark = scores.kept(run.booked_h, remaining, hourly & night(run.booked_h))
-        summary[name] = {
+        dark = scores.kept(run.booked_h, remaining, hourly & self.strata["night"](run.booked_h))
+        figures: dict[str, object] = {
             "n": int(hourly.sum()),
             "brier": _by_horizon(scores.brier(run.survival[hourly], remaining[hourly])),
             "integrated_brier": scores.integrated_brier(run.survival[hourly], remaining[hourly]),
@@ -170,11 +172,13 @@ def _scored(
             "booked_night": dark.booked,
             "evicted_night": dark.evicted,
         }
-        for stratum, of in strata.items():
-            inside = hourly & of(run.booked_h)
-            if inside.any():
-                rows.append({"model": name, "stratum": stratum} | _stratum(run, marks, inside))
-    return Backtest(summary=summary, table=_table(summary), strata=pa.Table.from_pylist(rows))
+        inside = {stratum: hourly & of(run.booked_h) for stratum, of in self.strata.items()}
+        rows = [
+            {"model": name, "stratum": stratum} | _stratum(run, self.marks, rows)
+            for stratum, rows in inside.items()
+            if rows.any()
+        ]
+        return name, figures, rows
 
 
 def _stratum(run: Rolled, marks: Landmarks, inside: BoolArray) -> dict[str, object]:

@@ -14,7 +14,7 @@ from fleetbatch.contracts import conform
 from fleetbatch.inference import open_network
 from fleetbatch.windows.bundle import WindowsBundle
 from fleetbatch.windows.calibration import Calibration, on_grid
-from fleetbatch.windows.clock import FloatArray, IntArray, wall_h
+from fleetbatch.windows.clock import FloatArray, IntArray, hours, wall_h
 from fleetbatch.windows.conformal import PromiseDials, Thresholds, kind_of, longest, risks
 from fleetbatch.windows.features import see
 from fleetbatch.windows.groups import GRID_H, GroupDials, fit_groups
@@ -52,7 +52,7 @@ def open_forecaster(bundle: WindowsBundle, calibration: Calibration | None = Non
 
 def predict(
     cars: pa.Table,
-    stays: pa.Table,
+    stays: pa.Table | Stays,
     now: datetime,
     *,
     forecaster: Forecaster | None = None,
@@ -62,9 +62,13 @@ def predict(
 
     `stays` (contract `stays`) may hold anything: what happened after `now` is not looked at. With a forecaster every
     car gets the model's curve (L2); without, a car with no past stay gets its group's (L0), others their own habits
-    shrunk to it (L1). Statements of owners bend the curve. Raises RejectedError when a table breaks its contract.
+    shrunk to it (L1). Statements of owners bend the curve. Reading the past of a million cars takes longer than
+    forecasting them, so what `read_stays` once returned may be given again; it knows nothing newer. Raises
+    RejectedError when a table breaks its contract.
     """
-    past, moments = read_stays(stays, now), read_moments(cars, now)
+    past = stays if isinstance(stays, Stays) else read_stays(stays, now)
+    assert past.known_at_h <= hours(now), "a past that was read later would tell the future"
+    moments = read_moments(cars, now)
     survival, used = forecast(past, moments, forecaster, dials or WindowDials())
     return _as_table(moments, survival, used, forecaster)
 

@@ -10,7 +10,7 @@ import pytest
 
 from fleetbatch.contracts import conform, empty
 from fleetbatch.errors import RejectedError
-from fleetbatch.windows import as_bytes, bookable, predict
+from fleetbatch.windows import as_bytes, bookable, predict, read_stays
 from fleetbatch.windows.forecast import survival_of
 from fleetbatch.windows.history import generate_stays
 
@@ -83,6 +83,16 @@ def test_what_happens_after_now_changes_nothing() -> None:
     told = pl.DataFrame(past).with_columns(unplugged_at=pl.col("unplugged_at").fill_null(NOW + timedelta(minutes=5)))
     assert predict(cars, past, NOW) == predict(cars, pa.concat_tables([past, later]), NOW)
     assert predict(cars, past, NOW) == predict(cars, told.to_arrow(), NOW)
+
+
+def test_a_past_read_once_serves_for_later_rounds() -> None:
+    cars, past = fleet()
+    later = NOW + timedelta(minutes=15)
+    ended = pl.DataFrame(past)["unplugged_at"].is_between(NOW, later).any()
+    assert not ended
+    assert predict(cars, read_stays(past, NOW), NOW) == predict(cars, past, NOW)
+    again = survival_of(predict(cars, read_stays(past, NOW), later))
+    assert again == pytest.approx(survival_of(predict(cars, past, later)), abs=0.01)
 
 
 def test_the_order_of_rows_changes_nothing() -> None:
