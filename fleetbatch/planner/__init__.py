@@ -5,7 +5,7 @@ from fleetbatch.planner.kept import explain, keep
 from fleetbatch.planner.nouns import Certificate, Round
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import Reason
-from fleetbatch.planner.round import plan_round
+from fleetbatch.planner.round import plan_round, plan_simply
 from fleetbatch.planner.rules import Violation
 from fleetbatch.planner.verify import verify_round
 from fleetbatch.planner.work import Beliefs, measured_policy, open_work, with_free_times
@@ -22,6 +22,7 @@ __all__ = [
     "measured_policy",
     "open_work",
     "plan_round",
+    "plan_simply",
     "verify_round",
     "why",
     "why_car",

@@ -1,37 +1,89 @@
-"""What a round is worth, and a bound that no plan can beat. Pure."""
+"""What a round is worth, and what it is measured against. Pure."""
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from fleetbatch.planner.inputs import Cars, Floats, Shards
+from fleetbatch.planner.bound import upper_bound
+from fleetbatch.planner.fill import Given
+from fleetbatch.planner.grid import Grid
+from fleetbatch.planner.inputs import Cars, Floats, Ints, Shards
+from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.nouns import Certificate
-from fleetbatch.planner.pieces import Pieces
+from fleetbatch.planner.pieces import Weighed
 from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.prices import Solution, costs
+
+_PRICE_TYPES: dict[str, pa.DataType] = {
+    "workload": pa.uint8(),
+    "bytes_per_unit": pa.float64(),
+    "from_s": pa.float64(),
+    "until_s": pa.float64(),
+    "price": pa.float64(),
+}
+NO_PRICES = pa.schema(_PRICE_TYPES)
 
 
-def value_of(shards: Shards, policy: Policy) -> Floats:
-    """Return the value of a work unit of each shard; priorities beyond the last dial count as the last."""
-    values = np.asarray(policy.value_per_unit, np.float64)
-    return np.asarray(values[np.minimum(shards.priority, len(values) - 1)])
+def certificate_of(cars: Cars, shards: Shards, policy: Policy, found: Weighed) -> Certificate:
+    """Return the certificate of a plan without prices: its bound is all the open work done, if anybody is there.
 
-
-def certify(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces, expected: Floats) -> Certificate:
-    """Return the certificate of pieces whose expected units are given.
-
-    The bound is that of prices of zero: all the open work done. It holds for every plan and is loose when work
-    abounds.
+    It holds for every plan and is loose when work abounds.
     """
-    value = value_of(shards, policy)
-    demand = shards.units * np.maximum(shards.stop - shards.start, 0) * (shards.deadline > 0.0) * bool(len(cars.car_id))
+    open_ = np.flatnonzero(shards.open())
     levels = len(policy.value_per_unit)
-    level = np.minimum(shards.priority, levels - 1)
-    table = {
-        "priority": np.arange(levels, dtype=np.uint8),
-        "demand": np.bincount(level, weights=demand, minlength=levels),
-        "expected": np.bincount(level[pieces.shard], weights=expected, minlength=levels),
-    }
+    units = shards.units(open_) * shards.left(open_) * bool(len(cars.car_id))
+    demand = np.asarray(np.bincount(_level(shards, policy, open_), weights=units, minlength=levels), np.float64)
+    fresh = ~shards.held[found.pieces.shard]
     return Certificate(
-        objective=float(np.sum(value[pieces.shard] * expected)),
-        upper_bound=float(np.sum(value * demand)),
-        priorities=pa.table(table),
+        placed=_value(shards, policy, found, np.ones(len(fresh), bool)),
+        value=_value(shards, policy, found, fresh),
+        upper_bound=float(np.sum(demand * np.asarray(policy.value_per_unit))),
+        priorities=_priorities(shards, policy, found, demand),
+        prices=NO_PRICES.empty_table(),
     )
+
+
+def certificate_by_prices(given: Given, solution: Solution, found: Weighed) -> Certificate:
+    """Return the certificate of a plan by prices."""
+    cheapest = costs(given.fleet, given.grid, given.policy, dearest=False)
+    bound = upper_bound(given.fleet, given.work, given.grid, given.policy, solution.price, cheapest)
+    return Certificate(
+        placed=_value(given.shards, given.policy, found, np.ones(len(found.chance), bool)),
+        value=solution.value,
+        upper_bound=bound,
+        priorities=_priorities(given.shards, given.policy, found, given.work.demand.sum(axis=(0, 1))),
+        prices=_prices(given.work, given.grid, solution),
+    )
+
+
+def _level(shards: Shards, policy: Policy, places: Ints) -> Ints:
+    """Return priorities, those beyond the last dial as the last."""
+    return np.minimum(shards.priority[places], len(policy.value_per_unit) - 1).astype(np.int64)
+
+
+def _value(shards: Shards, policy: Policy, found: Weighed, which: npt.NDArray[np.bool_]) -> float:
+    values = np.asarray(policy.value_per_unit, np.float64)
+    return float(np.sum((values[_level(shards, policy, found.pieces.shard)] * found.expected)[which]))
+
+
+def _priorities(shards: Shards, policy: Policy, found: Weighed, demand: Floats) -> pa.Table:
+    level = _level(shards, policy, found.pieces.shard)
+    return pa.table(
+        {
+            "priority": np.arange(len(demand), dtype=np.uint8),
+            "demand": demand,
+            "expected": np.bincount(level, weights=found.expected, minlength=len(demand)),
+        }
+    )
+
+
+def _prices(work: Work, grid: Grid, solution: Solution) -> pa.Table:
+    kinds, blocks = solution.price.shape
+    columns = {
+        "workload": np.repeat(work.kinds.workload, blocks).astype(np.uint8),
+        "bytes_per_unit": np.repeat(work.kinds.bytes_most, blocks),
+        "from_s": np.tile(grid.edges[:-1], kinds),
+        "until_s": np.tile(grid.edges[1:], kinds),
+        "price": solution.price.ravel(),
+    }
+    return pa.table(columns, schema=NO_PRICES)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from fleetbatch.planner.inputs import Cars, Shards, window_s
+from fleetbatch.planner.inputs import Cars, Floats, Shards, window_s
 from fleetbatch.planner.pieces import Pieces, Running, allowed, concat, row_group_s
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import Reason
@@ -18,7 +18,8 @@ from fleetbatch.planner.reasons import Reason
 LOOK_AHEAD = 8
 """Shards of one list that a car tries before it leaves the list alone, because none fits into its window."""
 
-_Row = tuple[int, int, int, int, float, float]
+_Row = tuple[int, int, int, int, float, float, float]
+"""Car, shard, start, stop, begins, ends, seconds of a row group."""
 
 
 def greedy(cars: Cars, shards: Shards, policy: Policy, running: Running) -> Pieces:
@@ -28,12 +29,13 @@ def greedy(cars: Cars, shards: Shards, policy: Policy, running: Running) -> Piec
     the lowest id. It picks by priority, deadline, id among the lists it may have. Within a list no shard is placed
     while a more urgent one would have fitted there.
     """
-    window = np.minimum(window_s(cars.survival, 1.0 - policy.window_risk), cars.until)
+    until = cars.until(slice(None), policy.stay_min)
+    window = np.minimum(window_s(cars.survival, 1.0 - policy.window_risk), until)
     free = np.maximum(cars.ready, running.free)
-    able = np.flatnonzero(free < np.minimum(cars.until, policy.commit_s))
+    able = np.flatnonzero(free < np.minimum(until, policy.commit_s))
     heap = list(zip(free[able].tolist(), (-window[able]).tolist(), able.tolist(), strict=True))
     heapq.heapify(heap)
-    board = _Board(cars, shards, policy, open_=~shards.held & (shards.start < shards.stop) & (shards.deadline > 0.0))
+    board = _Board(cars, shards, policy, until)
     left = policy.pieces_max - np.bincount(running.pieces.car, minlength=len(cars.car_id))
     rows: list[_Row] = []
     while heap:
@@ -45,23 +47,32 @@ def greedy(cars: Cars, shards: Shards, policy: Policy, running: Running) -> Piec
         left[car] -= 1
         if row[5] < policy.commit_s:
             heapq.heappush(heap, (row[5], stays, car))
-    return concat([running.pieces, _as_pieces(rows)])
+    return concat([running.pieces, _as_pieces(rows, shards)])
 
 
-def _as_pieces(rows: list[_Row]) -> Pieces:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 6
+def _as_pieces(rows: list[_Row], shards: Shards) -> Pieces:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
     car, shard, start, stop = (np.array(column, np.int64) for column in columns[:4])
-    begins, ends = (np.array(column, np.float64) for column in columns[4:])
-    reason = np.full(len(rows), Reason.LONGEST_WINDOW, np.uint8)
-    return Pieces(car=car, shard=shard, start=start, stop=stop, begins=begins, ends=ends, reason=reason)
+    begins, ends, tau = (np.array(column, np.float64) for column in columns[4:])
+    return Pieces(
+        car=car,
+        shard=shard,
+        start=start,
+        stop=stop,
+        begins=begins,
+        ends=ends,
+        tau=tau,
+        units=shards.units(shard),
+        reason=np.full(len(rows), Reason.LONGEST_WINDOW, np.uint8),
+    )
 
 
 class _Board:
     """The open shards as lists; within one all shards ask the same of a car, the most urgent first."""
 
-    def __init__(self, cars: Cars, shards: Shards, policy: Policy, *, open_: npt.NDArray[np.bool_]) -> None:
-        self.cars, self.shards, self.policy = cars, shards, policy
-        self.lists = [places.tolist() for places in lists_of(shards, np.flatnonzero(open_))]
+    def __init__(self, cars: Cars, shards: Shards, policy: Policy, until: Floats) -> None:
+        self.cars, self.shards, self.policy, self.until = cars, shards, policy, until
+        self.lists = [places.tolist() for places in lists_of(shards, np.flatnonzero(shards.open()))]
         self.heads = [0] * len(self.lists)
         self.first = np.array([places[0] for places in self.lists], np.int64)
         self.taken: set[int] = set()
@@ -70,22 +81,22 @@ class _Board:
 
     def take(self, car: int, at: float) -> _Row | None:
         """Return the row of the most urgent shard that fits on the car from `at` on, and take it off its list."""
-        best: tuple[tuple[int, float, int], int, float] | None = None
+        best: tuple[tuple[int, float, int], int, float, float] | None = None
         for number in self._lists_for(car):
             for shard in self._waiting(number):
                 urgency = (int(self.shards.priority[shard]), float(self.shards.deadline[shard]), shard)
                 if best is not None and best[0] < urgency:
                     break
-                stop, ends = self._fit(car, shard, at)
+                stop, ends, tau = self._fit(car, shard, at)
                 if stop > self.shards.start[shard]:
-                    best = (urgency, stop, ends)
+                    best = (urgency, stop, ends, tau)
                     break
         if best is None:
             return None
-        (_, _, shard), stop, ends = best
+        (_, _, shard), stop, ends, tau = best
         self.taken.add(shard)
         self.loaded.add((car, int(self.shards.workload[shard])))
-        return car, shard, int(self.shards.start[shard]), stop, at, ends
+        return car, shard, int(self.shards.start[shard]), stop, at, ends, tau
 
     def _lists_for(self, car: int) -> list[int]:
         """Return the lists of which the car may have every shard; cars that are alike share the answer."""
@@ -108,22 +119,22 @@ class _Board:
                 tried += 1
                 yield places[place]
 
-    def _fit(self, car: int, shard: int, at: float) -> tuple[int, float]:
-        """Return the row group at which the car must stop and when that is; the shard's start where none fits."""
+    def _fit(self, car: int, shard: int, at: float) -> tuple[int, float, float]:
+        """Return the row group at which the car must stop, when, and the seconds of one; the start where none fits."""
         c, s, policy = self.cars, self.shards, self.policy
         tau = float(row_group_s(c, s, policy, np.array([car]), np.array([shard]))[0])
         start, stop, workload = int(s.start[shard]), int(s.stop[shard]), int(s.workload[shard])
         if not math.isfinite(tau):
-            return start, at
+            return start, at, tau
         link = max(float(c.link[car]), 1e-9)
         cached = bool((c.cached[car] >> workload) & 1) or (car, workload) in self.loaded or not policy.model_bytes
-        begins = at + float(s.size[shard]) / link
+        begins = at + float(s.bytes(np.array([shard]))[0]) / link
         begins += 0.0 if cached else policy.model_bytes[workload] / link
-        room = min(float(c.until[car]), float(s.deadline[shard])) - begins
+        room = min(float(self.until[car]), float(s.deadline[shard])) - begins
         fits = min(stop - start, int(room / tau + 1e-9) if tau > 0.0 else stop - start) if room >= 0.0 else 0
         if fits < min(policy.piece_row_groups_min, stop - start):
-            return start, at
-        return start + fits, begins + fits * tau
+            return start, at, tau
+        return start + fits, begins + fits * tau, tau
 
 
 def lists_of(shards: Shards, places: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:

@@ -33,39 +33,60 @@ class Cars:
     link: npt.NDArray[np.float32]
     ready: Floats
     """When it may start: charged to the reserve and free of what it runs."""
-    until: Floats
-    """When it must have stopped: its limit, the horizon, or the point where it has probably left."""
+    limit: Floats
+    """When it must have stopped, at most the horizon."""
     survival: Bytes
     """[cars, 97] in 1/255."""
     running: Ints
     """Place of the running shard in Shards, -1 for none, -2 for one that is not open."""
     running_from: Ints
 
+    def until(self, places: Ints | slice, stay_min: float) -> Floats:
+        """Return when each car must have stopped: at its limit, or where it has left but for a chance of `stay_min`."""
+        return np.minimum(self.limit[places], window_s(self.survival[places], stay_min))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shards:
-    """Shards in order of shard_id."""
+    """Shards in order of shard_id; columns as they came, so that a round looks closer only at what it places."""
 
     shard_id: npt.NDArray[np.uint64]
     workload: Bytes
-    units: Floats
-    """Work of one row group."""
-    size: Floats
-    """Bytes of one row group."""
-    start: Ints
+    work_units: Floats
+    """Of the whole shard, as are its bytes."""
+    size_bytes: npt.NDArray[np.uint64]
+    start: npt.NDArray[np.uint16]
     """First row group that is not delivered."""
-    stop: Ints
+    stop: npt.NDArray[np.uint16]
     region: npt.NDArray[np.uint16]
     hw_mask: Bytes
     memory: npt.NDArray[np.uint64]
     priority: Bytes
-    deadline: Floats
+    deadline: npt.NDArray[np.float32]
     held: npt.NDArray[np.bool_]
     """Somebody holds a lease on it."""
+
+    def units(self, places: Ints) -> Floats:
+        """Return the work of one row group of each shard."""
+        return np.asarray(self.work_units[places] / np.maximum(self.stop[places], 1))
+
+    def bytes(self, places: Ints) -> Floats:
+        """Return the bytes of one row group of each shard."""
+        return np.asarray(self.size_bytes[places] / np.maximum(self.stop[places], 1), np.float64)
+
+    def left(self, places: Ints) -> Ints:
+        """Return how many row groups of each shard are not delivered."""
+        return self.stop[places].astype(np.int64) - self.start[places]
+
+    def open(self) -> npt.NDArray[np.bool_]:
+        """Return which shards may be given to a car: work left, nobody's lease, time left."""
+        return np.asarray(~self.held & (self.start < self.stop) & (self.deadline > 0.0))
 
 
 UNKNOWN_RUNNING = -2
 CERTAIN = 255
+CHUNK = 16_384
+"""Rows that are worked on at a time, so that intermediate arrays stay in the cache."""
 
 
 def read_inputs(cars: pa.Table, shards: pa.Table, policy: Policy) -> tuple[Cars, Shards]:
@@ -77,33 +98,46 @@ def read_inputs(cars: pa.Table, shards: pa.Table, policy: Policy) -> tuple[Cars,
         summary = "the round cannot be planned"
         raise RejectedError(summary, problems)
     work = _shards(_sorted(shards, "shard_id"))
-    return _cars(_sorted(cars, "car_id"), work, policy), work
+    return _cars(_sorted(cars, "car_id"), work), work
 
 
 def curves(cars: pa.Table) -> Bytes:
     """Return the survival curves as [cars, 97]."""
     chunks: list[Any] = cars["survival"].chunks
-    flat = [chunk.flatten().to_numpy() for chunk in chunks]
-    return np.concatenate([np.zeros(0, np.uint8), *flat]).reshape(-1, GRID_POINTS)
+    flat = [chunk.flatten().to_numpy().reshape(-1, GRID_POINTS) for chunk in chunks]
+    return flat[0] if len(flat) == 1 else np.concatenate([np.zeros((0, GRID_POINTS), np.uint8), *flat])
 
 
-def stays(survival: Bytes, seconds: Floats) -> Floats:
-    """Return the probability that each car (one a row) is still there after `seconds`, linear between the points."""
+def stays(survival: Bytes, cars: Ints, seconds: Floats) -> Floats:
+    """Return the probability that each of `cars` is still there after its `seconds`, linear between the points."""
     place = np.clip(seconds / GRID_S, 0.0, GRID_POINTS - 1.0)
     left = np.minimum(place.astype(np.int64), GRID_POINTS - 2)
-    rows = np.arange(len(survival))
-    first, second = survival[rows, left].astype(np.float64), survival[rows, left + 1].astype(np.float64)
+    first, second = survival[cars, left].astype(np.float64), survival[cars, left + 1].astype(np.float64)
     return np.asarray((first + (place - left) * (second - first)) / 255.0)
 
 
 def window_s(survival: Bytes, share: float) -> Floats:
     """Return until when each curve stays at or above `share`, linear between the points; at most the horizon."""
-    floor = share * 255.0
-    last = (survival >= floor).sum(axis=1) - 1
-    rows = np.arange(len(survival))
-    here = survival[rows, last].astype(np.float64)
-    after = survival[rows, np.minimum(last + 1, GRID_POINTS - 1)].astype(np.float64)
-    part = np.where(here > after, (here - floor) / np.maximum(here - after, 1e-9), 0.0)
+    seconds = np.empty(len(survival))
+    for first in range(0, len(survival), CHUNK):
+        seconds[first : first + CHUNK] = _window_s(survival[first : first + CHUNK], share * CERTAIN)
+    return seconds
+
+
+def _window_s(survival: Bytes, floor: float) -> Floats:
+    """Find each curve's last point at or above the floor by halving, then go on along the line to the next."""
+    flat, first = np.ascontiguousarray(survival).ravel(), np.arange(len(survival)) * GRID_POINTS
+    last = np.zeros(len(survival), np.int64)
+    step = 64
+    while step:
+        further = last + step
+        np.minimum(further, GRID_POINTS - 1, out=further)
+        reached = flat.take(first + further) >= floor
+        np.copyto(last, further, where=reached)
+        step //= 2
+    here = flat.take(first + last).astype(np.float32)
+    after = flat.take(first + np.minimum(last + 1, GRID_POINTS - 1)).astype(np.float32)
+    part = np.where(here > after, (here - np.float32(floor)) / np.maximum(here - after, 1e-6), 0.0)
     return np.asarray(np.minimum((last + np.clip(part, 0.0, 1.0)) * GRID_S, HORIZON_S))
 
 
@@ -118,7 +152,7 @@ def _array(table: pa.Table, name: str) -> npt.NDArray[Any]:
     return np.asarray((column.fill_null(0) if column.null_count else column).to_numpy())
 
 
-def _cars(table: pa.Table, work: Shards, policy: Policy) -> Cars:
+def _cars(table: pa.Table, work: Shards) -> Cars:
     def floats(name: str) -> Floats:
         return np.asarray(_array(table, name), np.float64)
 
@@ -139,7 +173,7 @@ def _cars(table: pa.Table, work: Shards, policy: Policy) -> Cars:
         memory=table["mem_B"].to_numpy(),
         link=table["link_down_Bps"].to_numpy(),
         ready=np.maximum(floats("ready_s"), floats("free_in_s")),
-        until=np.minimum(floats("limit_s"), window_s(survival, policy.stay_min)),
+        limit=np.minimum(floats("limit_s"), HORIZON_S),
         survival=survival,
         running=np.where(runs, np.where(known, near, UNKNOWN_RUNNING), NONE).astype(np.int64),
         running_from=_array(table, "running_row_group").astype(np.int64),
@@ -147,21 +181,18 @@ def _cars(table: pa.Table, work: Shards, policy: Policy) -> Cars:
 
 
 def _shards(table: pa.Table) -> Shards:
-    units = np.asarray(_array(table, "work_units"), np.float64)
-    groups = np.asarray(_array(table, "row_groups"), np.int64)
-    size = np.asarray(_array(table, "size_B"), np.float64)
     return Shards(
         shard_id=table["shard_id"].to_numpy(),
         workload=table["workload"].to_numpy(),
-        units=units / np.maximum(groups, 1),
-        size=size / np.maximum(groups, 1),
-        start=np.asarray(_array(table, "rg_next"), np.int64),
-        stop=groups,
+        work_units=table["work_units"].to_numpy(),
+        size_bytes=table["size_B"].to_numpy(),
+        start=table["rg_next"].to_numpy(),
+        stop=table["row_groups"].to_numpy(),
         region=table["region"].to_numpy(),
         hw_mask=table["hw_mask"].to_numpy(),
         memory=table["mem_B"].to_numpy(),
         priority=table["priority"].to_numpy(),
-        deadline=np.asarray(_array(table, "deadline_s"), np.float64),
+        deadline=table["deadline_s"].to_numpy(),
         held=_not_empty(table["held_by"].combine_chunks()),
     )
 
@@ -178,7 +209,11 @@ def _car_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
     yield from _beyond(table, "hw", len(policy.rates), "car_id", "hardware classes")
     yield from _beyond(table, "price_zone", len(policy.price_per_j), "car_id", "price zones")
     survival = curves(table)
-    bent = (survival[:, 0] != CERTAIN) | np.any(survival[:, 1:] > survival[:, :-1], axis=1)
+    bent = survival[:, 0] != CERTAIN
+    for first in range(0, len(survival), CHUNK):
+        rises = survival[first : first + CHUNK, 1:] > survival[first : first + CHUNK, :-1]
+        if rises.any():
+            bent[first : first + CHUNK] |= rises.any(axis=1)
     yield from _named(table, "car_id", bent, "survival does not start at 255 or rises")
 
 

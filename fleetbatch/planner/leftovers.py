@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
+from fleetbatch.planner.fill import Given
 from fleetbatch.planner.greedy import lists_of
 from fleetbatch.planner.inputs import NONE, Bytes, Cars, Ints, Shards, window_s
 from fleetbatch.planner.pieces import Pieces, row_group_s
@@ -16,7 +17,7 @@ Bools = npt.NDArray[np.bool_]
 
 def unassigned(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> pa.Table:
     """Return every shard with row groups that no piece covers, in order of id, with its reason."""
-    covered = shards.start.copy()
+    covered = shards.start.astype(np.int64)
     np.maximum.at(covered, pieces.shard, pieces.stop)
     waits = np.flatnonzero(covered < shards.stop)
     reason = np.full(len(shards.shard_id), Reason.LATER, np.uint8)
@@ -35,7 +36,7 @@ def _list_reasons(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> B
     able = np.ones(len(cars.car_id), bool)
     rates = rate_matrix(policy)
     sieves = (
-        (Reason.NO_CARS, cars.until > cars.ready),
+        (Reason.NO_CARS, cars.limit > cars.ready),
         (Reason.NO_REGION, (shards.region[one] == ANY_REGION) | (cars.region == shards.region[one])),
         (Reason.NO_CONSENT, ((cars.consent >> np.uint32(workload)) & 1).astype(bool)),
         (
@@ -48,36 +49,42 @@ def _list_reasons(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> B
         able &= sieve
         if not able.any():
             return np.full(len(places), reason, np.uint8)
-    return np.where(_fits_anywhere(cars, shards, rates, places, able), Reason.LATER, Reason.TOO_LONG).astype(np.uint8)
+    return np.where(_fits_anywhere(cars, shards, policy, places, able), Reason.LATER, Reason.TOO_LONG).astype(np.uint8)
 
 
-def _fits_anywhere(cars: Cars, shards: Shards, rates: npt.NDArray[np.float64], places: Ints, able: Bools) -> Bools:
+def _fits_anywhere(cars: Cars, shards: Shards, policy: Policy, places: Ints, able: Bools) -> Bools:
     """Return whether one row group would end in time on the fastest car, started when the earliest is ready.
 
     Optimistic on purpose: it takes the best speed, link and window of different cars. What it calls too long is so.
     """
     hw, workload = cars.hw[able], shards.workload[places[0]]
-    speed = float(np.max(rates[hw, workload] * cars.speed[able]))
+    speed = float(np.max(rate_matrix(policy)[hw, workload] * cars.speed[able]))
     link = float(np.max(cars.link[able]))
     with np.errstate(divide="ignore", invalid="ignore"):
-        fetch = np.where(shards.size[places] > 0.0, shards.size[places] / link, 0.0)
-        tau = np.maximum(shards.units[places] / speed, fetch)
-    room = np.minimum(float(np.max(cars.until[able])), shards.deadline[places]) - float(np.min(cars.ready[able]))
+        size = shards.bytes(places)
+        fetch = np.where(size > 0.0, size / link, 0.0)
+        tau = np.maximum(shards.units(places) / speed, fetch)
+    room = np.minimum(
+        float(np.max(cars.until(np.flatnonzero(able), policy.stay_min))), shards.deadline[places]
+    ) - float(np.min(cars.ready[able]))
     return np.asarray(tau <= room)
 
 
 def car_plan(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> pa.Table:
     """Return one row a car: its queue in brief, or why it has none."""
-    count = np.bincount(pieces.car, minlength=len(cars.car_id))
+    reason = _idle_reasons(cars, shards, policy, pieces)
+    reason[pieces.car] = Reason.HAS_WORK
+    return _car_plan(cars, policy, pieces, reason)
+
+
+def _car_plan(cars: Cars, policy: Policy, pieces: Pieces, reason: Bytes) -> pa.Table:
     busy = np.zeros(len(cars.car_id))
     np.maximum.at(busy, pieces.car, pieces.ends)
-    reason = _idle_reasons(cars, shards, policy, pieces)
-    reason[count > 0] = Reason.HAS_WORK
     table = {
         "car_id": cars.car_id,
-        "pieces": count.astype(np.uint16),
+        "pieces": np.bincount(pieces.car, minlength=len(cars.car_id)).astype(np.uint16),
         "busy_until_s": busy.astype(np.float32),
-        "bookable_s": np.minimum(window_s(cars.survival, 1.0 - policy.window_risk), cars.until).astype(np.float32),
+        "bookable_s": np.minimum(window_s(cars.survival, 1.0 - policy.window_risk), cars.limit).astype(np.float32),
         "reason": reason,
     }
     return conform(pa.table(table), "car_plan")
@@ -85,7 +92,7 @@ def car_plan(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> pa.T
 
 def _idle_reasons(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Bytes:
     """Return why each car would have nothing, were it idle; the last that is set is the gravest."""
-    open_ = np.flatnonzero(~shards.held & (shards.start < shards.stop) & (shards.deadline > 0.0))
+    open_ = np.flatnonzero(shards.open())
     reason = np.full(len(cars.car_id), Reason.SHORT_WINDOW, np.uint8)
     reason[~_may_any(cars, shards, policy, np.setdiff1d(open_, pieces.shard))] = Reason.ALL_PLACED
     reason[~_may_any(cars, shards, policy, open_)] = Reason.NOTHING_FITS
@@ -101,3 +108,81 @@ def _may_any(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> Bools:
     for alike in lists_of(shards, places):
         may |= row_group_s(cars, shards, policy, everyone, np.full(len(may), alike[0])) < np.inf
     return may
+
+
+def unassigned_by_kind(given: Given, pieces: Pieces) -> pa.Table:
+    """Return what `unassigned` returns, looking once at each kind instead of at each shard."""
+    shards, tier = given.shards, given.work.tier
+    covered = shards.start < shards.stop
+    whole = pieces.stop >= shards.stop[pieces.shard]
+    covered[pieces.shard[whole]] = False
+    waits = np.flatnonzero(covered)
+    reason = _tier_reasons(given)[tier[waits]]
+    closed = np.flatnonzero(tier[waits] == _tiers(given))
+    reason[closed] = np.where(shards.held[waits[closed]], Reason.HELD, Reason.DEADLINE_PASSED)
+    for kind in _doubtful(given):
+        mine = np.flatnonzero(tier[waits] // _tiers_of_kind(given) == kind)
+        if len(mine):
+            reason[mine] = _list_reasons(given.cars, shards, given.policy, waits[mine])
+    part = np.searchsorted(waits, pieces.shard[~whole])
+    reason[part] = Reason.REMAINDER
+    return conform(pa.table({"shard_id": shards.shard_id[waits], "reason": reason}), "unassigned")
+
+
+def _tiers_of_kind(given: Given) -> int:
+    return int(np.prod(given.work.demand.shape[1:]))
+
+
+def _tiers(given: Given) -> int:
+    return len(given.work.kinds) * _tiers_of_kind(given)
+
+
+def _tier_reasons(given: Given) -> Bytes:
+    return np.full(_tiers(given) + 1, Reason.LATER, np.uint8)
+
+
+def _doubtful(given: Given) -> list[int]:
+    """Return the kinds of which not every shard is certain to fit somewhere before its deadline."""
+    cars = given.cars
+    if not len(cars.car_id):
+        return list(range(len(given.work.kinds)))
+    found = []
+    for kind, rate in enumerate(given.fleet.rate):
+        best = float(rate.max())
+        able = np.flatnonzero(rate >= 0.5 * best) if best > 0.0 else np.zeros(0, np.int64)
+        able = given.fleet.order[able]
+        room = min(float(np.max(cars.limit[able] - cars.ready[able], initial=0.0)), float(given.grid.deadlines[0]))
+        if best <= 0.0 or given.work.largest / (0.5 * best) > room:
+            found.append(kind)
+    return found
+
+
+def car_plan_by_kind(given: Given, pieces: Pieces) -> pa.Table:
+    """Return what `car_plan` returns, looking once at each kind."""
+    cars, order = given.cars, given.fleet.order
+    left = _left_kinds(given, pieces)
+    reason = np.full(len(order), Reason.HAS_WORK, np.uint8)
+    has = np.zeros(len(order), bool)
+    has[pieces.car] = True
+    idle = np.flatnonzero(~has[order])
+    may, may_left = np.zeros(len(idle), bool), np.zeros(len(idle), bool)
+    for kind, rate in enumerate(given.fleet.rate):
+        able = rate[idle] > 0.0
+        may |= able
+        if left[kind]:
+            may_left |= able
+    place = order[idle]
+    why = np.where(may, np.where(may_left, Reason.SHORT_WINDOW, Reason.ALL_PLACED), Reason.NOTHING_FITS)
+    why[cars.ready[place] >= given.policy.commit_s] = Reason.NOT_READY
+    why[cars.running[place] != NONE] = Reason.BUSY
+    reason[place] = why
+    return _car_plan(cars, given.policy, pieces, reason)
+
+
+def _left_kinds(given: Given, pieces: Pieces) -> Bools:
+    """Return which kinds have shards that no piece touches."""
+    per = _tiers_of_kind(given)
+    open_ = given.work.starts[per::per] - given.work.starts[:-1:per]
+    fresh = given.work.tier[pieces.shard]
+    fresh = fresh[fresh < _tiers(given)]
+    return np.asarray(open_ > np.bincount(fresh // per, minlength=len(open_)))

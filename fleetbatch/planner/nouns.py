@@ -9,17 +9,26 @@ import pyarrow as pa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """Expected value of the round's pieces beside a bound on every policy, in units of value."""
+    """What a round is worth beside a bound on every policy, adaptive ones included; in units of value."""
 
-    objective: float
+    placed: float
+    """Expected value of this round's pieces, the running ones included."""
+    value: float
+    """Expected value, less energy, of the whole plan up to the last deadline, of which this round is the first part.
+
+    Of open shards only. A plan by the simple rule has no later part.
+    """
     upper_bound: float
+    """Nobody gets more of the open shards, whatever he knows later."""
     priorities: pa.Table
     """priority, demand, expected: work units open, and expected to be completed by this round's pieces."""
+    prices: pa.Table
+    """workload, bytes_per_unit, from_s, until_s, price: the value of one more unit of a kind, block by block."""
 
     @property
     def gap(self) -> float:
-        """Return the share of the bound that the round may have missed; 0 where there is nothing to win."""
-        return 1.0 - self.objective / self.upper_bound if self.upper_bound > 0.0 else 0.0
+        """Return the share of the bound that the plan may have missed; 0 where there is nothing to win."""
+        return 1.0 - self.value / self.upper_bound if self.upper_bound > 0.0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +38,7 @@ class Round:
     at: datetime
     """The instant from which all seconds count."""
     planner: str
-    """The rule that decided: `greedy`."""
+    """`prices`; `greedy` by the simple rule; `fallback` where the solver failed."""
     assignments: pa.Table
     """In order of car_id and seq. The first piece of a car that holds a lease is its running shard."""
     car_plan: pa.Table

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
-from fleetbatch.planner.inputs import UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards, stays
+from fleetbatch.planner.inputs import CHUNK, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards, stays
 from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, Policy, rate_matrix
 from fleetbatch.planner.reasons import Reason
 
@@ -23,7 +23,22 @@ class Pieces:
     stop: Ints
     begins: Floats
     ends: Floats
+    tau: Floats
+    """Seconds of one row group; they end every tau, the last at `ends`."""
+    units: Floats
+    """Work of one row group."""
     reason: Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """Pieces in order of car and time, with what is expected of them."""
+
+    pieces: Pieces
+    chance: Floats
+    """That the car is there until the piece's end."""
+    expected: Floats
+    """Units."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +50,11 @@ class Running:
     """[cars], when each is done with it; infinite where it holds a shard that is not open any more."""
 
 
+def rows(pieces: Pieces, which: Ints) -> Pieces:
+    """Return some of the pieces, in that order."""
+    return Pieces(**{name: getattr(pieces, name)[which] for name in Pieces.__slots__})
+
+
 def concat(parts: Sequence[Pieces]) -> Pieces:
     """Return all the pieces as one."""
     return Pieces(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Pieces.__slots__})
@@ -44,10 +64,10 @@ def running(cars: Cars, shards: Shards, policy: Policy) -> Running:
     """Return the pieces under lease, as many of their row groups as will end in time, and when their cars are free."""
     car = np.flatnonzero(cars.running >= 0)
     shard = cars.running[car]
-    start = np.maximum(cars.running_from[car], shards.start[shard])
+    start = np.maximum(cars.running_from[car], shards.start[shard].astype(np.int64))
     tau = row_group_s(cars, shards, policy, car, shard)
-    room = np.maximum(np.minimum(cars.until[car], shards.deadline[shard]), 0.0)
-    left = np.maximum(shards.stop[shard] - start, 0)
+    room = np.maximum(np.minimum(cars.until(car, policy.stay_min), shards.deadline[shard]), 0.0)
+    left = np.maximum(shards.stop[shard].astype(np.int64) - start, 0)
     groups = np.minimum(left, np.floor(room / np.maximum(tau, 1e-9) + 1e-9)).astype(np.int64)
     tau = np.where(groups > 0, tau, 0.0)
     free = np.where(cars.running == UNKNOWN_RUNNING, np.inf, 0.0)
@@ -60,6 +80,8 @@ def running(cars: Cars, shards: Shards, policy: Policy) -> Running:
         stop=(start + groups)[put],
         begins=np.zeros(int(put.sum())),
         ends=(groups * tau)[put],
+        tau=tau[put],
+        units=shards.units(shard[put]),
         reason=np.full(int(put.sum()), Reason.RUNNING, np.uint8),
     )
     return Running(pieces=pieces, free=free)
@@ -73,8 +95,9 @@ def row_group_s(cars: Cars, shards: Shards, policy: Policy, car: Ints, shard: In
     rate = rate_matrix(policy)[cars.hw[car], shards.workload[shard]] * cars.speed[car]
     link = cars.link[car].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        compute = shards.units[shard] / rate
-        fetch = np.where(shards.size[shard] > 0.0, shards.size[shard] / link, 0.0)
+        compute = shards.units(shard) / rate
+        size = shards.bytes(shard)
+        fetch = np.where(size > 0.0, size / link, 0.0)
     may = allowed(cars, shards, car, shard) & (rate > 0.0)
     return np.where(may, np.maximum(compute, fetch), np.inf)
 
@@ -90,53 +113,70 @@ def allowed(cars: Cars, shards: Shards, car: Ints, shard: Ints) -> npt.NDArray[n
     )
 
 
+def weighed(cars: Cars, pieces: Pieces) -> Weighed:
+    """Return pieces that are in order of car and time with what is expected of them.
+
+    Looks at the cars in their own order and in pieces that stay in the cache: that is half of its cost.
+    """
+    chance, expected = np.empty(len(pieces.car)), np.empty(len(pieces.car))
+    for first in range(0, len(pieces.car), CHUNK):
+        part = slice(first, first + CHUNK)
+        count = (pieces.stop[part] - pieces.start[part]).astype(np.float64)
+        chance[part] = stays(cars.survival, pieces.car[part], pieces.ends[part])
+        sums = _row_group_chances(cars.survival, pieces.car[part], pieces.ends[part], pieces.tau[part], count)
+        expected[part] = sums * pieces.units[part]
+    return Weighed(pieces=pieces, chance=chance, expected=expected)
+
+
+def _row_group_chances(survival: Bytes, cars: Ints, ends: Floats, tau: Floats, count: Floats) -> Floats:
+    """Return the probabilities that each car is there at the ends of its row groups, summed.
+
+    Between two points of a curve the sum is arithmetic, so a piece costs one step for each 15 minutes that it spans,
+    whatever its row groups.
+    """
+    curve = survival.reshape(-1)
+    total = np.zeros(len(cars))
+    live = np.flatnonzero(count > 0.0)
+    tau = np.maximum(tau, 1e-9)
+    at, left, step, first = (ends - (count - 1.0) * tau)[live], count[live], tau[live], cars[live] * GRID_POINTS
+    while len(live):
+        slot = np.minimum((at * (1.0 / GRID_S)).astype(np.int64), GRID_POINTS - 2)
+        point = first + slot
+        low = curve.take(point).astype(np.float64)
+        slope = (curve.take(point + 1) - low) * (1.0 / GRID_S)
+        inside = np.floor(((slot + 1) * GRID_S - at) / step - 1e-9) + 1.0
+        inside[slot >= GRID_POINTS - 2] = np.inf
+        here = np.minimum(np.maximum(inside, 1.0), left)
+        total[live] += here * (low + slope * (at - slot * GRID_S + 0.5 * (here - 1.0) * step))
+        left -= here
+        on = np.flatnonzero(left > 0.0)
+        if len(on) < len(live):
+            here, live, left, step, first, at = here[on], live[on], left[on], step[on], first[on], at[on]
+        at = at + here * step
+    return total / 255.0
+
+
 def in_order(pieces: Pieces) -> Pieces:
     """Return the pieces in order of car and time."""
-    order = np.lexsort((pieces.begins, pieces.car))
-    return Pieces(**{name: getattr(pieces, name)[order] for name in Pieces.__slots__})
+    return rows(pieces, np.lexsort((pieces.begins, pieces.car)))
 
 
-def expected_units(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Floats:
-    """Return units times the probability that the car is there at each row group's end, summed over the piece.
-
-    Row groups end at equal steps, the last at `ends`. Between two points of a curve the sum is arithmetic, so a
-    piece costs one step for each 15 minutes it spans, whatever its row groups.
-    """
-    tau = row_group_s(cars, shards, policy, pieces.car, pieces.shard)
-    count = (pieces.stop - pieces.start).astype(np.float64)
-    first = pieces.ends - (count - 1.0) * tau
-    total = np.zeros(len(count))
-    done = np.zeros(len(count))
-    live = np.flatnonzero(count > 0)
-    while len(live):
-        at = first[live] + done[live] * tau[live]
-        slot = np.minimum(np.floor(at / GRID_S), GRID_POINTS - 2.0)
-        edge = np.where(slot >= GRID_POINTS - 2.0, np.inf, (slot + 1.0) * GRID_S)
-        inside = np.floor((edge - at) / np.maximum(tau[live], 1e-9) - 1e-9) + 1.0
-        here = np.clip(np.minimum(inside, count[live] - done[live]), 1.0, None)
-        middle = at + 0.5 * (here - 1.0) * tau[live]
-        total[live] += here * stays(cars.survival[pieces.car[live]], middle)
-        done[live] += here
-        live = live[done[live] < count[live]]
-    return total * shards.units[pieces.shard]
-
-
-def assignments(cars: Cars, shards: Shards, pieces: Pieces, expected: Floats) -> pa.Table:
-    """Return pieces that are in order as contract assignments."""
-    rows = len(pieces.car)
-    first = np.searchsorted(pieces.car, pieces.car)
-    nothing = np.zeros(rows, np.uint8)
+def assignments(cars: Cars, shards: Shards, found: Weighed) -> pa.Table:
+    """Return pieces as contract assignments."""
+    pieces, count = found.pieces, len(found.pieces.car)
+    first = np.concatenate([[0], np.cumsum(np.bincount(pieces.car, minlength=len(cars.car_id)))])
+    nothing = np.zeros(count, np.uint8)
     table = {
         "car_id": cars.car_id[pieces.car],
-        "seq": (np.arange(rows) - first).astype(np.uint16),
+        "seq": (np.arange(count) - first[pieces.car]).astype(np.uint16),
         "shard_id": shards.shard_id[pieces.shard],
         "copy": nothing,
         "rg_start": pieces.start.astype(np.uint16),
         "rg_end": pieces.stop.astype(np.uint16),
         "start_s": pieces.begins.astype(np.float32),
         "end_s": pieces.ends.astype(np.float32),
-        "p_finish": stays(cars.survival[pieces.car], pieces.ends).astype(np.float32),
-        "expected_units": expected.astype(np.float32),
+        "p_finish": found.chance.astype(np.float32),
+        "expected_units": found.expected.astype(np.float32),
         "speculative": nothing.astype(bool),
         "reason": pieces.reason,
     }

@@ -45,7 +45,10 @@ class Policy:
     """No piece ends where the probability that the car is still there is smaller."""
     window_risk: float = 0.1
     """A bookable window is left early with at most this probability."""
-    seed: int = 0
+    prices_from_cars: int = 200
+    """Smaller fleets are planned by the simple rule, which looks at every car alone."""
+    solver_iterations_max: int = 200
+    """An interior point needs 10 to 30; bounded by these and not by time, the same input gives the same round."""
 
 
 def rate_matrix(policy: Policy) -> npt.NDArray[np.float64]:
@@ -92,7 +95,7 @@ def _number_problems(policy: Policy) -> Iterator[str]:
             yield f"{name}: {tuple(values)!r}; expected finite numbers of at least 0"
     if policy.unit_currency == 0.0:
         yield "unit_currency: 0; expected more"
-    for name in ("pieces_max", "piece_row_groups_min"):
+    for name in ("pieces_max", "piece_row_groups_min", "prices_from_cars", "solver_iterations_max"):
         if getattr(policy, name) < 1:
             yield f"{name}: {getattr(policy, name)}; expected at least 1"
     for name in ("stay_min", "window_risk"):

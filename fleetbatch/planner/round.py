@@ -1,43 +1,55 @@
 """`plan_round`: cars and open shards in, a whole round out, with a reason for everything left out. Pure.
 
-The same tables in any row order give the same round; nothing is asked of a clock, and chance only by the seed.
+The same tables in any row order give the same round; nothing is asked of a clock, and nothing of chance.
 """
 
 from datetime import datetime
 
-import numpy as np
 import pyarrow as pa
 
-from fleetbatch.planner.certify import certify
+from fleetbatch.planner.certify import certificate_of
 from fleetbatch.planner.greedy import greedy
-from fleetbatch.planner.inputs import read_inputs
+from fleetbatch.planner.grid import grid_of
+from fleetbatch.planner.inputs import Cars, Shards, read_inputs
 from fleetbatch.planner.leftovers import car_plan, unassigned
+from fleetbatch.planner.market import by_prices
 from fleetbatch.planner.nouns import Round
-from fleetbatch.planner.pieces import assignments, expected_units, in_order, running
+from fleetbatch.planner.pieces import assignments, in_order, running, weighed
 from fleetbatch.planner.policy import Policy
 
 
 def plan_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy) -> Round:
-    """Plan a round by the simple rule; raise RejectedError that lists everything wrong with tables or policy.
+    """Plan a round; raise RejectedError that lists everything wrong with tables or policy.
 
     Hard: consent, hardware, memory, region, ready and limit times, deadlines, one holder a shard, the commit horizon.
-    A running car keeps its shard.
+    A running car keeps its shard. From `policy.prices_from_cars` cars on the round is planned by prices, with a
+    certificate; below, and where the solver comes to no end, by a simple rule. `Round.planner` says which.
     """
     fleet, work = read_inputs(cars, shards, policy)
-    pieces = in_order(greedy(fleet, work, policy, running(fleet, work, policy)))
-    expected = expected_units(fleet, work, policy, pieces)
-    stats = {
-        "cars": float(len(fleet.car_id)),
-        "shards": float(len(work.shard_id)),
-        "pieces": float(len(pieces.car)),
-        "running": float(np.sum(fleet.running >= 0)),
-    }
+    grid = grid_of(work, policy)
+    if grid.blocks() and len(fleet.car_id) >= policy.prices_from_cars:
+        return by_prices(fleet, work, grid, now, policy)
+    return _by_rule(fleet, work, now, policy)
+
+
+def plan_simply(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy) -> Round:
+    """Plan a round by the simple rule whatever its size, as plan_round does for a few cars."""
+    fleet, work = read_inputs(cars, shards, policy)
+    return _by_rule(fleet, work, now, policy)
+
+
+def _by_rule(cars: Cars, shards: Shards, now: datetime, policy: Policy) -> Round:
+    found = weighed(cars, in_order(greedy(cars, shards, policy, running(cars, shards, policy))))
     return Round(
         at=now,
         planner="greedy",
-        assignments=assignments(fleet, work, pieces, expected),
-        car_plan=car_plan(fleet, work, policy, pieces),
-        unassigned=unassigned(fleet, work, policy, pieces),
-        certificate=certify(fleet, work, policy, pieces, expected),
-        stats=stats,
+        assignments=assignments(cars, shards, found),
+        car_plan=car_plan(cars, shards, policy, found.pieces),
+        unassigned=unassigned(cars, shards, policy, found.pieces),
+        certificate=certificate_of(cars, shards, policy, found),
+        stats={
+            "cars": float(len(cars.car_id)),
+            "shards": float(len(shards.shard_id)),
+            "pieces": float(len(found.chance)),
+        },
     )

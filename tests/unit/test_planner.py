@@ -144,7 +144,7 @@ def test_values_ten_times_as_high_change_nothing_but_the_certificate() -> None:
     dear = Policy(rates=POLICY.rates, power_w=POLICY.power_w, value_per_unit=(100.0, 30.0, 10.0))
     first, second = plan_round(fleet, work, NOW, POLICY), plan_round(fleet, work, NOW, dear)
     assert first.assignments.equals(second.assignments)
-    assert second.certificate.objective == pytest.approx(10 * first.certificate.objective)
+    assert second.certificate.value == pytest.approx(10 * first.certificate.value)
 
 
 @settings(max_examples=40, deadline=None)

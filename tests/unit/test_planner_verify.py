@@ -142,7 +142,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[], Round], str]] = {
         "every car has one row in the plan",
     ),
     "a wrong count in the plan": (lambda: plans(pieces=9), "the plan counts each car's pieces"),
-    "a value from nowhere": (lambda: _certified(objective=GOOD.certificate.objective + 500.0), "the certified value"),
+    "a value from nowhere": (lambda: _certified(placed=GOOD.certificate.placed + 500.0), "the certified value"),
     "a bound below the value": (lambda: _certified(upper_bound=1.0), "value <= bound"),
     "a bound that is not a number": (lambda: _certified(upper_bound=float("nan")), "made of numbers"),
     "another now": (lambda: replace(GOOD, at=NOW + timedelta(seconds=1)), "the round counts from now"),

@@ -1,0 +1,49 @@
+"""A bound that no plan beats, adaptive ones included, from the prices of any plan. Pure.
+
+For prices mu >= 0 of a unit of each kind in each block (Lagrange), with E_ih the expected seconds of car i in block h:
+UB = sum_i sum_h E_ih max(0, max_k(mu_kh rate_ik) - cost_ih) + sum_tiers W max(0, v - min_{h in time} mu_kh).
+A car that is gone completes nothing, so nobody's expected work in a block exceeds rate * E (dispatch 2.3); whether
+cars leave together does not matter. All the open work is a bound as well, and the lower of the two counts.
+"""
+
+import numpy as np
+
+from fleetbatch.planner.classes import Fleet, Singles
+from fleetbatch.planner.grid import Grid
+from fleetbatch.planner.inputs import CHUNK, Floats
+from fleetbatch.planner.kinds import Work
+from fleetbatch.planner.policy import Policy
+
+ROUNDING = 1e-6
+"""32-bit products, summed in 64 bits, are right to better than this; the bound is raised by it."""
+
+
+def upper_bound(fleet: Fleet, work: Work, grid: Grid, policy: Policy, price: Floats, cost: Floats) -> float:
+    """Return the bound at these prices [kind, block]; `cost` is [class, block] at the cheapest tariff."""
+    value = np.asarray(policy.value_per_unit, np.float64)
+    usable = grid.usable(grid.latest)
+    total = 0.0
+    for deadline, blocks in enumerate(usable):
+        least = price[:, blocks].min(axis=1, initial=np.inf)
+        total += float(np.sum(work.demand[:, deadline] * np.maximum(value - least[:, None], 0.0)))
+    of = np.repeat(np.arange(fleet.classes()), np.diff(fleet.starts)) if len(fleet.order) else np.zeros(0, np.int64)
+    for first in range(0, len(fleet.order), CHUNK):
+        part = slice(first, min(first + CHUNK, len(fleet.order)))
+        total += _cars_worth(fleet.best[:, part], fleet.presence[:, part], cost[of[part]].astype(np.float32), price)
+    everything = float(np.sum(work.demand * value))
+    return min(total, everything) * (1.0 + ROUNDING)
+
+
+def _cars_worth(rate: Singles, presence: Singles, cost: Singles, price: Floats) -> float:
+    """Return what some cars earn at these prices when each does what pays best in each block, or nothing."""
+    total, best, other = 0.0, np.empty(rate.shape[1], np.float32), np.empty(rate.shape[1], np.float32)
+    for block, seconds in enumerate(presence):
+        best[:] = 0.0
+        for kind, units in enumerate(rate):
+            if price[kind, block] > 0.0:
+                np.multiply(units, np.float32(price[kind, block]), out=other)
+                np.maximum(best, other, out=best)
+        best -= cost[:, block]
+        np.maximum(best, 0.0, out=best)
+        total += float(np.dot(best, seconds))
+    return total

@@ -1,0 +1,233 @@
+"""Cars as a few hundred classes of equals, with their exact sums of what they would do in each block. Pure.
+
+Between cars of one class only speed and presence differ, which scale everything alike; what decides which work suits a
+car is its link per speed, so that is what classes are narrow in.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetbatch.planner.grid import Grid
+from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints
+from fleetbatch.planner.kinds import Kinds
+from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, Policy, rate_matrix
+
+Singles = npt.NDArray[np.float32]
+
+LINK_BUCKETS = 8
+SAMPLE = 65_536
+CLASSES_MAX = 4000
+ALL_HARDWARE = 255
+SAME = 1e-6
+DENSE = 1 << 22
+"""Codes up to here are renumbered by a table instead of a sort."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Cars in class order: order[starts[c]:starts[c + 1]] are the places of class c."""
+
+    order: Ints
+    starts: Ints
+    hw: Ints
+    """[class]"""
+    zone: Ints
+    """[class]"""
+    presence: Singles
+    """[block, car in class order], expected seconds that the car is there and may compute."""
+    rate: Singles
+    """[kind, car in class order], units a second, 0 where the car may not."""
+    best: Singles
+    """The same with the fewest bytes per unit of each kind: never less than any shard's true rate."""
+    work: Floats
+    """[class, block, kind], units if all the class did only this: sums of rate * presence."""
+    seconds: Floats
+    """[class, block], sums of presence."""
+
+    def classes(self) -> int:
+        """Return the number of classes."""
+        return len(self.starts) - 1
+
+
+def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy) -> Fleet:
+    """Return the fleet in classes; `free` is when each car is done with what it runs."""
+    sieve, sieves = _sieves(cars, kinds)
+    code = _codes(cars, sieves, kinds, policy)
+    order = np.argsort(code, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
+    begins = np.maximum(cars.ready, free).astype(np.float32)
+    presence = np.take(_presence(cars, begins, grid), order, axis=1)
+    may = [np.take(one, order) for one in sieves]
+    rate = _rates(cars, order, [may[place] for place in sieve], kinds, kinds.bytes_most, policy)
+    best = rate
+    if not np.allclose(kinds.bytes_most, kinds.bytes_least, rtol=SAME, atol=0.0):
+        best = _rates(cars, order, [may[place] for place in sieve], kinds, kinds.bytes_least, policy)
+    lead = order[starts[:-1]]
+    work, seconds = _sums(presence, rate, starts)
+    return Fleet(
+        order=order,
+        starts=starts,
+        hw=cars.hw[lead].astype(np.int64),
+        zone=cars.zone[lead].astype(np.int64),
+        presence=presence,
+        rate=rate,
+        best=best,
+        work=work,
+        seconds=seconds,
+    )
+
+
+def _sums(presence: Singles, rate: Singles, starts: Ints) -> tuple[Floats, Floats]:
+    """Return each class's sums of rate * presence, and of presence; 32-bit sums of a few cars are summed in 64 bits."""
+    classes = len(starts) - 1
+    work, seconds = np.zeros((classes, len(presence), len(rate))), np.zeros((classes, len(presence)))
+    for place in range(classes):
+        for first in range(int(starts[place]), int(starts[place + 1]), CHUNK):
+            part = slice(first, min(first + CHUNK, int(starts[place + 1])))
+            work[place] += presence[:, part] @ rate[:, part].T
+            seconds[place] += presence[:, part].sum(axis=1)
+    return work, seconds
+
+
+def _sieves(cars: Cars, kinds: Kinds) -> tuple[list[int], list[npt.NDArray[np.bool_]]]:
+    """Return which sieve each kind is behind, and the cars that pass each sieve; kinds that ask the same share one."""
+    known: dict[tuple[float, ...], int] = {}
+    sieve: list[int] = []
+    passed: list[npt.NDArray[np.bool_]] = []
+    for kind in range(len(kinds)):
+        asks = (kinds.workload[kind], kinds.hw_mask[kind], kinds.region[kind], kinds.memory[kind])
+        if asks not in known:
+            known[asks] = len(passed)
+            passed.append(_passes(cars, kinds, kind))
+        sieve.append(known[asks])
+    return sieve, passed
+
+
+def _passes(cars: Cars, kinds: Kinds, kind: int) -> npt.NDArray[np.bool_]:
+    may = (cars.consent & np.uint32(1 << int(kinds.workload[kind]))) != 0
+    if kinds.hw_mask[kind] != ALL_HARDWARE:
+        may &= ((int(kinds.hw_mask[kind]) >> cars.hw.astype(np.int64)) & 1).astype(bool)
+    if kinds.region[kind] != ANY_REGION:
+        may &= cars.region == kinds.region[kind]
+    return np.asarray(may & (cars.memory >= kinds.memory[kind]))
+
+
+def _codes(cars: Cars, sieves: list[npt.NDArray[np.bool_]], kinds: Kinds, policy: Policy) -> npt.NDArray[np.uint16]:
+    """Return each car's class, numbered without gaps: sieves passed, hardware, price zone, link per speed."""
+    signature = np.zeros(len(cars.car_id), np.uint32)
+    for bit, passed in enumerate(sieves):
+        signature |= passed.astype(np.uint32) << np.uint32(bit % 32)
+    signature = _numbered(signature)
+    signature %= np.uint32(max(CLASSES_MAX // (len(policy.rates) * len(policy.price_per_j)), 1))
+    place = (signature * np.uint32(len(policy.price_per_j)) + cars.zone) * np.uint32(len(policy.rates)) + cars.hw
+    fine = _numbered(place * np.uint32(LINK_BUCKETS + 2) + _link_bucket(cars, kinds, policy))
+    if len(fine) and int(fine.max()) >= CLASSES_MAX:
+        fine = _numbered(place)
+    return fine.astype(np.uint16)
+
+
+def _numbered(code: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Return the codes renumbered from 0 without gaps, in their order."""
+    if not len(code):
+        return code
+    span = int(code.max()) + 1
+    if span <= DENSE:
+        present = np.bincount(code, minlength=span) > 0
+        return np.asarray((np.cumsum(present) - 1).astype(np.uint32)[code])
+    return np.unique(code, return_inverse=True)[1].astype(np.uint32)
+
+
+def _link_bucket(cars: Cars, kinds: Kinds, policy: Policy) -> npt.NDArray[np.uint8]:
+    """Return a bucket of link per speed, fine only where it decides whether link or compute bounds some kind."""
+    ratio = cars.link / np.maximum(cars.speed, np.float32(1e-9))
+    need = rate_matrix(policy)[:, kinds.workload] * kinds.bytes_most
+    step = max(len(ratio) // SAMPLE, 1)
+    sample, sample_hw = ratio[::step], cars.hw[::step]
+    bucket = np.zeros(len(ratio), np.uint8)
+    edges = np.full((len(need), LINK_BUCKETS + 1), np.inf, np.float32)
+    for hw, row in enumerate(need):
+        turns = row[row > 0.0]
+        if not len(turns):
+            continue
+        inside = sample[(sample_hw == hw) & (sample > turns.min()) & (sample < turns.max())]
+        cuts = np.quantile(inside, np.arange(1, LINK_BUCKETS) / LINK_BUCKETS) if len(inside) else []
+        edges[hw, : len(cuts) + 2] = np.sort([turns.min(), *cuts, turns.max()])
+    for cut in range(LINK_BUCKETS + 1):
+        bucket += ratio > edges[:, cut][cars.hw]
+    return bucket
+
+
+def _rates(
+    cars: Cars, order: Ints, may: list[npt.NDArray[np.bool_]], kinds: Kinds, per_unit: Floats, policy: Policy
+) -> Singles:
+    """Return [kind, car in class order] units a second: the slower of compute and link, 0 where the car may not."""
+    base = rate_matrix(policy).astype(np.float32)
+    hw, speed, link = cars.hw[order], cars.speed[order], cars.link[order]
+    rate = np.empty((len(kinds), len(order)), np.float32)
+    for kind in range(len(kinds)):
+        out = rate[kind]
+        np.multiply(base[:, kinds.workload[kind]][hw], speed, out=out)
+        if per_unit[kind] > 0.0:
+            np.minimum(out, link * np.float32(1.0 / per_unit[kind]), out=out)
+        out *= may[kind]
+    return rate
+
+
+def _presence(cars: Cars, begins: Singles, grid: Grid) -> Singles:
+    """Return [block, car] expected seconds there and allowed: the integral of the curve over the block.
+
+    The integral up to a block's edge is a product with fixed weights (trapezoids of 15 minutes); that up to a car's own
+    begin and end, where it has one inside the night, needs the car's running sum.
+    """
+    edges, end = grid.edges, float(grid.edges[-1])
+    slots = min(int(np.ceil(end / GRID_S)), GRID_POINTS - 1)
+    weights = _edge_weights(edges, slots)
+    limit = np.minimum(cars.limit, end).astype(np.float32)
+    presence = np.empty((grid.blocks(), len(begins)), np.float32)
+    for first in range(0, len(begins), CHUNK):
+        part = slice(first, first + CHUNK)
+        curve = cars.survival[part, : slots + 1].astype(np.float32)
+        upto = weights.T @ curve.T
+        late = np.flatnonzero(begins[part] > 0.0)
+        upto[:, late] = np.maximum(upto[:, late], _upto(curve[late], begins[part][late]))
+        early = np.flatnonzero(limit[part] < end)
+        upto[:, early] = np.minimum(upto[:, early], _upto(curve[early], limit[part][early]))
+        np.maximum(upto[1:] - upto[:-1], 0.0, out=presence[:, part])
+    return presence
+
+
+def _edge_weights(edges: Floats, slots: int) -> Singles:
+    """Return [point, edge], so that curve (in 1/255) times it is the integral of the curve up to each edge."""
+    weights = np.zeros((slots + 1, len(edges)))
+    for column, edge in enumerate(edges):
+        whole = min(int(edge // GRID_S), slots)
+        weights[:whole, column] += GRID_S / 2.0
+        weights[1 : whole + 1, column] += GRID_S / 2.0
+        rest = edge - whole * GRID_S
+        if rest > 0.0 and whole < slots:
+            weights[whole, column] += rest - rest * rest / (2.0 * GRID_S)
+            weights[whole + 1, column] += rest * rest / (2.0 * GRID_S)
+    return (weights / 255.0).astype(np.float32)
+
+
+def _upto(curve: Singles, seconds: Singles) -> Singles:
+    """Return the integral of each curve up to its own instant; looks no further than the latest instant."""
+    slots = min(int(seconds.max(initial=0.0) // GRID_S) + 1, curve.shape[1] - 1)
+    place = np.minimum((seconds / np.float32(GRID_S)).astype(np.int64), slots - 1)
+    rest = np.minimum(seconds - place * np.float32(GRID_S), np.float32(GRID_S))
+    rows = np.arange(len(curve))
+    sums = curve[:, : slots + 1] @ _TRAPEZOIDS[: slots + 1, :slots]
+    first, second = curve[rows, place], curve[rows, place + 1]
+    inside = rest * first + rest * rest * (second - first) / np.float32(2.0 * GRID_S)
+    return np.asarray((sums[rows, place] + inside) / np.float32(255.0), np.float32)
+
+
+def _trapezoids() -> Singles:
+    """Return [point, slot], so that a curve times it is the curve's integral up to the beginning of each slot."""
+    columns = [_edge_weights(np.array([slot * GRID_S]), GRID_POINTS - 1) for slot in range(GRID_POINTS - 1)]
+    return np.concatenate(columns, axis=1) * np.float32(255.0)
+
+
+_TRAPEZOIDS = _trapezoids()

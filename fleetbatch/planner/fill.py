@@ -1,0 +1,285 @@
+"""From shares of classes to pieces on cars, wave by wave: in each, every free car takes one shard of its kind. Pure.
+
+The lists of a kind and deadline are taken from the front, the most urgent first. Every step is a pass over arrays in
+pieces that stay in the cache; nothing is sorted but one byte a car.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetbatch.planner.classes import Fleet
+from fleetbatch.planner.grid import Grid
+from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards
+from fleetbatch.planner.kinds import Work
+from fleetbatch.planner.pieces import Pieces, Running, concat, rows
+from fleetbatch.planner.policy import Policy, rate_matrix
+from fleetbatch.planner.prices import Solution
+from fleetbatch.planner.reasons import Reason
+
+Bools = npt.NDArray[np.bool_]
+IDLE = -1
+LATER_POINT = 8
+"""Two hours from now: who is likely to be there then takes the urgent work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a fill starts from; `cost` is [class, block]."""
+
+    cars: Cars
+    shards: Shards
+    fleet: Fleet
+    work: Work
+    grid: Grid
+    policy: Policy
+    cost: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fit:
+    """How far each of some cars gets with its shard; arrays over those pairs."""
+
+    start: Ints
+    stop: Ints
+    """The start where nothing fits."""
+    ends: Floats
+    tau: Floats
+    units: Floats
+
+
+def fill(given: Given, solution: Solution, running: Running, reason: Reason) -> Pieces:
+    """Return what runs and what the shares put on cars up to the commit horizon, in order of car and time."""
+    filling = _Filling(given, running, reason)
+    for block in range(given.grid.blocks()):
+        if given.grid.edges[block] < given.policy.commit_s:
+            filling.block(block, solution)
+    return filling.righted(filling.queues(running))
+
+
+class _Lists:
+    """What waits of each kind and deadline, the most urgent first."""
+
+    def __init__(self, work: Work) -> None:
+        kinds, deadlines, levels = work.demand.shape
+        self.order = work.order
+        edges = work.starts[::levels]
+        self.at = edges[:-1].reshape(kinds, deadlines).copy()
+        self.end = edges[1:].reshape(kinds, deadlines)
+        self.back: dict[tuple[int, int], Ints] = {}
+
+    def waiting(self, kind: int) -> Ints:
+        """Return how many shards wait for each deadline."""
+        back = [len(self.back.get((kind, deadline), ())) for deadline in range(self.at.shape[1])]
+        return np.asarray(self.end[kind] - self.at[kind] + back)
+
+    def take(self, kind: int, counts: Ints) -> Ints:
+        """Take so many from the front of each deadline's list, early deadlines first."""
+        taken = []
+        for deadline, count in enumerate(counts.tolist()):
+            back = self.back.pop((kind, deadline), np.zeros(0, np.int64))
+            at, fresh = int(self.at[kind, deadline]), max(count - len(back), 0)
+            taken += [back[:count], self.order[at : at + fresh]]
+            self.at[kind, deadline] = at + fresh
+            self.give_back(kind, deadline, back[count:])
+        return np.concatenate(taken)
+
+    def give_back(self, kind: int, deadline: int, places: Ints) -> None:
+        """Put shards in front of their list again."""
+        if len(places):
+            known = self.back.get((kind, deadline), np.zeros(0, np.int64))
+            self.back[kind, deadline] = np.concatenate([places, known])
+
+
+class _Filling:
+    """Cars' queues as they grow; arrays over cars are in class order."""
+
+    def __init__(self, given: Given, running: Running, reason: Reason) -> None:
+        order, self.reason = given.fleet.order, reason
+        self.given, self.lists, self.order = given, _Lists(given.work), order
+        self.speed, self.hw = given.cars.speed[order], given.cars.hw[order]
+        self.link = given.cars.link[order]
+        self.loaded = given.cars.cached[order]
+        self.limit = given.cars.until(slice(None), given.policy.stay_min)[order]
+        self.rates = rate_matrix(given.policy)
+        self.free = np.maximum(given.cars.ready, running.free)[order]
+        self.queue = np.bincount(running.pieces.car, minlength=len(order))[order].astype(np.uint16)
+        self.turn = 255 - given.cars.survival[order, LATER_POINT]
+        self.parts: list[Pieces] = []
+
+    @property
+    def place_of(self) -> Ints:
+        """Return each car's place in class order."""
+        place = np.empty(len(self.order), np.int64)
+        place[self.order] = np.arange(len(self.order))
+        return place
+
+    def block(self, block: int, solution: Solution) -> None:
+        """Fill one block: the solution's shares first, then whoever is left idle takes what pays and fits."""
+        until = min(float(self.given.grid.edges[block + 1]), self.given.policy.commit_s)
+        chosen = self._chosen(block, solution)
+        kinds = range(len(self.given.work.kinds))
+        for kind in kinds:
+            shares = solution.flow[kind, block].sum(axis=1)
+            self._waves(kind, np.flatnonzero((chosen == kind) & (self.given.fleet.rate[kind] > 0.0)), shares, until)
+        left = [int(self.lists.waiting(kind).sum()) for kind in kinds]
+        energy = np.repeat(self.given.cost[:, block].astype(np.float32), np.diff(self.given.fleet.starts))
+        for kind in sorted(kinds, key=lambda k: (-solution.price[k, block], -left[k])):
+            rate = self.given.fleet.rate[kind]
+            pays = (rate * np.float32(solution.price[kind, block]) >= energy) & (rate > 0.0) & (self.free < until)
+            self._waves(kind, np.flatnonzero(pays), np.zeros(self.lists.at.shape[1]), until)
+
+    def queues(self, running: Running) -> Pieces:
+        """Return all pieces; what runs comes first on its car, then wave by wave, so that no sort is needed."""
+        parts = [running.pieces, *self.parts]
+        count = np.zeros(len(self.order), np.int64)
+        for part in parts:
+            count[part.car] += 1
+        next_ = np.cumsum(count) - count
+        place, first = np.empty(int(count.sum()), np.int64), 0
+        for part in parts:
+            place[next_[part.car]] = np.arange(first, first + len(part.car))
+            next_[part.car] += 1
+            first += len(part.car)
+        return rows(concat(parts), place)
+
+    def righted(self, pieces: Pieces) -> Pieces:
+        """Swap shards that were given back against less urgent ones of their list that stand last on a car.
+
+        A shard comes back when the car whose turn it was leaves too early for it; another car may have taken a less
+        urgent one meanwhile. Few do, and most find a place in the first of these passes.
+        """
+        for _ in range(RIGHTING_PASSES):
+            before = pieces
+            for kind, deadline in sorted(self.lists.back):
+                pieces = self._swapped(pieces, kind, deadline)
+            if pieces is before:
+                break
+        return pieces
+
+    def _swapped(self, pieces: Pieces, kind: int, deadline: int) -> Pieces:
+        work, shards = self.given.work, self.given.shards
+        levels = work.demand.shape[2]
+        last = np.append(pieces.car[1:] != pieces.car[:-1], np.ones(min(len(pieces.car), 1), bool))
+        mine = work.tier[pieces.shard] // levels == kind * work.demand.shape[1] + deadline
+        back = self.lists.back.get((kind, deadline), np.zeros(0, np.int64))
+        back = back[np.argsort(shards.priority[back], kind="stable")]
+        rows_ = np.flatnonzero(last & mine & (pieces.reason != Reason.RUNNING))
+        rows_ = rows_[
+            np.lexsort((-(pieces.ends - pieces.begins)[rows_], -shards.priority[pieces.shard[rows_]].astype(np.int64)))
+        ]
+        pairs = min(len(back), len(rows_))
+        rows_, urgent = rows_[:pairs], back[:pairs]
+        gains = np.flatnonzero(shards.priority[urgent] < shards.priority[pieces.shard[rows_]])
+        rows_, urgent = rows_[gains], urgent[gains]
+        if not len(rows_):
+            return pieces
+        cars = self.place_of[pieces.car[rows_]]
+        self.free[cars] = pieces.begins[rows_]
+        fit = self._decide(kind, cars, urgent)
+        fits = fit.stop > fit.start
+        self.free[cars] = np.where(fits, fit.ends, pieces.ends[rows_])
+        if not fits.any():
+            return pieces
+        self._exchange(kind, deadline, urgent[fits], pieces.shard[rows_[fits]])
+        put = rows_[fits]
+        changed = {name: getattr(pieces, name).copy() for name in ("shard", "start", "stop", "ends", "tau", "units")}
+        changed["shard"][put] = urgent[fits]
+        for name in _Fit.__slots__:
+            changed[name][put] = getattr(fit, name)[fits]
+        return replace(pieces, **changed)
+
+    def _exchange(self, kind: int, deadline: int, placed: Ints, freed: Ints) -> None:
+        """Note in the list of what waits that some shards are placed now and others are free again."""
+        back = self.lists.back.pop((kind, deadline))
+        self.lists.give_back(kind, deadline, np.concatenate([back[~np.isin(back, placed)], freed]))
+
+    def _chosen(self, block: int, solution: Solution) -> Ints:
+        """Return each car's kind in the block: within a class, cars in order up to each kind's share of its work."""
+        fleet = self.given.fleet
+        weight = np.cumsum(fleet.presence[block] * self.speed, dtype=np.float64)
+        middle = weight - 0.5 * fleet.presence[block] * self.speed
+        upto = np.concatenate([[0.0], weight])[fleet.starts]
+        cumulative = np.cumsum(solution.share[:, block], axis=1)
+        # What rounding leaves of a class that is wholly at work must not stand idle.
+        cumulative[cumulative > WHOLE] = 1.0 + WHOLE
+        edges = upto[:-1, None] + cumulative * np.diff(upto)[:, None]
+        cuts = np.clip(np.searchsorted(middle, edges), fleet.starts[:-1, None], fleet.starts[1:, None])
+        bounds = np.concatenate([fleet.starts[:-1, None], cuts, fleet.starts[1:, None]], axis=1)
+        names = np.tile(np.append(np.arange(cuts.shape[1]), IDLE).astype(np.int16), len(cuts))
+        return np.repeat(names, np.diff(bounds, axis=1).ravel())
+
+    def _waves(self, kind: int, cars: Ints, shares: Floats, until: float) -> None:
+        """Let cars take shards of a kind until none of them is free before `until`, or none is left."""
+        cars = cars[np.argsort(self.turn[cars], kind="stable")]
+        for _ in range(self.given.policy.pieces_max):
+            free, limit = self.free[cars], self.limit[cars]
+            cars = cars[(free < until) & (free < limit) & (self.queue[cars] < self.given.policy.pieces_max)]
+            counts = _split(len(cars), shares, self.lists.waiting(kind))
+            if not counts.sum() or not self._wave(kind, cars[: counts.sum()], counts):
+                return
+
+    def _wave(self, kind: int, cars: Ints, counts: Ints) -> bool:
+        """Give each car the next shard; keep what fits, give the others back, and say whether any did."""
+        shard = self.lists.take(kind, counts)
+        decided = [self._decide(kind, cars[i : i + CHUNK], shard[i : i + CHUNK]) for i in range(0, len(cars), CHUNK)]
+        fit = _Fit(**{name: np.concatenate([getattr(one, name) for one in decided]) for name in _Fit.__slots__})
+        fits = fit.stop > fit.start
+        if not fits.all():
+            deadline = np.repeat(np.arange(len(counts)), counts)
+            for one in np.unique(deadline[~fits]):
+                self.lists.give_back(kind, int(one), shard[~fits & (deadline == one)])
+            cars, shard = cars[fits], shard[fits]
+            fit = _Fit(**{name: getattr(fit, name)[fits] for name in _Fit.__slots__})
+        self.parts.append(
+            Pieces(
+                car=self.order[cars],
+                shard=shard,
+                start=fit.start,
+                stop=fit.stop,
+                begins=self.free[cars],
+                ends=fit.ends,
+                tau=fit.tau,
+                units=fit.units,
+                reason=np.full(len(cars), self.reason, np.uint8),
+            )
+        )
+        self.free[cars] = fit.ends
+        self.queue[cars] += 1
+        self.loaded[cars] |= np.uint32(1 << int(self.given.work.kinds.workload[kind]))
+        return bool(len(cars))
+
+    def _decide(self, kind: int, cars: Ints, shard: Ints) -> _Fit:
+        """Work out how far each car gets with its shard."""
+        policy, shards = self.given.policy, self.given.shards
+        workload = int(self.given.work.kinds.workload[kind])
+        start, stop = shards.start[shard].astype(np.int64), shards.stop[shard].astype(np.int64)
+        units, size = shards.work_units[shard] / stop, shards.size_bytes[shard] / stop
+        fetch = size / np.maximum(self.link[cars], np.float32(1e-9))
+        tau = np.maximum(units / (self.rates[:, workload][self.hw[cars]] * self.speed[cars]), fetch)
+        begins = self.free[cars] + fetch
+        if policy.model_bytes:
+            has = (self.loaded[cars] & np.uint32(1 << workload)) != 0
+            begins += np.where(has, 0.0, policy.model_bytes[workload] / np.maximum(self.link[cars], 1e-9))
+        room = np.minimum(self.limit[cars], shards.deadline[shard]) - begins
+        groups = np.minimum(np.floor(np.maximum(room, 0.0) / np.maximum(tau, 1e-9) + 1e-9), stop - start)
+        groups[(groups < np.minimum(policy.piece_row_groups_min, stop - start)) | (room < 0.0)] = 0.0
+        return _Fit(start=start, stop=start + groups.astype(np.int64), ends=begins + groups * tau, tau=tau, units=units)
+
+
+WHOLE = 0.999
+RIGHTING_PASSES = 3
+
+
+def _split(cars: int, shares: Floats, waiting: Ints) -> Ints:
+    """Return how many shards of each deadline to take for so many cars: by shares, then whatever waits, early first."""
+    total = float(shares.sum())
+    wanted = np.floor(cars * shares / total + 0.5).astype(np.int64) if total > 0.0 else np.zeros(len(waiting), np.int64)
+    counts = np.minimum(wanted, waiting)
+    for deadline in range(len(counts)):
+        over = int(counts.sum()) - cars
+        counts[-1 - deadline] -= min(max(over, 0), int(counts[-1 - deadline]))
+    for deadline in range(len(counts)):
+        counts[deadline] += min(cars - int(counts.sum()), int(waiting[deadline] - counts[deadline]))
+    return np.asarray(counts)

@@ -1,0 +1,194 @@
+"""Open work as a few kinds (workload, bytes per unit, who may have it) and tiers (deadline, priority). Pure.
+
+Two passes over the shards in pieces that stay in the cache, and one counting sort; everything after that is small.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetbatch.planner.grid import Grid
+from fleetbatch.planner.inputs import Floats, Ints, Shards
+from fleetbatch.planner.policy import Policy
+
+KINDS_MAX = 24
+CHUNK = 65_536
+_CODES = 1 << 16
+"""5 bits of workload, then 11 of a 32-bit float: eight of exponent, three of mantissa, an eighth of an octave each."""
+_SHIFT = 20
+_HALF_OCTAVE = 22
+
+Singles = npt.NDArray[np.float32]
+Claims = tuple[int, int, int]
+"""Hardware mask, region, and half octave of memory: what else tells who may have a shard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kinds:
+    """What the work of a round asks of cars; arrays of one entry a kind."""
+
+    workload: Ints
+    hw_mask: Ints
+    region: Ints
+    memory: Floats
+    """The most that any shard of the kind needs."""
+    bytes_most: Floats
+    """No shard of the kind has more bytes a unit: what the plan counts on."""
+    bytes_least: Floats
+    """None has fewer: what the bound counts on. Usually both are the same, since an order's items are alike."""
+
+    def __len__(self) -> int:
+        """Return the number of kinds."""
+        return len(self.workload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Open work by kind, deadline and priority."""
+
+    kinds: Kinds
+    demand: Floats
+    """[kind, deadline, priority], units left."""
+    tier: npt.NDArray[np.uint16]
+    """[shards], (kind * deadlines + deadline) * priorities + priority; the number of tiers for what is not open."""
+    order: Ints
+    """Places of the open shards by tier, then id."""
+    starts: Ints
+    """order[starts[t]:starts[t + 1]] are the shards of tier t."""
+    largest: float
+    """No row group has more units."""
+
+
+class _Codes:
+    """What one pass over the shards learns of each code."""
+
+    def __init__(self, count: int, memory: float | None) -> None:
+        self.present = np.zeros(count, bool)
+        self.least = np.full(count, np.inf, np.float32)
+        self.most = np.zeros(count, np.float32)
+        self.memory = np.full(count, memory or 0.0)
+        self.largest = 0.0
+
+    def note(self, code: npt.NDArray[Any], intensity: Singles) -> None:
+        """Look at some shards; after the first few there is little to learn."""
+        self.present[code] = True
+        lower = intensity < self.least[code]
+        if lower.any():
+            np.minimum.at(self.least, code[lower], intensity[lower])
+        higher = intensity > self.most[code]
+        if higher.any():
+            np.maximum.at(self.most, code[higher], intensity[higher])
+
+
+def work_of(shards: Shards, grid: Grid, policy: Policy) -> Work:
+    """Return the round's open work."""
+    claim, claims = _claims(shards)
+    codes = _Codes(len(claims) * _CODES, float(shards.memory[0]) if len(claims) == 1 and len(shards.memory) else None)
+    code: npt.NDArray[Any] = np.empty(len(shards.shard_id), np.uint16 if len(claims) == 1 else np.uint32)
+    for part in _parts(shards):
+        units = shards.work_units[part].astype(np.float32)
+        codes.largest = max(codes.largest, float(np.max(units / np.maximum(shards.stop[part], 1))))
+        intensity = _intensity(shards.size_bytes[part].astype(np.float32), units)
+        bits = intensity.view(np.uint32) >> np.uint32(_SHIFT)
+        code[part] = bits | (shards.workload[part].astype(np.uint32) << np.uint32(11))
+        if len(claims) > 1:
+            code[part] += claim[part] * np.uint32(_CODES)
+            np.maximum.at(codes.memory, code[part], shards.memory[part])
+        codes.note(code[part], intensity)
+    groups = _merged(np.flatnonzero(codes.present))
+    kind_of = np.zeros(len(codes.present), np.uint16)
+    for kind, group in enumerate(groups):
+        kind_of[group] = kind
+    tier, units_left, count = _tiers(shards, kind_of[code], grid, len(groups), len(policy.value_per_unit))
+    return Work(
+        kinds=_kinds(codes, groups, claims),
+        demand=units_left.reshape(len(groups), len(grid.deadlines), len(policy.value_per_unit)),
+        tier=tier,
+        order=np.argsort(tier, kind="stable")[: int(count.sum())],
+        starts=np.concatenate([[0], np.cumsum(count)]).astype(np.int64),
+        largest=codes.largest * (1.0 + 1e-6),
+    )
+
+
+def _intensity(size: Singles, units: Singles) -> Singles:
+    """Return bytes per unit; a shard without units is all bytes and asks for nothing."""
+    return np.asarray(np.where(units > 0.0, size / np.maximum(units, np.float32(1e-30)), np.float32(0.0)), np.float32)
+
+
+def _parts(shards: Shards) -> Iterator[slice]:
+    for first in range(0, len(shards.shard_id), CHUNK):
+        yield slice(first, first + CHUNK)
+
+
+def _open(shards: Shards, part: slice) -> npt.NDArray[np.bool_]:
+    return np.asarray(~shards.held[part] & (shards.start[part] < shards.stop[part]) & (shards.deadline[part] > 0.0))
+
+
+def _claims(shards: Shards) -> tuple[npt.NDArray[np.uint32], Sequence[Claims]]:
+    """Return each shard's claims as a number, and what the numbers mean; usually there is one for all."""
+    if not len(shards.shard_id):
+        return np.zeros(0, np.uint32), [(255, 0, 0)]
+    columns = (shards.hw_mask, shards.region, shards.memory)
+    if all(column.min() == column.max() for column in columns):
+        return np.zeros(0, np.uint32), [(int(shards.hw_mask[0]), int(shards.region[0]), 0)]
+    memory = shards.memory.astype(np.float32).view(np.uint32) >> np.uint32(_HALF_OCTAVE)
+    mixed = memory.astype(np.uint64) | shards.region.astype(np.uint64) << 16 | shards.hw_mask.astype(np.uint64) << 32
+    values, number = np.unique(mixed, return_inverse=True)
+    claims = [(int(value) >> 32, (int(value) >> 16) & 0xFFFF, int(value) & 0xFFFF) for value in values]
+    return number.astype(np.uint32), claims
+
+
+def _kinds(codes: _Codes, groups: Sequence[Ints], claims: Sequence[Claims]) -> Kinds:
+    first = np.array([group[0] for group in groups], np.int64)
+    claim = [claims[place] for place in first // _CODES]
+    return Kinds(
+        workload=(first % _CODES) >> 11,
+        hw_mask=np.array([mask for mask, _, _ in claim], np.int64),
+        region=np.array([region for _, region, _ in claim], np.int64),
+        memory=np.array([codes.memory[group].max() for group in groups]),
+        bytes_most=np.array([codes.most[group].max() for group in groups], np.float64),
+        bytes_least=np.array([codes.least[group].min() for group in groups], np.float64),
+    )
+
+
+def _merged(present: Ints) -> list[Ints]:
+    """Join neighbouring codes that differ in bytes per unit only, the lightest first, until few enough are left."""
+    groups = [np.array([code]) for code in present]
+    while len(groups) > KINDS_MAX:
+        pairs = [
+            (int(b[-1] - a[0]), place)
+            for place, (a, b) in enumerate(itertools.pairwise(groups))
+            if a[0] >> 11 == b[0] >> 11
+        ]
+        if not pairs:
+            break
+        _, place = min(pairs)
+        groups[place : place + 2] = [np.concatenate(groups[place : place + 2])]
+    return groups
+
+
+def _tiers(
+    shards: Shards, kind: npt.NDArray[np.uint16], grid: Grid, kinds: int, levels: int
+) -> tuple[npt.NDArray[np.uint16], Floats, Ints]:
+    """Return each shard's tier, and the units left and the shards of each."""
+    deadlines = len(grid.deadlines)
+    tiers = kinds * deadlines * levels
+    units, count = np.zeros(tiers + 1), np.zeros(tiers + 1, np.int64)
+    for part in _parts(shards):
+        place = kind[part]
+        place *= np.uint16(deadlines)
+        for edge in grid.deadlines[1:]:
+            place += shards.deadline[part] >= np.float32(edge)
+        place *= np.uint16(levels)
+        place += np.minimum(shards.priority[part], np.uint8(levels - 1))
+        place[~_open(shards, part)] = tiers
+        stop = shards.stop[part]
+        share = (stop - shards.start[part]).astype(np.float64) / np.maximum(stop, 1)
+        wide = place.astype(np.int64)
+        units += np.bincount(wide, weights=shards.work_units[part] * share, minlength=tiers + 1)
+        count += np.bincount(wide, minlength=tiers + 1)
+    return kind, units[:-1], count[:-1]

@@ -1,0 +1,67 @@
+"""A round by prices: a program over classes of cars says what each kind of work is worth when; cars follow. Pure."""
+
+from datetime import datetime
+
+import numpy as np
+
+from fleetbatch.planner.certify import certificate_by_prices, certificate_of
+from fleetbatch.planner.classes import fleet_of
+from fleetbatch.planner.fill import Given, fill
+from fleetbatch.planner.grid import Grid
+from fleetbatch.planner.inputs import Cars, Shards
+from fleetbatch.planner.kinds import work_of
+from fleetbatch.planner.leftovers import car_plan_by_kind, unassigned_by_kind
+from fleetbatch.planner.nouns import Round
+from fleetbatch.planner.pieces import assignments, running, weighed
+from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.prices import Solution, costs, solve
+from fleetbatch.planner.reasons import Reason
+
+
+EVERYTHING_PAYS = 1e30
+
+
+def by_prices(cars: Cars, shards: Shards, grid: Grid, now: datetime, policy: Policy) -> Round:
+    """Plan a round by prices; where the solver comes to no good end, by everybody taking what is most urgent."""
+    held = running(cars, shards, policy)
+    work = work_of(shards, grid, policy)
+    fleet = fleet_of(cars, held.free, work.kinds, grid, policy)
+    cost = costs(fleet, grid, policy, dearest=True)
+    given = Given(cars=cars, shards=shards, fleet=fleet, work=work, grid=grid, policy=policy, cost=cost)
+    solution = solve(fleet, work, grid, policy)
+    found = weighed(
+        cars, fill(given, solution or _no_solution(given), held, Reason.PRICE if solution else Reason.LONGEST_WINDOW)
+    )
+    certificate = (
+        certificate_of(cars, shards, policy, found)
+        if solution is None
+        else certificate_by_prices(given, solution, found)
+    )
+    stats = {
+        "cars": float(len(cars.car_id)),
+        "shards": float(len(shards.shard_id)),
+        "pieces": float(len(found.chance)),
+        "classes": float(fleet.classes()),
+        "kinds": float(len(work.kinds)),
+    }
+    return Round(
+        at=now,
+        planner="fallback" if solution is None else "prices",
+        assignments=assignments(cars, shards, found),
+        car_plan=car_plan_by_kind(given, found.pieces),
+        unassigned=unassigned_by_kind(given, found.pieces),
+        certificate=certificate,
+        stats=stats,
+    )
+
+
+def _no_solution(given: Given) -> Solution:
+    """Return prices at which everything pays, and no shares: every idle car takes the front of the fullest list."""
+    shape = given.work.demand.shape
+    blocks, classes = given.grid.blocks(), given.fleet.classes()
+    return Solution(
+        share=np.zeros((classes, blocks, shape[0])),
+        flow=np.zeros((shape[0], blocks, *shape[1:])),
+        price=np.full((shape[0], blocks), EVERYTHING_PAYS),
+        value=0.0,
+    )

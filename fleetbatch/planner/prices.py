@@ -1,0 +1,175 @@
+"""The linear program over classes: which share of a class does which kind in which block, and what that work is worth.
+
+Pure. Solved by HiGHS's interior point without crossover: the centred solution comes sooner, and expands better than a
+corner. HiGHS is bounded by iterations, so that the same input gives the same plan.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetbatch.planner.classes import Fleet
+from fleetbatch.planner.grid import Grid
+from fleetbatch.planner.inputs import Floats, Ints
+from fleetbatch.planner.kinds import Work
+from fleetbatch.planner.policy import Policy
+
+SECONDS_MAX = 30.0
+"""A guard only: a round that needs it is planned by the simple rule."""
+TOLERANCE = 1e-4
+SCALE = 1e3
+"""Units are scaled so that all the demand is this many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """A plan for classes that keeps every bound, and prices; value is worth less cost."""
+
+    share: Floats
+    """[class, block, kind] of the class's time; sums over kinds are at most 1."""
+    flow: Floats
+    """[kind, block, deadline, priority] units; no more than share gives and than there is."""
+    price: Floats
+    """[kind, block], value of one more unit of the kind in that block; at least 0."""
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Columns:
+    """What may be decided: time (class, block, kind), and where units go (kind, block, deadline, priority)."""
+
+    c: Ints
+    h: Ints
+    k: Ints
+    flow: npt.NDArray[np.bool_]
+    weight: Floats
+    """[class, block], units by which a column of time is measured, so that coefficients are near 1."""
+
+
+def costs(fleet: Fleet, grid: Grid, policy: Policy, *, dearest: bool) -> Floats:
+    """Return [class, block], what a busy second costs in value, at the block's dearest or cheapest tariff.
+
+    The two are equal where blocks end with tariffs.
+    """
+    until = np.asarray(policy.price_until_s, np.float64)
+    first = np.minimum(np.searchsorted(until, grid.edges[:-1], "right"), len(until) - 1)
+    last = np.minimum(np.searchsorted(until, grid.edges[1:], "left"), len(until) - 1)
+    pick = np.max if dearest else np.min
+    prices = np.asarray(policy.price_per_j, np.float64)
+    block = np.stack([pick(prices[:, a : b + 1], axis=1) for a, b in zip(first, last, strict=True)], axis=1)
+    power = np.asarray(policy.power_w, np.float64)
+    return np.asarray(power[fleet.hw][:, None] * block[fleet.zone] / policy.unit_currency)
+
+
+def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | None:
+    """Return the plan and the prices; None when HiGHS does not come to an end within its bounds."""
+    scale = SCALE / max(float(work.demand.sum()), 1e-12)
+    demand, supply = work.demand * scale, fleet.work * scale
+    # Values are measured by the highest, so that a policy in other units gives the same numbers to the solver.
+    highest = max([*policy.value_per_unit, 1e-300])
+    value = np.asarray(policy.value_per_unit, np.float64) / highest
+    cost = costs(fleet, grid, policy, dearest=True) * fleet.seconds * scale / highest
+    columns = _columns(supply, demand, grid)
+    model = _model(columns, supply, demand, cost, value)
+    import highspy  # late: small fleets are planned without it
+
+    highs: Any = highspy.Highs()  # type: ignore[no-untyped-call] # highspy has no stubs
+    for name, setting in _OPTIONS.items():
+        highs.setOptionValue(name, setting)
+    highs.setOptionValue("ipm_iteration_limit", policy.solver_iterations_max)
+    highs.passModel(model)
+    highs.run()
+    if highs.getModelStatus().name not in _ENDED or highs.getInfo().ipm_iteration_count >= policy.solver_iterations_max:
+        return None
+    found = highs.getSolution()
+    raw, dual = np.asarray(found.col_value), np.asarray(found.row_dual)
+    if not (np.isfinite(raw).all() and np.isfinite(dual).all()):
+        return None
+    rows = supply.shape[0] * supply.shape[1]
+    hubs = supply.shape[1] * supply.shape[2]
+    price = np.maximum(dual[rows : rows + hubs], 0.0).reshape(supply.shape[2], supply.shape[1])
+    return _in_units(_feasible(columns, raw, price, (supply, demand, cost, value)), scale, highest)
+
+
+_OPTIONS: dict[str, Any] = {
+    "output_flag": False,
+    "threads": 1,
+    "solver": "ipm",
+    "run_crossover": "off",
+    "ipm_optimality_tolerance": TOLERANCE,
+    "time_limit": SECONDS_MAX,
+}
+_ENDED = ("kOptimal", "kUnknown")
+"""Without crossover a solution within the tolerance is called unknown; its own gap is looked at afterwards."""
+
+
+def _columns(supply: Floats, demand: Floats, grid: Grid) -> _Columns:
+    c, h, k = np.nonzero(supply > 0.0)
+    usable = grid.usable(grid.deadlines)
+    flow = (demand[:, None] > 0.0) & usable.T[None, :, :, None]
+    return _Columns(c=c, h=h, k=k, flow=flow, weight=np.maximum(supply.max(axis=2, initial=0.0), 1e-12))
+
+
+def _model(columns: _Columns, supply: Floats, demand: Floats, cost: Floats, value: Floats) -> Any:  # noqa: ANN401 highspy
+    """Build the program: rows are each class's time, each (kind, block)'s units, each tier's demand."""
+    import highspy
+
+    classes, blocks, kinds = supply.shape
+    k, h, d, p = np.nonzero(columns.flow)
+    time_rows = columns.c * blocks + columns.h
+    hub_rows = classes * blocks + columns.k * blocks + columns.h
+    out_rows = classes * blocks + k * blocks + h
+    tier_rows = classes * blocks + kinds * blocks + (k * demand.shape[1] + d) * demand.shape[2] + p
+    weight = columns.weight[columns.c, columns.h]
+    made = supply[columns.c, columns.h, columns.k] / weight
+    times, flows = len(columns.c), len(k)
+    count = times + flows
+    model = highspy.HighsLp()
+    model.num_col_, model.num_row_ = count, classes * blocks + kinds * blocks + demand.size
+    model.sense_ = highspy.ObjSense.kMaximize
+    model.col_cost_ = np.concatenate([-cost[columns.c, columns.h] / weight, value[p]])
+    model.col_lower_, model.col_upper_ = np.zeros(count), np.full(count, highspy.kHighsInf)
+    free = np.full(classes * blocks, -highspy.kHighsInf)
+    still = np.zeros(kinds * blocks)
+    model.row_lower_ = np.concatenate([free, still, np.full(demand.size, -highspy.kHighsInf)])
+    model.row_upper_ = np.concatenate([columns.weight.ravel(), still, demand.ravel()])
+    model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    model.a_matrix_.start_ = np.arange(0, 2 * count + 1, 2, dtype=np.int32)
+    rows = np.concatenate([np.stack([time_rows, hub_rows], 1), np.stack([out_rows, tier_rows], 1)])
+    model.a_matrix_.index_ = rows.ravel().astype(np.int32)
+    entries = np.concatenate([np.stack([np.ones(times), made], 1), np.tile([-1.0, 1.0], (flows, 1))])
+    model.a_matrix_.value_ = entries.ravel()
+    return model
+
+
+def _feasible(columns: _Columns, raw: Floats, price: Floats, given: tuple[Floats, Floats, Floats, Floats]) -> Solution:
+    """Trim what the tolerance left over every bound, and count the value of what remains."""
+    supply, demand, cost, value = given
+    share = np.zeros_like(supply)
+    times = len(columns.c)
+    share[columns.c, columns.h, columns.k] = np.maximum(raw[:times], 0.0) / columns.weight[columns.c, columns.h]
+    share[share < SHARE_LEAST] = 0.0
+    share /= np.maximum(share.sum(axis=2, keepdims=True), 1.0)
+    flow = np.zeros(columns.flow.shape)
+    flow[columns.flow] = np.maximum(raw[times:], 0.0)
+    made = np.einsum("chk,chk->kh", supply, share)
+    flow *= np.minimum(1.0, made / np.maximum(flow.sum(axis=(2, 3)), 1e-12))[:, :, None, None]
+    flow *= np.minimum(1.0, demand / np.maximum(flow.sum(axis=1), 1e-12))[:, None]
+    worth = float(np.sum(flow * value)) - float(np.sum(cost[:, :, None] * share))
+    return Solution(share=share, flow=flow, price=price, value=worth)
+
+
+def _in_units(scaled: Solution, scale: float, highest: float) -> Solution:
+    """Return the solution in the units of demand and value."""
+    return Solution(
+        share=scaled.share,
+        flow=scaled.flow / scale,
+        price=scaled.price * highest,
+        value=scaled.value / scale * highest,
+    )
+
+
+SHARE_LEAST = 1e-4
+"""A smaller share of a class's block is the solver's dust."""
