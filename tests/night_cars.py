@@ -175,7 +175,7 @@ class NightCar:
         try:
             shard = RemoteShard(http_fetch(self.http, lease.shard_url), lease.shard_bytes, key)
         except UnreachableError as error:
-            return n.WorkFailed(lease_id=lease.lease_id, refused=False, detail=str(error))
+            return n.WorkFailed(lease_id=lease.lease_id, kind="unreached", detail=str(error))
         due = self.now + self.per_row_group
         self.work = Work(lease=lease, shard=shard, row_group=action.start, done_at=due)
         return None
@@ -185,7 +185,7 @@ class NightCar:
             rows = work.shard.read(work.row_group)
         except UnreachableError as error:
             self.work = None
-            self.hear(n.WorkFailed(lease_id=work.lease.lease_id, refused=False, detail=str(error)))
+            self.hear(n.WorkFailed(lease_id=work.lease.lease_id, kind="unreached", detail=str(error)))
             return
         done = work.row_group
         answers = workload(work.lease.workload).answer(rows, self.bundle, self.inference, row_group=done)

@@ -19,7 +19,7 @@ def holding(held: n.Held, at: Moment, event: n.Event) -> Step:
         case n.RowGroupDone():
             return _computed(held, at, event)
         case n.WorkFailed():
-            return _failed(held, at, event.detail, refused=event.refused)
+            return _failed(held, at, event)
         case n.BeatAnswered() | n.PartDelivered() | n.PartRefused() | n.Ended() | n.Unreached() as answer:
             return _answered(held, at, answer)
         case n.PollAnswered() | n.Released():
@@ -50,7 +50,8 @@ def _answered(held: n.Held, at: Moment, answer: _Answer) -> Step:
 def _tick(held: n.Held, at: Moment) -> Step:
     """Do what time has made due: a beat, a part, the end of work without contact, a fresh worker."""
     if held.working and held.done < held.lease.row_groups and at.now - held.work_since >= at.dials.worker_silent:
-        return _failed(held, at, f"no row group for {at.dials.worker_silent}", refused=False)
+        hangs = f"no row group for {at.dials.worker_silent}"
+        return _failed(held, at, n.WorkFailed(lease_id=held.lease.lease_id, kind="crashed", detail=hangs))
     actions: list[n.Action] = []
     if at.now >= held.beat_at and not held.beating:
         actions.append(n.Beat(lease=held.lease, done=held.done, busy_s=held.busy_s))
@@ -72,21 +73,38 @@ def _computed(held: n.Held, at: Moment, event: n.RowGroupDone) -> Step:
     if event.row_group != held.done:
         return n.Holding(held=held), ()  # a worker that was replaced
     held = replace(held, done=held.done + 1, busy_s=held.busy_s + event.busy_s, work_since=at.now)
+    held = replace(held, stalls=0, stalled_since=None)
     held, parts = send_part(held, at)
     return n.Holding(held=held), parts
 
 
-def _failed(held: n.Held, at: Moment, detail: str, *, refused: bool) -> Step:
-    failures = held.failures + 1
-    if refused or failures > at.dials.worker_failures_max:
-        return leave(held, at, WhyNot(reason="refused", detail=detail))
-    again = at.now + at.dials.retry_first * 2 ** (failures - 1)
-    return n.Holding(held=replace(stop_work(held, at), failures=failures, work_at=again)), (n.KillWork(),)
+def _failed(held: n.Held, at: Moment, event: n.WorkFailed) -> Step:
+    """Start the worker again after a while; give the lease back when that has no prospect."""
+    held = stop_work(held, at)
+    match event.kind:
+        case "refused":
+            hopeless, tries = True, 0
+        case "crashed":
+            hopeless, tries = held.crashes >= at.dials.crashes_max, held.crashes
+            held = replace(held, crashes=held.crashes + 1)
+        case "unreached":
+            since = held.stalled_since or at.now
+            hopeless, tries = at.now - since >= at.dials.stalled_longest, held.stalls
+            held = replace(held, stalls=held.stalls + 1, stalled_since=since)
+        case _ as never:
+            assert_never(never)
+    if hopeless:
+        return leave(held, at, WhyNot(reason="refused", detail=event.detail))
+    pause = min(at.dials.retry_first * 2 ** min(tries, 16), at.dials.retry_longest)
+    return n.Holding(held=replace(held, work_at=at.now + pause)), (n.KillWork(),)
 
 
 def _beaten(held: n.Held, at: Moment, event: n.BeatAnswered) -> Step:
     if not event.go_on:
         return over(at)
+    if held.unreached:
+        # the cell is back: an outage of everything says nothing about the shard, and work need not wait
+        held = replace(held, stalled_since=None, work_at=at.now if held.work_at is not None else None)
     held = replace(held, beating=False, unreached=0, expires_at=at.now + event.expires_in)
     if held.working or held.work_at is not None or held.done >= held.lease.row_groups:
         return n.Holding(held=held), ()

@@ -19,8 +19,10 @@ class Dials:
     retry_longest: timedelta = timedelta(minutes=1)
     worker_silent: timedelta = timedelta(minutes=15)
     """A worker that finishes no row group for so long hangs: it is replaced."""
-    worker_failures_max: int = 3
-    """After so many failures in one lease the car lets go of it."""
+    crashes_max: int = 3
+    """After so many crashes of workers under one lease the car lets go of it."""
+    stalled_longest: timedelta = timedelta(minutes=10)
+    """A shard that cannot be read for so long, although the gateway answers, is given back."""
     after_refusal: timedelta = timedelta(minutes=1)
     """How long a car waits after it gave work back as unusable, so that it is not offered the same at once."""
     farewell: timedelta = timedelta(seconds=1.2)

@@ -34,7 +34,11 @@ class Held:
     beating: bool = False
     work_at: datetime | None = None
     """When a failed worker is started again."""
-    failures: int = 0
+    crashes: int = 0
+    """Of workers, under this lease."""
+    stalls: int = 0
+    """Tries in a row in which the store did not answer."""
+    stalled_since: datetime | None = None
     unreached: int = 0
     """Calls in a row that did not reach the gateway."""
     busy_s: float = 0.0
@@ -132,10 +136,14 @@ class RowGroupDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkFailed:
-    """The worker ended or gave up; `refused` when trying again changes nothing (bundle, shard or contract is bad)."""
+    """No more row groups come.
+
+    refused: trying again changes nothing (bundle or shard is bad). crashed: the worker died or hangs. unreached: the
+    store does not answer.
+    """
 
     lease_id: str
-    refused: bool
+    kind: Literal["refused", "crashed", "unreached"]
     detail: str
 
 

@@ -88,12 +88,14 @@ class Runner:
                 return n.RowGroupDone(lease_id=message.lease_id, row_group=message.row_group, busy_s=message.busy_s)
             case Failed():
                 say("work failed", level=logging.ERROR, lease=message.lease_id, detail=message.detail)
-                return n.WorkFailed(lease_id=message.lease_id, refused=message.refused, detail=message.detail)
+                return n.WorkFailed(
+                    lease_id=message.lease_id, kind="refused" if message.refused else "unreached", detail=message.detail
+                )
             case WorkerEnded():
                 if not interrupted:
                     return None
                 say("worker died", level=logging.ERROR, lease=interrupted, returncode=message.returncode)
-                return n.WorkFailed(lease_id=interrupted, refused=False, detail=f"worker ended: {message.returncode}")
+                return n.WorkFailed(lease_id=interrupted, kind="crashed", detail=f"worker ended: {message.returncode}")
             case _ as never:
                 assert_never(never)
 

@@ -16,7 +16,7 @@ from fleetbatch.local.postgres import Postgres, fresh_database
 from fleetbatch.orders import model_file
 
 SIGNS = model_file("road_signs")
-TIMES = {"lease": 3.0, "beat_every": 0.5, "part_every": 0.2, "poll_every": 0.3, "sweep_every": 0.5}
+TIMES = {"lease": 6.0, "beat_every": 0.5, "part_every": 0.2, "poll_every": 0.3, "sweep_every": 0.5}
 
 
 @pytest.fixture(scope="module")

@@ -247,7 +247,7 @@ def test_what_is_said_of_an_older_lease_changes_nothing() -> None:
         n.Ended(lease_id="lease-1", reason="expired"),
         n.BeatAnswered(lease_id="lease-1", go_on=False, expires_in=timedelta()),
         n.Unreached(call="part", lease_id="lease-1", retry_after=None, chance=0.0),
-        n.WorkFailed(lease_id="lease-1", refused=True, detail=""),
+        n.WorkFailed(lease_id="lease-1", kind="refused", detail=""),
         n.Released(lease_id="lease-1"),
     ):
         assert car.happens(event) == []
@@ -372,7 +372,7 @@ def test_a_worker_that_died_is_started_again_where_it_stopped() -> None:
     car = Car()
     car.take()
     car.compute(0)
-    assert car.happens(n.WorkFailed(lease_id="lease-1", refused=False, detail="worker ended")) == [n.KillWork()]
+    assert car.happens(n.WorkFailed(lease_id="lease-1", kind="crashed", detail="worker ended")) == [n.KillWork()]
     assert of(car.look(seconds=0.5), n.StartWork) == []
     assert of(car.look(seconds=1), n.StartWork) == [n.StartWork(lease=lease(), start=1)]
 
@@ -380,18 +380,45 @@ def test_a_worker_that_died_is_started_again_where_it_stopped() -> None:
 def test_a_worker_that_keeps_dying_costs_the_lease_not_the_car() -> None:
     car = Car()
     car.take()
-    for _ in range(DIALS.worker_failures_max):
-        car.happens(n.WorkFailed(lease_id="lease-1", refused=False, detail="worker ended"))
+    for _ in range(DIALS.crashes_max):
+        car.happens(n.WorkFailed(lease_id="lease-1", kind="crashed", detail="worker ended"))
         car.look(seconds=30)
-    actions = car.happens(n.WorkFailed(lease_id="lease-1", refused=False, detail="worker ended"))
+    actions = car.happens(n.WorkFailed(lease_id="lease-1", kind="crashed", detail="worker ended"))
     assert [released.reason for released in of(actions, n.Release)] == ["refused"]
+
+
+def test_a_store_that_does_not_answer_is_asked_again_for_the_whole_lease() -> None:
+    car = Car()
+    car.take()
+    car.compute(0)
+    starts = 0
+    while car.now - NIGHT < timedelta(minutes=9):
+        car.happens(n.WorkFailed(lease_id="lease-1", kind="unreached", detail="the shard could not be read"))
+        while not of(car.look(seconds=1), n.StartWork):
+            car.beat_answered()
+        starts += 1
+    assert starts >= 10
+    assert car.done(n.Release) == []
+    car.compute(1)
+    assert car.done(n.StartWork)[-1] == n.StartWork(lease=lease(), start=1)
+
+
+def test_a_shard_that_cannot_be_read_while_the_gateway_answers_is_given_back_in_the_end() -> None:
+    car = Car()
+    car.take()
+    while not car.done(n.Release):
+        car.happens(n.WorkFailed(lease_id="lease-1", kind="unreached", detail="404"))
+        car.look(minutes=1)
+        car.beat_answered()
+    assert timedelta(minutes=9) < car.now - NIGHT < timedelta(minutes=15)
+    assert car.done(n.Release)[0].reason == "refused"
 
 
 def test_a_bundle_or_shard_that_is_unusable_is_given_back_after_what_was_finished() -> None:
     car = Car()
     car.take()
     car.compute(0)
-    actions = car.happens(n.WorkFailed(lease_id="lease-1", refused=True, detail="row group 1 cannot be unsealed"))
+    actions = car.happens(n.WorkFailed(lease_id="lease-1", kind="refused", detail="row group 1 cannot be unsealed"))
     assert of(actions, n.DeliverPart) == [n.DeliverPart(lease=lease(), start=0, stop=1)]
     [released] = of(car.delivered(1), n.Release)
     assert (released.reason, released.detail) == ("refused", "row group 1 cannot be unsealed")
@@ -451,6 +478,7 @@ def test_a_lease_that_is_granted_while_the_runner_ends_is_given_back() -> None:
 # --- always -------------------------------------------------------------------------------------------------------
 
 names = st.sampled_from(["lease-1", "lease-1", "lease-1", "lease-2"])
+kinds = st.sampled_from(["refused", "crashed", "unreached"])
 soon = st.one_of(st.none(), st.timedeltas(timedelta(), timedelta(minutes=2)))
 latches = st.sampled_from(
     [WILLING, WILLING, WILLING, Latch(willing=False, why_not=WhyNot(reason="unplugged", detail="out"))]
@@ -461,7 +489,7 @@ events: st.SearchStrategy[Any] = st.one_of(
               chance=st.floats(0, 0.99)),
     st.builds(n.BeatAnswered, lease_id=names, go_on=st.booleans(), expires_in=st.just(timedelta(minutes=10))),
     st.builds(n.RowGroupDone, lease_id=names, row_group=st.integers(0, 9), busy_s=st.floats(0, 50)),
-    st.builds(n.WorkFailed, lease_id=names, refused=st.booleans(), detail=st.just("x")),
+    st.builds(n.WorkFailed, lease_id=names, kind=kinds, detail=st.just("x")),
     st.builds(n.PartDelivered, lease_id=names, done_through=st.integers(0, 10), complete=st.booleans()),
     st.builds(n.PartRefused, lease_id=names, detail=st.just("x")),
     st.builds(n.Released, lease_id=names),
