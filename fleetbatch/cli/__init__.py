@@ -1,8 +1,8 @@
 """The command line: what people type, errors they can act on, exit codes that scripts can read."""
 
-import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
@@ -19,20 +19,25 @@ EXIT_INTERRUPTED: Final = 130
 
 
 def main() -> None:
+    """Run the command line's command and end with its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a night as tidily as Ctrl-C
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(words: Sequence[str]) -> int:
     """Run one command; turn our errors into one clear message and an exit code."""
     console = Console(stderr=True, highlight=False, markup=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a night as tidily as Ctrl-C
     try:
-        app()
+        app(list(words), prog_name="fleetbatch")
+    except SystemExit as ended:  # how typer ends: well, with words that it does not understand, or by Ctrl-C
+        code = ended.code if isinstance(ended.code, int) else 1
+        if code == EXIT_INTERRUPTED:
+            console.print("fleetbatch: interrupted; nothing is left running")
+        return code
     except RejectedError as error:
         console.print(f"fleetbatch: {error}", soft_wrap=True)
-        sys.exit(EXIT_REJECTED)
+        return EXIT_REJECTED
     except TransientError as error:
         console.print(f"fleetbatch: {error}\n  trying again may help", soft_wrap=True)
-        sys.exit(EXIT_TRANSIENT)
-    except KeyboardInterrupt:
-        console.print("fleetbatch: interrupted; nothing is left running")
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return EXIT_TRANSIENT
+    return 0

@@ -11,6 +11,7 @@ from fleetbatch.cli.forecasts import forecasts
 from fleetbatch.cli.models import models
 from fleetbatch.cli.orders import orders
 from fleetbatch.cli.show import print_json, print_summary
+from fleetbatch.errors import RejectedError
 
 app = typer.Typer(
     name="fleetbatch",
@@ -150,5 +151,9 @@ def airflow_settings() -> None:
 
 
 def _settings(home: Path) -> Path:
-    """Return the settings file: FLEETBATCH_SETTINGS for a deployment, else the laptop's."""
-    return Path(os.environ.get("FLEETBATCH_SETTINGS", str(home / "settings.toml")))
+    """Return the settings file: FLEETBATCH_SETTINGS for a deployment, else the laptop's; refuse a laptop without."""
+    told = os.environ.get("FLEETBATCH_SETTINGS")
+    if told is None and not (home / "settings.toml").is_file():
+        summary = f"no night has run in {home.resolve()}: run `fleetbatch night`, or name another place with --home"
+        raise RejectedError(summary)
+    return Path(told or home / "settings.toml")

@@ -1,12 +1,16 @@
 """`fleetbatch model`: make a bundle, look into one, and see whether this machine runs it right."""
 
+import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleetbatch.cli.show import print_facts
 from fleetbatch.errors import RejectedError
+
+if TYPE_CHECKING:
+    from fleetbatch.bundle import Bundle
 
 models = typer.Typer(
     help="Model bundles: ONNX, preprocessing, labels and golden answers in one file.", no_args_is_help=True
@@ -54,9 +58,7 @@ def show(bundle: Annotated[Path, typer.Argument(help="A bundle.")], *, json: Jso
     """Say what is in a bundle."""
     import msgspec
 
-    from fleetbatch.bundle import open_bundle
-
-    opened = open_bundle(_read(bundle), expected_sha256=None)
+    opened = _open(bundle)
     facts = msgspec.to_builtins(opened.manifest)
     about = {"sha256": opened.sha256, "labels": len(opened.labels), "goldens": len(opened.content.goldens)}
     print_facts({**about, **facts}, json=json)
@@ -71,20 +73,27 @@ def check(
     json: Json = False,
 ) -> None:
     """See whether this machine reproduces the bundle's golden answers, as every car does before it computes."""
-    from fleetbatch.bundle import open_bundle
     from fleetbatch.inference import check_goldens, open_inference
 
-    opened = open_bundle(_read(bundle), expected_sha256=None)
+    opened = _open(bundle)
     check_goldens(opened, open_inference(opened, provider=provider, threads=threads))
-    print_facts({"bundle": str(bundle), "goldens_reproduced": len(opened.content.goldens), "provider": provider}, json=json)
+    print_facts(
+        {"bundle": str(bundle), "goldens_reproduced": len(opened.content.goldens), "provider": provider}, json=json
+    )
 
 
-def _read(path: Path) -> bytes:
+def _open(path: Path) -> "Bundle":
+    """Return the bundle in a file; raise RejectedError that names the file."""
+    from fleetbatch.bundle import open_bundle
+
     try:
-        return path.read_bytes()
+        return open_bundle(path.read_bytes(), expected_sha256=None)
     except OSError as error:
         summary = f"cannot read the bundle {path}: {error.strerror}"
         raise RejectedError(summary) from error
+    except RejectedError as error:
+        summary = f"{path}: {error.summary}"
+        raise RejectedError(summary, error.problems) from error
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -94,6 +103,7 @@ def _write(path: Path, data: bytes) -> None:
         scratch.write_bytes(data)
         scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
         summary = f"cannot write {path}: {error.strerror}"
         raise RejectedError(summary) from error

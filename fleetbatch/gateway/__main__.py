@@ -19,7 +19,7 @@ from typing import Final
 
 import uvicorn
 
-from fleetbatch.errors import FleetbatchError, RejectedError
+from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.gateway.app import application
 from fleetbatch.gateway.chores import chores
 from fleetbatch.gateway.dials import Dials
@@ -38,6 +38,8 @@ _GRACE_S: Final = 1
 _KEEP_S: Final = 15
 """Connections outlive a beat by this: a handshake costs more than ten calls."""
 _EXIT_REFUSED: Final = 2
+_EXIT_NOT_READY: Final = 75
+"""EX_TEMPFAIL: whoever watches over the process starts it again."""
 _TIMES: Final = ("lease", "beat_every", "part_every", "poll_every", "telemetry_every", "sweep_every")
 
 
@@ -60,7 +62,7 @@ class _Server(uvicorn.Server):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a gateway; return 0 after a stop that was asked for, 2 when it cannot run as told."""
+    """Run a gateway; return 0 after a stop that was asked for, 2 when it cannot run as told, 75 when not yet."""
     given = _parser().parse_args(arguments)
     log_to_stderr("gateway", cell=given.cell)
     try:
@@ -69,9 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
         listening = _listen(given.host, given.port)
         with listening:
             _serve(settings, cell, listening, _dials(given))
-    except FleetbatchError as error:
+    except RejectedError as error:
         sys.stderr.write(f"{error}\n")
         return _EXIT_REFUSED
+    except TransientError as error:
+        sys.stderr.write(f"{error}\n")
+        return _EXIT_NOT_READY
     return 0
 
 

@@ -19,7 +19,7 @@ from fleetbatch.local.laptop import CELLS, free_ports, laptop_cars, write_settin
 from fleetbatch.local.postgres import Postgres, start_postgres, stop_postgres
 from fleetbatch.local.processes import Child, Children, children, wait_ready
 from fleetbatch.local.progress import Progress
-from fleetbatch.settings import Settings
+from fleetbatch.settings import KEY_BYTES, Settings
 from fleetbatch.store import open_store
 from fleetbatch.units import CellName
 
@@ -68,7 +68,7 @@ class Deployment:
 
 @contextmanager
 def alone_in(home: Path) -> Iterator[None]:
-    """Hold the folder; raise RejectedError when another night runs in it, or when it cannot be written."""
+    """Hold the folder; raise RejectedError when another night runs in it, or when it or its store cannot be written."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / "lock").open("w")
@@ -81,6 +81,7 @@ def alone_in(home: Path) -> Iterator[None]:
         except BlockingIOError as error:
             summary = f"another night is running in {home}; wait for it, stop it, or choose another place with --home"
             raise RejectedError(summary) from error
+        open_store((home.resolve() / "store").as_uri(), deployment_key=bytes(KEY_BYTES))  # refused now, not at midnight
         yield
 
 

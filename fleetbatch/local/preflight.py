@@ -1,6 +1,7 @@
 """What can be refused before anything is started: the order, its input, its model; and what the night will cost."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import pyarrow as pa
@@ -23,8 +24,13 @@ def prepare_order(request: NightRequest, progress: Progress) -> Path:
 
     Raises RejectedError with what is wrong: a folder without a picture, a bundle that is none, the order's mistakes.
     """
-    path = _own_order_file(request) if request.images else _order_file(dags_folder() / "orders", request.order)
-    order, estimate = examine_order(path, regions=frozenset(region for _, region, _ in CELLS))
+    regions = frozenset(region for _, region, _ in CELLS)
+    if request.images is None:
+        path = _order_file(dags_folder() / "orders", request.order)
+        order, estimate = examine_order(path, regions=regions)
+    else:
+        path = request.home / "orders" / f"{order_name_of(request)}.toml"
+        order, estimate = _write_own_order(request, path, regions)
     progress.event(f"order {order.name}: {estimate}")
     return path.parent
 
@@ -40,14 +46,17 @@ def examine_order(path: Path, *, regions: frozenset[str]) -> tuple[Order, Estima
     return order, estimate
 
 
-def _own_order_file(request: NightRequest) -> Path:
+def _write_own_order(request: NightRequest, path: Path, regions: frozenset[str]) -> tuple[Order, Estimate]:
+    """Write the order file of somebody's own pictures, once it is known to be one that can run."""
     assert request.images is not None
-    folder = request.home / "orders"
-    folder.mkdir(exist_ok=True)
     pictures = sum(1 for entry in request.images.rglob("*") if entry.is_file())
-    path = folder / f"{order_name_of(request)}.toml"
-    path.write_text(own_order(request, pictures))
-    return path
+    path.parent.mkdir(exist_ok=True)
+    with TemporaryDirectory(prefix=".checking-", dir=path.parent) as folder:
+        scratch = Path(folder) / path.name
+        scratch.write_text(own_order(request, pictures))
+        examined = examine_order(scratch, regions=regions)
+        scratch.replace(path)
+    return examined
 
 
 def _order_file(folder: Path, name: str) -> Path:
@@ -66,3 +75,6 @@ def _check_model(order: Order) -> None:
     except OSError as error:
         summary = f"cannot read the model bundle {path}: {error.strerror}"
         raise RejectedError(summary) from error
+    except RejectedError as error:
+        summary = f"{path}: {error.summary}"
+        raise RejectedError(summary, error.problems) from error

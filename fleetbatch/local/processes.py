@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.errors import FleetbatchError, RejectedError, TransientError
 from fleetbatch.local.postgres import Postgres
 from fleetbatch.local.reaper import end_groups
 
@@ -19,6 +19,8 @@ _READY_S: Final = 60.0
 _GRACE_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.05
 _LOG_TAIL_LINES: Final = 15
+_NOT_READY: Final = 75
+"""EX_TEMPFAIL of sysexits.h: what a process of ours says when the world, not its input, was to blame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,15 +124,22 @@ def wait_ready(child: Child, marker: str, *, timeout_s: float = _READY_S) -> Non
 
     Raises:
         RejectedError: the child ended by itself (its last words are in the message).
-        TransientError: it did not get ready in time.
+        TransientError: it did not get ready in time, or ended because something else was not ready (75).
     """
     give_up_at = time.monotonic() + timeout_s
     while time.monotonic() < give_up_at:
         if marker in child.log.read_text(errors="replace"):
             return
         if not child.alive():
-            summary = f"{child.name} stopped with exit code {child.process.returncode} while starting"
-            raise RejectedError(summary, [f"its log {child.log} ends with:\n{child.tail()}"])
+            raise _fell_while_starting(child)
         time.sleep(_LOOK_EVERY_S)
     message = f"{child.name} was not ready after {timeout_s:.0f} s; see {child.log}"
     raise TransientError(message)
+
+
+def _fell_while_starting(child: Child) -> FleetbatchError:
+    summary = f"{child.name} stopped with exit code {child.process.returncode} while starting"
+    said = f"its log {child.log} ends with:\n{child.tail()}"
+    if child.process.returncode == _NOT_READY:
+        return TransientError(f"{summary}; {said}")
+    return RejectedError(summary, [said])

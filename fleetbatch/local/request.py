@@ -42,6 +42,8 @@ def check_request(request: NightRequest) -> None:
         problems.append(f"--images {request.images}: there is no such folder")
     if request.model is not None and not request.model.is_file():
         problems.append(f"--model {request.model}: there is no such file")
+    elif request.model is not None and request.model.suffix != ".zip":
+        problems.append(f"--model {request.model}: not a bundle (.zip); make one of it with `fleetbatch model pack`")
     try:
         datetime.strptime(request.night, "%Y-%m-%d")  # noqa: DTZ007 # a night is a local date
     except ValueError:

@@ -49,10 +49,10 @@ def started(settings: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=10)
 
 
-def refusal(settings: Path, *words: str) -> str:
+def refusal(settings: Path, *words: str, code: int = 2) -> str:
     with started(settings, *words) as process:
         _, complaint = process.communicate(timeout=30)
-        assert process.returncode == 2
+        assert process.returncode == code
         return complaint
 
 
@@ -79,7 +79,7 @@ def test_a_taken_port_is_named(settings: Path) -> None:
 
 def test_a_database_that_is_down_is_named(settings: Path) -> None:
     settings.write_text(settings.read_text().replace("/t", "/no_such_"))
-    assert "database does not answer" in refusal(settings, "--port", "0")
+    assert "database does not answer" in refusal(settings, "--port", "0", code=75)
 
 
 def test_an_unknown_cell_is_told_the_known_ones(settings: Path) -> None:
