@@ -28,7 +28,7 @@ except ImportError as missing:
     _MESSAGE = f"set AIRFLOW__CORE__PLUGINS_FOLDER to {_PLUGINS}: the wait's trigger lives there"
     raise ImportError(_MESSAGE) from missing
 
-Task = TypeVar("Task", bound=Callable[..., str])
+Task = TypeVar("Task", bound=Callable[..., str | int])
 
 STEP_TIMEOUT: Final = timedelta(hours=4)
 """Outer bound of one step's child; a task can hang before Airflow's own execution timeout counts."""

@@ -40,6 +40,11 @@ def staged(key: OrderKey, name: str) -> str:
     return f"{_night(key)}/staging/{name}"
 
 
+def forgettable(key: OrderKey) -> tuple[str, ...]:
+    """What nobody needs any more some time after a night is published, as prefixes."""
+    return tuple(f"{_night(key)}/{folder}/" for folder in ("shards", "parts", "staging"))
+
+
 def profile(key: OrderKey) -> str:
     """One row per shard: what the checks saw."""
     return f"{_night(key)}/profile.parquet"
@@ -138,3 +143,23 @@ def windows_state(cell: CellName, day: str) -> str:
 def windows_page(cell: CellName, day: str) -> str:
     """The day's page: were the promises kept."""
     return f"cells/{cell}/windows/pages/{day}.html"
+
+
+def telemetry_days(cell: CellName) -> str:
+    """Where the days of a cell's telemetry lie."""
+    return f"cells/{cell}/telemetry/"
+
+
+def rounds(cell: CellName) -> str:
+    """Where the rounds of a cell lie, by their number."""
+    return f"cells/{cell}/rounds/"
+
+
+def archives(cell: CellName, table: str) -> str:
+    """Where a table of the ledger lies, night by night."""
+    return f"cells/{cell}/archive/{table}/"
+
+
+def archive(cell: CellName, table: str, night: str, sha256: Sha256) -> str:
+    """A night's rows of a table of the ledger under their hash; after a forced rerun a night is archived once more."""
+    return f"{archives(cell, table)}night={night}/{sha256[:16]}.parquet"

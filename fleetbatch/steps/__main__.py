@@ -89,6 +89,18 @@ def _report(settings: Settings, words: Words) -> Answer:
     return {"key": words["key"]}
 
 
+def _keep_tables(settings: Settings, _words: Words) -> Answer:
+    from fleetbatch.steps.keeping import keep_tables_step
+
+    return {"removed_files": keep_tables_step(settings)}
+
+
+def _forget(settings: Settings, words: Words) -> Answer:
+    from fleetbatch.steps.keeping import forget_step
+
+    return {"forgotten_nights": forget_step(settings, now=_now(words))}
+
+
 def _windows_ingest(settings: Settings, words: Words) -> Answer:
     from fleetbatch.steps.windows import ingest_step
 
@@ -114,6 +126,8 @@ _STEPS: Final[Mapping[str, Callable[[Settings, Words], Answer]]] = {
     "check": _check,
     "publish": _publish,
     "report": _report,
+    "keep_tables": _keep_tables,
+    "forget": _forget,
     "windows_ingest": _windows_ingest,
     "windows_tune": _windows_tune,
     "windows_refit": _windows_refit,

@@ -2,16 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from night import Night, night_in
 
 from fleetbatch.ledger.messages import ConsentChange
 from fleetbatch.local.postgres import Postgres, restart_postgres
 from fleetbatch.nouns import Merged
+from fleetbatch.orders import stored_order
 from fleetbatch.steps.closing import check_step, publish_step, report_step
+from fleetbatch.steps.keeping import forget_step, keep_tables_step
 from fleetbatch.units import Sha256
 
 
@@ -217,3 +221,21 @@ def test_a_night_is_published_once_with_every_row(night: Night) -> None:
     assert summary["shards"] == 3
     assert summary["audited_rows"] == 24
     assert night.progress().counts.done == 3
+
+
+def test_a_forgotten_night_keeps_its_table_and_loses_its_inputs_and_its_key(night: Night) -> None:
+    night.park("car-1")
+    night.begin(rows=8, deadline_hours=0.1)
+    night.merge()
+    check_step(night.settings, night.key)
+    published = publish_step(night.settings, night.key, now=night.now)
+
+    assert forget_step(night.settings, now=night.now + timedelta(days=29)) == 0
+    assert forget_step(night.settings, now=night.now + timedelta(days=31)) == 1
+    assert forget_step(night.settings, now=night.now + timedelta(days=31)) == 0
+    assert keep_tables_step(night.settings) == 0
+
+    left = set(night.store.keys(f"nights/{night.key.night}/"))
+    assert not any("/shards/" in key or "/parts/" in key or "/staging/" in key for key in left)
+    assert stored_order(night.store, night.key).secret_wrapped == b""
+    assert sum(pq.read_table(f"{published.table}/{file}").num_rows for file in published.files) == 8
