@@ -8,8 +8,11 @@ import pyarrow.compute as pc
 
 from fleetbatch.planner.reasons import said
 
+SURE = 0.9
+CERTAIN = 255
+
 Tables = Mapping[str, pa.Table]
-"""By name, as stored under layout.round_table: assignments, unassigned, car_plan, excluded."""
+"""By name, as stored under layout.round_table: assignments, unassigned, car_plan, excluded, cars."""
 
 
 def why(tables: Tables, wanted: int) -> tuple[str, ...]:
@@ -54,3 +57,10 @@ def why_car(tables: Tables, car_id: int) -> tuple[str, ...]:
 def _rows(table: pa.Table, column: str, wanted: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = table.filter(pc.equal(table[column], pa.scalar(wanted, pa.uint64()))).to_pylist()
     return rows
+
+
+def _stays_min(tables: Tables, car_id: int) -> int:
+    """Return for how many minutes the car is there with the probability SURE, in steps of 15."""
+    [row] = _rows(tables["cars"], "car_id", car_id)
+    points: list[int] = row["survival"]
+    return 15 * (sum(point >= SURE * CERTAIN for point in points) - 1)

@@ -18,6 +18,8 @@ Singles = npt.NDArray[np.float32]
 
 LINK_BUCKETS = 8
 SAMPLE = 65_536
+CURVES = 4096
+"""Cars whose curves are looked at at a time: as many as fit into the cache."""
 CLASSES_MAX = 4000
 ALL_HARDWARE = 255
 SAME = 1e-6
@@ -41,6 +43,10 @@ class Fleet:
     """[kind, car in class order], units a second, 0 where the car may not."""
     best: Singles
     """The same with the fewest bytes per unit of each kind: never less than any shard's true rate."""
+    car_hw: npt.NDArray[np.uint8]
+    """[car in class order], as the two that follow."""
+    speed: Singles
+    link: Singles
     work: Floats
     """[class, block, kind], units if all the class did only this: sums of rate * presence."""
     seconds: Floats
@@ -60,10 +66,11 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     begins = np.maximum(cars.ready, free).astype(np.float32)
     presence = np.take(_presence(cars, begins, grid), order, axis=1)
     may = [np.take(one, order) for one in sieves]
-    rate = _rates(cars, order, [may[place] for place in sieve], kinds, kinds.bytes_most, policy)
+    hw, speed, link = cars.hw[order], cars.speed[order], cars.link[order]
+    rate = _rates((hw, speed, link), [may[place] for place in sieve], kinds, kinds.bytes_most, policy)
     best = rate
     if not np.allclose(kinds.bytes_most, kinds.bytes_least, rtol=SAME, atol=0.0):
-        best = _rates(cars, order, [may[place] for place in sieve], kinds, kinds.bytes_least, policy)
+        best = _rates((hw, speed, link), [may[place] for place in sieve], kinds, kinds.bytes_least, policy)
     lead = order[starts[:-1]]
     work, seconds = _sums(presence, rate, starts)
     return Fleet(
@@ -74,6 +81,9 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
         presence=presence,
         rate=rate,
         best=best,
+        car_hw=hw,
+        speed=speed,
+        link=link,
         work=work,
         seconds=seconds,
     )
@@ -160,12 +170,15 @@ def _link_bucket(cars: Cars, kinds: Kinds, policy: Policy) -> npt.NDArray[np.uin
 
 
 def _rates(
-    cars: Cars, order: Ints, may: list[npt.NDArray[np.bool_]], kinds: Kinds, per_unit: Floats, policy: Policy
+    fleet: tuple[npt.NDArray[np.uint8], Singles, Singles],
+    may: list[npt.NDArray[np.bool_]],
+    kinds: Kinds,
+    per_unit: Floats,
+    policy: Policy,
 ) -> Singles:
     """Return [kind, car in class order] units a second: the slower of compute and link, 0 where the car may not."""
-    base = rate_matrix(policy).astype(np.float32)
-    hw, speed, link = cars.hw[order], cars.speed[order], cars.link[order]
-    rate = np.empty((len(kinds), len(order)), np.float32)
+    base, (hw, speed, link) = rate_matrix(policy).astype(np.float32), fleet
+    rate = np.empty((len(kinds), len(speed)), np.float32)
     for kind in range(len(kinds)):
         out = rate[kind]
         np.multiply(base[:, kinds.workload[kind]][hw], speed, out=out)
@@ -186,8 +199,8 @@ def _presence(cars: Cars, begins: Singles, grid: Grid) -> Singles:
     weights = _edge_weights(edges, slots)
     limit = np.minimum(cars.limit, end).astype(np.float32)
     presence = np.empty((grid.blocks(), len(begins)), np.float32)
-    for first in range(0, len(begins), CHUNK):
-        part = slice(first, first + CHUNK)
+    for first in range(0, len(begins), CURVES):
+        part = slice(first, first + CURVES)
         curve = cars.survival[part, : slots + 1].astype(np.float32)
         upto = weights.T @ curve.T
         late = np.flatnonzero(begins[part] > 0.0)

@@ -98,10 +98,9 @@ class _Filling:
     def __init__(self, given: Given, running: Running, reason: Reason) -> None:
         order, self.reason = given.fleet.order, reason
         self.given, self.lists, self.order = given, _Lists(given.work), order
-        self.speed, self.hw = given.cars.speed[order], given.cars.hw[order]
-        self.link = given.cars.link[order]
+        self.speed, self.hw, self.link = given.fleet.speed, given.fleet.car_hw, given.fleet.link
         self.loaded = given.cars.cached[order]
-        self.limit = given.cars.until(slice(None), given.policy.stay_min)[order]
+        self.limit = given.cars.limit[order]
         self.rates = rate_matrix(given.policy)
         self.free = np.maximum(given.cars.ready, running.free)[order]
         self.queue = np.bincount(running.pieces.car, minlength=len(order))[order].astype(np.uint16)

@@ -12,7 +12,7 @@ from fleetbatch.planner.answers import why
 from fleetbatch.store import Store
 from fleetbatch.units import CellName, RoundId
 
-ASKED: Final = ("assignments", "unassigned", "car_plan", "excluded")
+ASKED: Final = ("assignments", "unassigned", "car_plan", "excluded", "cars")
 """The tables that `why` looks at."""
 
 

@@ -16,7 +16,7 @@ from fleetbatch.planner.inputs import Floats, Ints, Shards
 from fleetbatch.planner.policy import Policy
 
 KINDS_MAX = 24
-CHUNK = 65_536
+CHUNK = 16_384
 _CODES = 1 << 16
 """5 bits of workload, then 11 of a 32-bit float: eight of exponent, three of mantissa, an eighth of an octave each."""
 _SHIFT = 20

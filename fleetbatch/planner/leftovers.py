@@ -7,7 +7,7 @@ import pyarrow as pa
 from fleetbatch.contracts import conform
 from fleetbatch.planner.fill import Given
 from fleetbatch.planner.greedy import lists_of
-from fleetbatch.planner.inputs import NONE, Bytes, Cars, Ints, Shards, window_s
+from fleetbatch.planner.inputs import NONE, Bytes, Cars, Ints, Shards
 from fleetbatch.planner.pieces import Pieces, row_group_s
 from fleetbatch.planner.policy import ANY_REGION, Policy, rate_matrix
 from fleetbatch.planner.reasons import Reason
@@ -74,17 +74,16 @@ def car_plan(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> pa.T
     """Return one row a car: its queue in brief, or why it has none."""
     reason = _idle_reasons(cars, shards, policy, pieces)
     reason[pieces.car] = Reason.HAS_WORK
-    return _car_plan(cars, policy, pieces, reason)
+    return _car_plan(cars, pieces, reason)
 
 
-def _car_plan(cars: Cars, policy: Policy, pieces: Pieces, reason: Bytes) -> pa.Table:
-    busy = np.zeros(len(cars.car_id))
-    np.maximum.at(busy, pieces.car, pieces.ends)
+def _car_plan(cars: Cars, pieces: Pieces, reason: Bytes) -> pa.Table:
+    busy = np.zeros(len(cars.car_id), np.float32)
+    busy[pieces.car] = pieces.ends  # in order of time: the last one stays
     table = {
         "car_id": cars.car_id,
         "pieces": np.bincount(pieces.car, minlength=len(cars.car_id)).astype(np.uint16),
-        "busy_until_s": busy.astype(np.float32),
-        "bookable_s": np.minimum(window_s(cars.survival, 1.0 - policy.window_risk), cars.limit).astype(np.float32),
+        "busy_until_s": busy,
         "reason": reason,
     }
     return conform(pa.table(table), "car_plan")
@@ -113,20 +112,23 @@ def _may_any(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> Bools:
 def unassigned_by_kind(given: Given, pieces: Pieces) -> pa.Table:
     """Return what `unassigned` returns, looking once at each kind instead of at each shard."""
     shards, tier = given.shards, given.work.tier
-    covered = shards.start < shards.stop
+    waits = shards.start < shards.stop
     whole = pieces.stop >= shards.stop[pieces.shard]
-    covered[pieces.shard[whole]] = False
-    waits = np.flatnonzero(covered)
-    reason = _tier_reasons(given)[tier[waits]]
-    closed = np.flatnonzero(tier[waits] == _tiers(given))
-    reason[closed] = np.where(shards.held[waits[closed]], Reason.HELD, Reason.DEADLINE_PASSED)
-    for kind in _doubtful(given):
-        mine = np.flatnonzero(tier[waits] // _tiers_of_kind(given) == kind)
-        if len(mine):
-            reason[mine] = _list_reasons(given.cars, shards, given.policy, waits[mine])
-    part = np.searchsorted(waits, pieces.shard[~whole])
-    reason[part] = Reason.REMAINDER
-    return conform(pa.table({"shard_id": shards.shard_id[waits], "reason": reason}), "unassigned")
+    waits[pieces.shard[whole]] = False
+    ids = shards.shard_id[waits]
+    reason = np.full(len(ids), Reason.LATER, np.uint8)
+    doubtful = _doubtful(given)
+    if doubtful or len(given.work.order) < len(tier):
+        places = np.flatnonzero(waits)
+        kind = tier[places] // _tiers_of_kind(given)
+        closed = kind == len(given.work.kinds)
+        reason[closed] = np.where(shards.held[places[closed]], Reason.HELD, Reason.DEADLINE_PASSED)
+        for one in doubtful:
+            mine = np.flatnonzero(kind == one)
+            if len(mine):
+                reason[mine] = _list_reasons(given.cars, shards, given.policy, places[mine])
+    reason[np.searchsorted(ids, shards.shard_id[pieces.shard[~whole]])] = Reason.REMAINDER
+    return conform(pa.table({"shard_id": ids, "reason": reason}), "unassigned")
 
 
 def _tiers_of_kind(given: Given) -> int:
@@ -135,10 +137,6 @@ def _tiers_of_kind(given: Given) -> int:
 
 def _tiers(given: Given) -> int:
     return len(given.work.kinds) * _tiers_of_kind(given)
-
-
-def _tier_reasons(given: Given) -> Bytes:
-    return np.full(_tiers(given) + 1, Reason.LATER, np.uint8)
 
 
 def _doubtful(given: Given) -> list[int]:
@@ -176,7 +174,7 @@ def car_plan_by_kind(given: Given, pieces: Pieces) -> pa.Table:
     why[cars.ready[place] >= given.policy.commit_s] = Reason.NOT_READY
     why[cars.running[place] != NONE] = Reason.BUSY
     reason[place] = why
-    return _car_plan(cars, given.policy, pieces, reason)
+    return _car_plan(cars, pieces, reason)
 
 
 def _left_kinds(given: Given, pieces: Pieces) -> Bools:

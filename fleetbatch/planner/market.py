@@ -17,7 +17,6 @@ from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution, costs, solve
 from fleetbatch.planner.reasons import Reason
 
-
 EVERYTHING_PAYS = 1e30
 
 
@@ -29,9 +28,8 @@ def by_prices(cars: Cars, shards: Shards, grid: Grid, now: datetime, policy: Pol
     cost = costs(fleet, grid, policy, dearest=True)
     given = Given(cars=cars, shards=shards, fleet=fleet, work=work, grid=grid, policy=policy, cost=cost)
     solution = solve(fleet, work, grid, policy)
-    found = weighed(
-        cars, fill(given, solution or _no_solution(given), held, Reason.PRICE if solution else Reason.LONGEST_WINDOW)
-    )
+    rule = Reason.PRICE if solution else Reason.LONGEST_WINDOW
+    found = weighed(cars, shards, policy, fill(given, solution or _no_solution(given), held, rule))
     certificate = (
         certificate_of(cars, shards, policy, found)
         if solution is None

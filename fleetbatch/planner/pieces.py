@@ -1,14 +1,14 @@
 """How long row groups take, what a piece is expected to complete, and the tables of a round. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
-from fleetbatch.planner.inputs import CHUNK, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards, stays
+from fleetbatch.planner.inputs import CHUNK, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards, stays, window_s
 from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, Policy, rate_matrix
 from fleetbatch.planner.reasons import Reason
 
@@ -113,19 +113,48 @@ def allowed(cars: Cars, shards: Shards, car: Ints, shard: Ints) -> npt.NDArray[n
     )
 
 
-def weighed(cars: Cars, pieces: Pieces) -> Weighed:
+def weighed(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Weighed:
     """Return pieces that are in order of car and time with what is expected of them.
 
-    Looks at the cars in their own order and in pieces that stay in the cache: that is half of its cost.
+    A piece stops where its car has left but for a chance of `stay_min`; it is left out where nothing remains. Looks
+    at the cars in their own order and in pieces that stay in the cache: that is half of its cost.
     """
+    pieces = _while_there(cars, shards, policy, pieces)
     chance, expected = np.empty(len(pieces.car)), np.empty(len(pieces.car))
-    for first in range(0, len(pieces.car), CHUNK):
-        part = slice(first, first + CHUNK)
+    for first in range(0, len(pieces.car), AT_A_TIME):
+        part = slice(first, first + AT_A_TIME)
         count = (pieces.stop[part] - pieces.start[part]).astype(np.float64)
         chance[part] = stays(cars.survival, pieces.car[part], pieces.ends[part])
         sums = _row_group_chances(cars.survival, pieces.car[part], pieces.ends[part], pieces.tau[part], count)
         expected[part] = sums * pieces.units[part]
     return Weighed(pieces=pieces, chance=chance, expected=expected)
+
+
+AT_A_TIME = 8192
+"""Pieces that are weighed at a time; their intermediate arrays fit into the cache."""
+
+
+def _while_there(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Pieces:
+    """Cut off the row groups that would end when the car has probably left."""
+    gone = np.zeros(len(pieces.car), bool)
+    for first in range(0, len(pieces.car), CHUNK):
+        part = slice(first, first + CHUNK)
+        gone[part] = stays(cars.survival, pieces.car[part], pieces.ends[part]) < policy.stay_min
+    late = np.flatnonzero(gone)
+    if not len(late):
+        return pieces
+    over = pieces.ends[late] - window_s(cars.survival[pieces.car[late]], policy.stay_min)
+    cut = np.ceil(over / np.maximum(pieces.tau[late], 1e-9) - 1e-9).astype(np.int64)
+    stop, ends = pieces.stop.copy(), pieces.ends.copy()
+    stop[late] -= np.maximum(cut, 0)
+    ends[late] -= np.maximum(cut, 0) * pieces.tau[late]
+    shorter = replace(pieces, stop=stop, ends=ends)
+    least = np.minimum(
+        policy.piece_row_groups_min, shards.stop[pieces.shard[late]].astype(np.int64) - pieces.start[late]
+    )
+    keep = np.ones(len(gone), bool)
+    keep[late] = stop[late] - pieces.start[late] >= least
+    return rows(shorter, np.flatnonzero(keep))
 
 
 def _row_group_chances(survival: Bytes, cars: Ints, ends: Floats, tau: Floats, count: Floats) -> Floats:

@@ -39,7 +39,7 @@ def plan_simply(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy)
 
 
 def _by_rule(cars: Cars, shards: Shards, now: datetime, policy: Policy) -> Round:
-    found = weighed(cars, in_order(greedy(cars, shards, policy, running(cars, shards, policy))))
+    found = weighed(cars, shards, policy, in_order(greedy(cars, shards, policy, running(cars, shards, policy))))
     return Round(
         at=now,
         planner="greedy",
