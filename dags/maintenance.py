@@ -1,11 +1,11 @@
 """Once a week, what has grown is made small again: tables are kept light, and old nights give up their inputs.
 
 Nothing that a reader of the last thirty days can still need is touched; orders, manifests, verdicts, reports and
-summaries stay.
+summaries stay. Leases and parts, which credits and provenance are recomputed from, move from the ledgers to files.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 from airflow.sdk import DAG, CronTriggerTimetable, task
 from night_tasks import DEFAULTS, run_step, told
@@ -33,6 +33,37 @@ def nights() -> int:
     return int(run_step("forget")["forgotten_nights"])
 
 
+@task
+@told
+def keys(cleared: int) -> int:  # noqa: ARG001 # what it waits for
+    """Forget the secrets of orders that are long over in every cell, in the store and in the ledgers.
+
+    The log has one line an order. From then on a stray copy of one of its shards is noise.
+    """
+    return len(run_step("forget_keys")["orders"])
+
+
+@task
+@told
+def archive() -> int:
+    """Move nights that are long over from the ledgers' tables to Parquet files in the store, then drop them.
+
+    The log has one line a night with the rows moved. A night is dropped only while it holds just the archived rows; one
+    that changed meanwhile stays, and this task is tried again.
+    """
+    return len(run_step("archive_nights")["moved"])
+
+
+@task
+@told
+def rounds() -> int:
+    """Remove the tables and offers of old rounds, and the cars' old signals; stays are kept.
+
+    The log has one line a cell with the number of files that went. `fleetbatch why` answers for younger rounds only.
+    """
+    return sum(run_step("forget_rounds")["removed_files"].values())
+
+
 with DAG(
     dag_id="maintenance",
     description="Keep tables light, forget what old nights no longer need",
@@ -46,4 +77,6 @@ with DAG(
     dagrun_timeout=timedelta(hours=12),
 ):
     tables()
-    nights()
+    keys(cast("int", nights()))
+    archive()
+    rounds()

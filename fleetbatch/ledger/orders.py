@@ -59,11 +59,11 @@ class Orders:
     def order(self, key: OrderKey) -> OrderRow | None:
         """Return one order; None when this cell does not know it."""
         rows = self._orders(key)
-        return _order_row(rows[0]) if rows else None
+        return order_row(rows[0]) if rows else None
 
     def orders_open(self) -> list[OrderRow]:
         """Return the orders that are open or paused, oldest first."""
-        return [_order_row(row) for row in self._orders(only_open=True)]
+        return [order_row(row) for row in self._orders(only_open=True)]
 
     def set_order_state(self, key: OrderKey, state: OrderState) -> None:
         """Open, pause, cancel or close an order; cancelling ends its leases. A closed order stays closed."""
@@ -97,7 +97,7 @@ class Orders:
         done_through, rows, work_units, size_bytes, priority, deadline_at, held_by_car (uint64; null when free),
         lease_started_at (null when free).
         """
-        orders = {row["order_no"]: _order_row(row) for row in self._orders()}
+        orders = {row["order_no"]: order_row(row) for row in self._orders()}
         found = self._pool.run(lambda connection: copy_out(connection, "open_shards", {}, _OPEN_SHARDS))
         of = [orders[number] for number in found["order_no"].tolist()]
         free = found["held_by_car"] < 0
@@ -237,7 +237,8 @@ def _name(key: OrderKey) -> dict[str, Any]:
     return {"night": _night(key), "name": key.order, "generation": key.generation}
 
 
-def _order_row(row: Row) -> OrderRow:
+def order_row(row: Row) -> OrderRow:
+    """Return an order as the ledger holds it."""
     frozen = FrozenOrder(
         key=order_key(row),
         order=msgspec.convert(row["frozen"], Order),

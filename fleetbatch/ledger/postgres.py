@@ -17,13 +17,14 @@ from fleetbatch.ledger.glance import Glances
 from fleetbatch.ledger.leases import Leases
 from fleetbatch.ledger.messages import LedgerDials
 from fleetbatch.ledger.orders import Orders
+from fleetbatch.ledger.past import Past
 from fleetbatch.ledger.pool import Connection, Pool
 from fleetbatch.ledger.rounds import Rounds
 
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
-class PostgresLedger(Leases, Cars, Orders, Rounds, Audits, Glances):
+class PostgresLedger(Leases, Cars, Orders, Rounds, Audits, Glances, Past):
     """A cell's ledger. Every verb raises TransientError when the database does not answer."""
 
     def __init__(self, url: str, dials: LedgerDials) -> None:

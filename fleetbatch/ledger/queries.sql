@@ -626,3 +626,46 @@ FROM cars WHERE car_id <> 0;
 -- name: glance_round
 SELECT round_id, offers, extract(epoch FROM fleetbatch.now() - at)::double precision AS age_s
 FROM rounds ORDER BY round_id DESC LIMIT 1;
+
+-- == the past ===========================================================================================================
+
+-- name: closed_nights
+SELECT night FROM orders
+GROUP BY night
+HAVING bool_and(state IN ('closed', 'cancelled') AND coalesce(published_at, deadline_at) < %(before)s)
+   AND to_regclass('fleetbatch.shards' || to_char(night, '_YYYYMMDD')) IS NOT NULL
+ORDER BY night;
+
+-- name: keys_to_forget
+SELECT order_no, night, name, generation, state, frozen, model_sha256, frozen_at, deadline_at, secret_wrapped,
+       opened_at, published_at
+FROM orders
+WHERE state IN ('closed', 'cancelled') AND coalesce(published_at, deadline_at) < %(before)s AND secret_wrapped <> ''
+ORDER BY order_no;
+
+-- name: forget_key
+UPDATE orders SET secret_wrapped = ''
+WHERE night = %(night)s::date AND name = %(name)s AND generation = %(generation)s AND state IN ('closed', 'cancelled');
+
+-- name: archive_shards
+SELECT * FROM shards WHERE night = %(night)s ORDER BY shard_id;
+
+-- name: archive_leases
+SELECT * FROM leases WHERE night = %(night)s ORDER BY shard_id, fence;
+
+-- name: archive_parts
+SELECT * FROM parts WHERE night = %(night)s ORDER BY shard_id, fence, start;
+
+-- name: drop_night
+SELECT fleetbatch.drop_night(%(night)s, %(shards)s, %(leases)s, %(parts)s) AS dropped;
+
+-- name: rounds_before
+-- The newest round stays: gateways hold it.
+SELECT max(round_id) AS round_id FROM rounds
+WHERE at < %(before)s AND round_id < (SELECT max(round_id) FROM rounds);
+
+-- name: forget_rounds
+DELETE FROM rounds WHERE round_id <= %(through)s;
+
+-- name: drop_offers
+SELECT fleetbatch.drop_offers((%(before)s::timestamptz AT TIME ZONE 'UTC')::date) AS dropped;

@@ -101,6 +101,24 @@ def _forget(settings: Settings, words: Words) -> Answer:
     return {"forgotten_nights": forget_step(settings, now=_now(words))}
 
 
+def _forget_keys(settings: Settings, words: Words) -> Answer:
+    from fleetbatch.steps.archiving import forget_keys_step
+
+    return {"orders": forget_keys_step(settings, now=_now(words))}
+
+
+def _archive_nights(settings: Settings, words: Words) -> Answer:
+    from fleetbatch.steps.archiving import archive_step
+
+    return {"moved": archive_step(settings, now=_now(words))}
+
+
+def _forget_rounds(settings: Settings, words: Words) -> Answer:
+    from fleetbatch.steps.archiving import forget_rounds_step
+
+    return {"removed_files": forget_rounds_step(settings, now=_now(words))}
+
+
 def _windows_ingest(settings: Settings, words: Words) -> Answer:
     from fleetbatch.steps.windows import ingest_step
 
@@ -128,6 +146,9 @@ _STEPS: Final[Mapping[str, Callable[[Settings, Words], Answer]]] = {
     "report": _report,
     "keep_tables": _keep_tables,
     "forget": _forget,
+    "forget_keys": _forget_keys,
+    "archive_nights": _archive_nights,
+    "forget_rounds": _forget_rounds,
     "windows_ingest": _windows_ingest,
     "windows_tune": _windows_tune,
     "windows_refit": _windows_refit,
