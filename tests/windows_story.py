@@ -22,7 +22,7 @@ SMALL = LearningDials(
 
 
 @functools.cache
-def past(cars: int = 30, *, days: int = 120, seed: int = 5) -> pa.Table:
+def past(cars: int = 20, *, days: int = 110, seed: int = 5) -> pa.Table:
     """What a small fleet did before NOW."""
     names = pa.table({"car_id": pa.array(range(1, cars + 1), pa.uint64()), "timezone": ["Europe/Oslo"] * cars})
     return generate_stays(names, until=NOW, days=days, seed=seed)

@@ -67,15 +67,25 @@ COUNTRIES: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Zones:
-    """One IANA zone per row, as codes into names."""
+class Named:
+    """One name per row, as codes into names."""
 
     names: tuple[str, ...]
     codes: IntArray
 
-    def take(self, rows: IntArray) -> "Zones":
-        """Return the zones of some rows."""
-        return Zones(names=self.names, codes=self.codes[rows])
+    def take(self, rows: IntArray) -> "Named":
+        """Return the names of some rows."""
+        return Named(names=self.names, codes=self.codes[rows])
+
+    def join(self, other: "Named") -> "Named":
+        """Return the names of these rows and then of the others."""
+        names = tuple(sorted({*self.names, *other.names}))
+        codes = [np.array([names.index(n) for n in one.names], np.int64)[one.codes] for one in (self, other)]
+        return Named(names=names, codes=np.concatenate(codes))
+
+
+Zones = Named
+"""IANA time zones."""
 
 
 def hours(instant: datetime) -> float:

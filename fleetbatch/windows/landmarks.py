@@ -72,12 +72,11 @@ def _hourly(started: Started, end_h: FloatArray, *, ended: bool) -> Landmarks:
 
 def _join(a: Landmarks, b: Landmarks) -> Landmarks:
     one, two = a.moments.stay, b.moments.stay
-    names = tuple(sorted({*one.zones.names, *two.zones.names}))
-    codes = [np.array([names.index(n) for n in z.names])[z.codes] for z in (one.zones, two.zones)]
     stay = Started(
         car=np.concatenate([one.car, two.car]),
         begin_h=np.concatenate([one.begin_h, two.begin_h]),
-        zones=type(one.zones)(names=names, codes=np.concatenate(codes)),
+        zones=one.zones.join(two.zones),
+        sites=one.sites.join(two.sites),
         soc=np.concatenate([one.soc, two.soc]),
         complete_at_h=np.concatenate([one.complete_at_h, two.complete_at_h]),
         departure_at_h=np.concatenate([one.departure_at_h, two.departure_at_h]),

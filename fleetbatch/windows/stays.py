@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
-from fleetbatch.windows.clock import THURSDAY, BoolArray, FloatArray, IntArray, Zones, days_off, hours, wall_h
+from fleetbatch.windows.clock import THURSDAY, BoolArray, FloatArray, IntArray, Named, Zones, days_off, hours, wall_h
 
 DAY_CUT_H: Final = 4.0
 """A logical day begins at 04:00 local: an evening and the morning after belong together."""
@@ -37,6 +37,8 @@ class Started:
     car: npt.NDArray[np.uint64]
     begin_h: FloatArray
     zones: Zones
+    sites: Named
+    """Coarsely where; empty when unknown."""
     soc: FloatArray
     """State of charge at the plug-in, 0 to 1."""
     complete_at_h: FloatArray
@@ -55,6 +57,7 @@ class Started:
             car=self.car[rows],
             begin_h=self.begin_h[rows],
             zones=self.zones.take(rows),
+            sites=self.sites.take(rows),
             soc=self.soc[rows],
             complete_at_h=self.complete_at_h[rows],
             departure_at_h=self.departure_at_h[rows],
@@ -167,17 +170,22 @@ def _known(frame: pl.DataFrame | pl.Series, now: datetime) -> pl.DataFrame:
 
 
 def _started(frame: pl.DataFrame) -> Started:
-    names = tuple(sorted(frame["timezone"].unique()))
-    codes = np.searchsorted(np.array(names, dtype=np.str_), frame["timezone"].to_numpy().astype(np.str_))
     return Started(
         car=frame["car_id"].to_numpy(),
         begin_h=_hours(frame, "plugged_in_at"),
-        zones=Zones(names=names, codes=codes.astype(np.int64)),
+        zones=_named(frame["timezone"]),
+        sites=_named(frame["site_id"].fill_null("")),
         soc=frame["soc_at_plug_in"].cast(pl.Float64).to_numpy(),
         complete_at_h=_hours(frame, "charge_complete_at"),
         departure_at_h=_hours(frame, "departure_at"),
         trip_at_h=_hours(frame, "next_trip_at"),
     )
+
+
+def _named(column: pl.Series) -> Named:
+    names = column.unique().sort()
+    codes = column.replace_strict(names, pl.int_range(len(names), eager=True), return_dtype=pl.Int64)
+    return Named(names=tuple(names), codes=codes.to_numpy())
 
 
 def _hours(frame: pl.DataFrame, column: str) -> FloatArray:

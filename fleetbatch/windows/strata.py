@@ -1,7 +1,8 @@
-"""The strata by which promises are watched: history, night and day, length booked, holidays. Pure."""
+"""The strata by which promises are watched: history, night and day, length booked, holidays, sites. Pure."""
 
 import itertools
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from fleetbatch.windows.clock import SATURDAY, THURSDAY, BoolArray, FloatArray, 
 from fleetbatch.windows.conformal import LENGTHS_H, LONGEST_H, kind_of
 from fleetbatch.windows.landmarks import Landmarks
 
+SITES_MAX: Final = 12
+"""The largest; the rest would be noise."""
 Stratum = Callable[[FloatArray], BoolArray]
 """From the hours booked to which landmarks belong."""
 
@@ -32,6 +35,10 @@ def strata_of(marks: Landmarks, stays_used: IntArray) -> dict[str, Stratum]:
         "before a weekend day": off & weekend,
         "before a holiday": off & ~weekend,
     }
+    sites, counts = np.unique(marks.moments.stay.sites.codes, return_counts=True)
+    largest = sites[np.argsort(-counts, kind="stable")][:SITES_MAX]
+    names = marks.moments.stay.sites.names
+    fixed |= {f"site {names[code] or 'unknown'}": marks.moments.stay.sites.codes == code for code in largest}
     strata: dict[str, Stratum] = {name: _always(rows) for name, rows in fixed.items()}
     bounds = (0.0, *LENGTHS_H, LONGEST_H)
     for low, high in itertools.pairwise(bounds):

@@ -17,8 +17,10 @@ from windows_story import NOW, SMALL, bundle_of, bytes_of, past, plugged_in, sma
 from fleetbatch.errors import RejectedError
 from fleetbatch.windows import Forecaster, open_forecaster, predict
 from fleetbatch.windows.bundle import open_bundle
-from fleetbatch.windows.features import FEATURES
+from fleetbatch.windows.clock import hours
+from fleetbatch.windows.features import FEATURES, see
 from fleetbatch.windows.forecast import survival_of
+from fleetbatch.windows.landmarks import landmarks
 from fleetbatch.windows.learning import check_parity, learn_model
 from fleetbatch.windows.network import (
     Lessons,
@@ -30,6 +32,8 @@ from fleetbatch.windows.network import (
     log_survival,
     train,
 )
+from fleetbatch.windows.shrink import ShrinkDials
+from fleetbatch.windows.stays import read_stays
 
 EAGER = NetworkDials(hidden=12, networks=1, epochs=8, batch=256, learning_rate=1e-2)
 
@@ -114,6 +118,23 @@ def test_what_happened_after_the_cut_teaches_nothing() -> None:
         unplugged_at=pl.when(over).then("unplugged_at").otherwise(cut + timedelta(hours=1))
     )
     assert learn_model(early.to_arrow(), cut, SMALL).model == small_model().model
+
+
+def test_what_is_seen_of_a_moment_is_blind_to_what_came_after_it() -> None:
+    cut = NOW - timedelta(days=20)
+    whole = read_stays(past(), NOW)
+    asked = landmarks(whole).moments
+    asked = asked.take(np.flatnonzero(asked.now_h < hours(cut)))
+    moved = pl.DataFrame(past()).with_columns(
+        unplugged_at=pl.when(pl.col("unplugged_at") > cut)
+        .then(pl.col("unplugged_at") + timedelta(hours=7))
+        .otherwise("unplugged_at")
+    )
+    changed = read_stays(moved.filter(pl.col("plugged_in_at") < cut).to_arrow(), NOW)
+    groups = small_model().groups
+    one, other = (see(stays, asked, groups, ShrinkDials()) for stays in (whole, changed))
+    assert (one.features == other.features).all()
+    assert (one.base == other.base).all()
 
 
 def test_too_few_stays_are_not_learnt_from() -> None:

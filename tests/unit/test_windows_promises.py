@@ -37,6 +37,7 @@ def marks(remaining_h: FloatArray, now_h: FloatArray) -> Landmarks:
         car=np.arange(count).astype(np.uint64),
         begin_h=now_h - 1.0,
         zones=Zones(names=("UTC",), codes=np.zeros(count, np.int64)),
+        sites=Zones(names=("",), codes=np.zeros(count, np.int64)),
         soc=unknown,
         complete_at_h=unknown,
         departure_at_h=unknown,
