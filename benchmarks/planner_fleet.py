@@ -4,17 +4,23 @@ Shares and spreads are the design's (commuters, visitors, short stays; three har
 three workloads). One region, as a cell has. Times are seconds from now; the night lasts eight hours.
 """
 
+import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pyarrow import feather
 
+from fleetbatch.contracts import conform
 from fleetbatch.planner import Policy
 
 Floats = npt.NDArray[np.float64]
 
+NOW: Final = datetime(2026, 11, 22, 22, tzinfo=UTC)
 NIGHT_S: Final = 8 * 3600.0
 GRID_S: Final = 900.0
 SLOTS: Final = 32
@@ -54,16 +60,20 @@ def evening(cars: int, *, shards_per_car: int = 5, load: float = 1.0, seed: int 
     """
     chance = np.random.default_rng(seed)
     fleet, capacity = _fleet(cars, chance)
-    return Evening(
-        cars=fleet,
-        shards=_work(cars * shards_per_car, load * capacity, spread, chance),
-        policy=Policy(
-            rates=RATES,
-            power_w=POWER_W,
-            price_per_j=(tuple(price / JOULES_PER_KWH for price in EUR_PER_KWH),),
-            price_until_s=TARIFF_UNTIL_S,
-        ),
-    )
+    return Evening(cars=fleet, shards=_work(cars * shards_per_car, load * capacity, spread, chance), policy=policy())
+
+
+def policy(*, commit_s: float = 1800.0) -> Policy:
+    """Return the night's rates and tariff."""
+    tariff = tuple(price / JOULES_PER_KWH for price in EUR_PER_KWH)
+    return Policy(rates=RATES, power_w=POWER_W, price_per_j=(tariff,), price_until_s=TARIFF_UNTIL_S, commit_s=commit_s)
+
+
+def main(cars: int, load: float, folder: Path) -> None:
+    """Write an evening as two files; integers of one chunk a column, as a dispatcher has them."""
+    made = evening(cars, load=load)
+    for name, table in (("cars", made.cars), ("shards", made.shards)):
+        feather.write_feather(conform(table, name), str(folder / f"{name}.arrow"), "uncompressed", chunksize=len(table))
 
 
 def _fleet(count: int, chance: np.random.Generator) -> tuple[pa.Table, float]:
@@ -158,3 +168,7 @@ def _nobody(count: int) -> Any:  # noqa: ANN401 the stubs cannot say it
     offsets: Any = pa.array(np.zeros(count + 1, np.int32))
     values: Any = pa.array(np.zeros(0, np.uint64))
     return pa.ListArray.from_arrays(offsets, values)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]))

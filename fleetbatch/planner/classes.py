@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fleetbatch.planner.grid import Grid
 from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints
 from fleetbatch.planner.kinds import Kinds
-from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, Policy, rate_matrix
+from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, HORIZON_S, Policy, rate_matrix
 
 Singles = npt.NDArray[np.float32]
 
@@ -63,7 +63,9 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     code = _codes(cars, sieves, kinds, policy)
     order = np.argsort(code, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
-    begins = np.maximum(cars.ready, free).astype(np.float32)
+    begins = np.minimum(np.maximum(cars.ready, free), HORIZON_S).astype(
+        np.float32
+    )  # free is infinite where no one knows
     presence = np.take(_presence(cars, begins, grid), order, axis=1)
     may = [np.take(one, order) for one in sieves]
     hw, speed, link = cars.hw[order], cars.speed[order], cars.link[order]

@@ -136,7 +136,7 @@ def _certificate(seen: Seen, work: Columns, round_: Round) -> Iterator[Violation
     if not np.isfinite([c.placed, c.value, c.upper_bound]).all():
         yield Violation(rule="the certificate is made of numbers", rows=1, example=f"{c.value} of {c.upper_bound}")
         return
-    near = SLACK * max(everything, 1e-9)
+    near = SLACK * max(everything, worth, 1e-9)  # what runs already is worth something and is not open
     if abs(c.placed - worth) > near:
         yield Violation(rule="the certified value is that of the pieces", rows=1, example=f"{c.placed}, pieces {worth}")
     if c.value > c.upper_bound + near or c.upper_bound > everything + near:

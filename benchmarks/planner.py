@@ -1,0 +1,112 @@
+"""What a round costs and how much it may have missed: 10,000, 100,000 and a million cars, five shards a car.
+
+As a script, `planner.py CARS LOAD` plans one evening of that size and prints the figures. The certified gap
+is that of the rounds whose time is told. Ten thousand cars follow in the same process, so that growth is measured under
+the same weather.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import feather
+
+from benchmarks.planner_fleet import NIGHT_S, NOW, Evening, evening, policy
+from benchmarks.run import Bench, Subject, tell
+from fleetbatch.planner import Round, plan_round, verify_round
+
+ROUNDS = 5
+SMALL = 10_000
+KEYS = 5_000_000
+
+BENCH = Bench(
+    name="planner",
+    subjects=(
+        Subject(name="ours", script="benchmarks/planner.py", arguments=("10000", "1.0")),
+        Subject(name="ours", script="benchmarks/planner.py", arguments=("100000", "1.0")),
+        Subject(name="ours", script="benchmarks/planner.py", arguments=("1000000", "1.0")),
+        Subject(name="ours", script="benchmarks/planner.py", arguments=("1000000", "1.3")),
+        Subject(name="ours", script="benchmarks/planner_individuals.py", arguments=("classes",)),
+        Subject(name="LP on individuals", script="benchmarks/planner_individuals.py", arguments=("individuals",)),
+    ),
+)
+
+
+def main(cars: int, load: float) -> None:
+    e, inputs_mb = loaded(cars, load)
+    plan_round(e.cars.slice(0, 300), e.shards.slice(0, 900), NOW, e.policy)  # imports and contracts, once a process
+    name = f"{cars:,} cars, load {load}"
+    before = resident_mb()
+    first = plan_round(e.cars, e.shards, NOW, e.policy)
+    tell(f"{name}: round_extra_mb", resident_mb() - before, "MB")
+    spent = [cpu_s(lambda: plan_round(e.cars, e.shards, NOW, e.policy)) for _ in range(ROUNDS)]
+    tell(f"{name}: round_cpu_s", statistics.median(spent), "s")
+    tell(f"{name}: gap", first.certificate.gap, "share")
+    tell(f"{name}: pieces", first.assignments.num_rows, "pieces")
+    tell(f"{name}: pieces_per_cpu_s", first.assignments.num_rows / statistics.median(spent), "1/s")
+    tell(f"{name}: violations", violations(e, first), "rows")
+    if cars > SMALL:
+        beside(e, cars, load, statistics.median(spent), inputs_mb)
+
+
+def beside(e: Evening, cars: int, load: float, spent_s: float, inputs_mb: float) -> None:
+    """Measure in the same process what a round is compared with."""
+    name = f"{cars:,} cars, load {load}"
+    small = evening(SMALL, load=load)
+    small_s = statistics.median(
+        cpu_s(lambda: plan_round(small.cars, small.shards, NOW, small.policy)) for _ in range(ROUNDS)
+    )
+    tell(f"{name}: growth_ratio from {SMALL:,}", spent_s / small_s / (cars / SMALL), "share")
+    keys = np.random.default_rng(0).random(KEYS)
+    tell(f"{name}: beside it, one argsort of {KEYS:,} keys", cpu_s(lambda: np.argsort(keys)), "s")
+    tell(f"{name}: beside it, a copy of {inputs_mb:.0f} MB of inputs", cpu_s(lambda: copy(e)), "s")
+    whole = plan_round(e.cars, e.shards, NOW, policy(commit_s=NIGHT_S))
+    night_s = cpu_s(lambda: plan_round(e.cars, e.shards, NOW, policy(commit_s=NIGHT_S)))
+    tell(f"{name}: whole night expanded, CPU", night_s, "s")
+    tell(f"{name}: whole night expanded, pieces_per_cpu_s", whole.assignments.num_rows / night_s, "1/s")
+
+
+def violations(e: Evening, found: Round) -> int:
+    """Return how many rows break a rule, by verify_round."""
+    return sum(one.rows for one in verify_round(e.cars, e.shards, NOW, e.policy, found))
+
+
+def loaded(cars: int, load: float) -> tuple[Evening, float]:
+    """Return an evening that another process made, so that this one's memory is the planner's; and its size in MB."""
+    with tempfile.TemporaryDirectory(prefix="fleetbatch-bench-") as folder:
+        make = ["-m", "benchmarks.planner_fleet", str(cars), str(load), folder]
+        subprocess.run([sys.executable, *make], check=True, cwd=Path(__file__).parents[1])
+        tables = [
+            feather.read_table(str(Path(folder) / f"{name}.arrow"), memory_map=False) for name in ("cars", "shards")
+        ]
+    size = sum(table.nbytes for table in tables) / 1e6
+    return Evening(cars=tables[0], shards=tables[1], policy=policy()), size
+
+
+def copy(e: Evening) -> list[np.ndarray]:
+    """Copy every buffer of the inputs once."""
+    tables: list[pa.Table] = [e.cars, e.shards]
+    found = [buffer for t in tables for c in t.columns for chunk in c.chunks for buffer in chunk.buffers() if buffer]
+    return [np.asarray(memoryview(buffer)).copy() for buffer in found]
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def resident_mb() -> float:
+    """Return the highest resident memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]))
