@@ -140,6 +140,23 @@ def status(*, home: Home = HOME, json: Json = False) -> None:
         print_status(found)
 
 
+@app.command()
+def migrate(
+    url_file: Annotated[Path, typer.Option(help="A file with the URL of a cell's database, as its owner.")],
+) -> None:
+    """Bring the database of a cell up to this version's schema; a second run changes nothing."""
+    from fleetbatch.errors import RejectedError
+    from fleetbatch.ledger.postgres import migrate as migrate_database
+
+    try:
+        url = url_file.read_text().strip()
+    except OSError as error:
+        summary = f"cannot read {url_file}: {error.strerror}"
+        raise RejectedError(summary) from error
+    applied = migrate_database(url)
+    typer.echo("\n".join(f"applied {name}" for name in applied) or "up to date")
+
+
 @app.command("airflow-settings")
 def airflow_settings() -> None:
     """Print the two settings with which an existing Airflow finds the DAGs of this installation."""
