@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from fleetbatch import layout
+from fleetbatch.cli.show import print_opening
 from fleetbatch.publish import how_to_open, published_files
 from fleetbatch.settings import load_settings
 from fleetbatch.store import open_store
@@ -28,7 +29,4 @@ def print_results(found: dict[str, Any]) -> None:
     console.print(f"[bold]table[/bold]  {found['table']}", soft_wrap=True)
     for file in found["files"]:
         console.print(f"       {file}", soft_wrap=True, markup=False)
-    console.print("\nOpen it:")
-    for reader, line in found["open"].items():
-        console.print(f"[bold]{reader}[/bold]", soft_wrap=True)
-        console.print(f"  {line}", soft_wrap=True, markup=False)
+    print_opening(found["open"], console)

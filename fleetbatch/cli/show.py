@@ -2,12 +2,14 @@
 
 import json as json_format
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+_READERS: Final = {"polars": "polars (Python)", "duckdb": "DuckDB (SQL)", "spark": "Spark (Python)"}
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -43,25 +45,30 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     if summary.get("no_op"):
         console.print(
-            f"Night {summary['night']} of {summary['order']} is published already, generation {summary['generation']}: "
-            "nothing was computed. --force computes it anew.",
-            soft_wrap=True,
+            f"Night {summary['night']} of {summary['order']} is published already, generation {summary['generation']}. "
+            "Nothing was computed; --force computes it anew.\n"
         )
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
     for title, text in _lines(summary):
-        table.add_row(title, text)
+        table.add_row(title, escape(text))
     console.print(table)
-    console.print("\nOpen it:")
-    for line in summary["open"].values():
+    print_opening(summary["open"], console)
+
+
+def print_opening(lines: Mapping[str, str], console: Console) -> None:
+    """Print a line for each reader, unbroken, so that it can be copied."""
+    console.print("\nOpen it")
+    for reader, line in lines.items():
+        console.print(f"[bold]{_READERS.get(reader, reader)}[/bold]", soft_wrap=True)
         console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
 def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     s = summary
     lines = [
-        ("night", f"{s['night']}  order {s['order']}  generation {s['generation']}  workload {s['workload']}"),
+        ("night", f"{s['night']}, order {s['order']}, generation {s['generation']}, workload {s['workload']}"),
         ("came in", f"{s['rows_in']:,} rows in {s['shards']:,} shards"),
         (
             "came out",
@@ -70,18 +77,20 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("missing", _missing(s)),
         (
             "leases",
-            f"{s['leases']:,}, {s['resumed_shards']:,} shards finished by another car where the first one stopped",
+            f"{s['leases']:,}; another car finished {s['resumed_shards']:,} shards from where the first one stopped",
         ),
-        ("audited", f"{s['audited_rows']:,} rows recomputed on trusted machines, {s['disagreements']:,} disagreements"),
+        ("audited", f"{s['audited_rows']:,} rows computed again on trusted machines, {s['disagreements']:,} disagreed"),
     ]
     if s.get("accuracy") is not None:
-        lines.append(("accuracy", f"{100 * s['accuracy']:.2f} % of the labels are right"))
+        lines.append(("accuracy", f"{100 * s['accuracy']:.2f} % of the answers are right (their labels are known)"))
     if s.get("energy_wh") is not None:
-        lines.append(("energy", f"{s['energy_wh']:.3f} Wh ({s.get('energy_source', 'estimated')})"))
+        wasted = f", {s['wasted_wh']:.3f} Wh of it for work that did not count" if s.get("wasted_wh") else ""
+        lines.append(("energy", f"{s['energy_wh']:.3f} Wh drawn by the cars to compute, estimated{wasted}"))
     lines.append(("table", f"{s['table']}  version {s['table_version']}"))
     if s.get("report"):
-        lines.append(("report", s["report"]))
-    lines.append(("took", f"{s['seconds']:.0f} s, {s['task_instances']} Airflow task instances"))
+        lines.append(("report", f"{s['report']}  (open it in a browser)"))
+    took = "it took" if s.get("no_op") else "took"
+    lines.append((took, f"{s['seconds']:.0f} s, {s['task_instances']} task instances in Airflow"))
     return lines
 
 

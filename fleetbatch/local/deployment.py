@@ -16,7 +16,7 @@ from fleetbatch.ledger.postgres import PostgresLedger, migrate
 from fleetbatch.local.cars import ParkedCar, drive, enrol, park, show_signals
 from fleetbatch.local.history import write_history
 from fleetbatch.local.laptop import CELLS, free_ports, laptop_cars, write_settings
-from fleetbatch.local.postgres import Postgres, start_postgres, stop_postgres
+from fleetbatch.local.postgres import Postgres, place_data, start_postgres, stop_postgres
 from fleetbatch.local.processes import Child, Children, children, wait_ready
 from fleetbatch.local.progress import Progress
 from fleetbatch.settings import KEY_BYTES, Settings
@@ -67,8 +67,11 @@ class Deployment:
 
 
 @contextmanager
-def alone_in(home: Path) -> Iterator[None]:
-    """Hold the folder; raise RejectedError when another night runs in it, or when it or its store cannot be written."""
+def alone_in(home: Path) -> Iterator[int]:
+    """Hold the folder and give the lock's descriptor.
+
+    Raises RejectedError when another night runs in it, or when it or its store cannot be written.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / "lock").open("w")
@@ -79,22 +82,26 @@ def alone_in(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            summary = f"another night is running in {home}; wait for it, stop it, or choose another place with --home"
+            summary = f"another night is running in {home}; wait for its end, or choose another place with --home"
             raise RejectedError(summary) from error
         open_store((home.resolve() / "store").as_uri(), deployment_key=bytes(KEY_BYTES))  # refused now, not at midnight
-        yield
+        yield lock.fileno()
 
 
 @contextmanager
-def deployment(home: Path, *, cars: int, progress: Progress) -> Iterator[Deployment]:
-    """Start PostgreSQL, and for each cell a gateway, a dispatcher and an auditor, and the cars; end them all."""
+def deployment(home: Path, *, lock: int, cars: int, progress: Progress) -> Iterator[Deployment]:
+    """Start PostgreSQL, and for each cell a gateway, a dispatcher and an auditor, and the cars; end them all.
+
+    `lock` is what `alone_in` gave: the folder stays held until the last process has ended, even if this one is killed.
+    """
     with ExitStack() as stack:
         for number in _INTERRUPTS:
             stack.callback(signal.signal, number, signal.getsignal(number))
-        family = stack.enter_context(children(home / "logs"))
+        family = stack.enter_context(children(home / "logs", lock=lock))
         progress.now("starting PostgreSQL")
-        server = start_postgres(home)
-        family.guard(server)
+        data = place_data(home)
+        family.guard(data)
+        server = start_postgres(data)
         stack.callback(stop_postgres, server)
         # The stack ends in reverse: ledgers close, then children (again harmless), then the server.
         settings = write_settings(home, server, free_ports(2))

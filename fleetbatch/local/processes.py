@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final, Self
 
 from fleetbatch.errors import FleetbatchError, RejectedError, TransientError
-from fleetbatch.local.postgres import Postgres
 from fleetbatch.local.reaper import end_groups
 
 _READY_S: Final = 60.0
@@ -50,11 +49,18 @@ class Children:
     _children: list[Child] = field(default_factory=list)
 
     @classmethod
-    def start(cls, logs: Path) -> Self:
-        """Start with the reaper, so that nothing can be started that would not be ended."""
+    def start(cls, logs: Path, *, lock: int | None = None) -> Self:
+        """Start with the reaper, so that nothing can be started that would not be ended.
+
+        The reaper holds `lock`, a file descriptor, as long as it lives: whoever waits for it waits until all is ended.
+        """
         logs.mkdir(parents=True, exist_ok=True)
         reaper = subprocess.Popen(
-            [sys.executable, "-m", "fleetbatch.local.reaper"], stdin=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-m", "fleetbatch.local.reaper"],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            pass_fds=() if lock is None else (lock,),
         )
         return cls(logs, reaper)
 
@@ -75,9 +81,9 @@ class Children:
         self._children.append(child)
         return child
 
-    def guard(self, server: Postgres) -> None:
-        """Have the database ended, too, should this process be killed."""
-        self._tell(f"postgres {server.data} {server.binaries / 'pg_ctl'}")
+    def guard(self, data: Path) -> None:
+        """Have whatever database runs on that folder ended, too, should this process be killed."""
+        self._tell(f"postgres {data}")
 
     def stop(self, children: Sequence[Child]) -> None:
         """Ask children to end, wait, and kill the groups of those that do not."""
@@ -110,9 +116,9 @@ class Children:
 
 
 @contextmanager
-def children(logs: Path) -> Iterator[Children]:
+def children(logs: Path, *, lock: int | None = None) -> Iterator[Children]:
     """Give a set of children that is empty again at the end, however the end comes."""
-    family = Children.start(logs)
+    family = Children.start(logs, lock=lock)
     try:
         yield family
     finally:

@@ -1,21 +1,22 @@
 """Whatever ends the laptop's night, even SIGKILL, this process ends what the night started.
 
-It reads from its standard input, a line each, which process groups and which PostgreSQL to end (`group 4711`,
-`postgres /tmp/.../data /path/to/pg_ctl`), and acts when the input closes, as it does when the parent is gone.
+It reads from its standard input, a line each, which process groups and the data of which PostgreSQL to end (`group
+4711`, `postgres /tmp/.../data`), and acts when the input closes, as it does when the parent is gone.
 """
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 _GRACE_S: Final = 5.0
+_SERVER_S: Final = 15.0
 _LOOK_EVERY_S: Final = 0.05
 
 
@@ -24,18 +25,18 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides what it means
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     groups: list[int] = []
-    servers: list[tuple[Path, str]] = []
+    servers: list[Path] = []
     for line in sys.stdin:
-        match line.split():
-            case ["group", number]:
+        match line.rstrip("\n").partition(" "):
+            case ("group", _, number):
                 groups.append(int(number))
-            case ["postgres", data, pg_ctl]:
-                servers.append((Path(data), pg_ctl))
+            case ("postgres", _, data):
+                servers.append(Path(data))
             case _:
                 continue
     end_groups(groups)
-    for data, pg_ctl in servers:
-        _end_server(data, pg_ctl)
+    for data in servers:
+        _end_server(data)
 
 
 def end_groups(groups: list[int], *, grace_s: float = _GRACE_S) -> None:
@@ -62,20 +63,26 @@ def _alive(group: int) -> bool:
     return True
 
 
-def _end_server(data: Path, pg_ctl: str) -> None:
-    if not (data / "postmaster.pid").exists():
-        return
-    owner = pwd.getpwuid(data.stat().st_uid).pw_name if os.geteuid() == 0 else None
-    subprocess.run(  # noqa: S603 # the program and folder come from our own parent
-        [pg_ctl, "-D", str(data), "stop", "-m", "immediate", "-w"],
-        user=owner,
-        cwd="/",
-        check=False,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def _end_server(data: Path) -> None:
+    """End whatever runs on a server's data, the programs that make or start it included; root's data go with it."""
+    give_up_at = time.monotonic() + _SERVER_S
+    while (found := _on(data)) and time.monotonic() < give_up_at:
+        for process in found:
+            with contextlib.suppress(psutil.Error):  # SIGQUIT: an immediate shutdown; initdb takes away what it made
+                process.send_signal(signal.SIGQUIT if process.name() == "postgres" else signal.SIGTERM)
+        time.sleep(_LOOK_EVERY_S)
     if os.geteuid() == 0:
         shutil.rmtree(data.parent, ignore_errors=True)
+
+
+def _on(data: Path) -> list[psutil.Process]:
+    """Return the processes whose command line names the data as their folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(data) in process.cmdline():
+                found.append(process)
+    return found
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def stay_up(home: Path, *, cars: int, port: int, progress: Progress) -> None:
         TransientError: Airflow did not get healthy.
     """
     _check_free(port)
-    with alone_in(home), deployment(home, cars=cars, progress=progress) as running:
+    with alone_in(home) as lock, deployment(home, lock=lock, cars=cars, progress=progress) as running:
         env = airflow_env(running.env, home=home, settings=running.settings_file, dags=dags_folder(), port=port)
         progress.now("preparing Airflow")
         prepared = running.family.spawn("airflow-migrate", migrate_command(), env)

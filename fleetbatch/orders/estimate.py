@@ -30,10 +30,10 @@ class Estimate:
 
     def __str__(self) -> str:
         """Return the one line that a person reads before the night."""
-        rates = "measured" if self.measured else "assumed"
+        rates = "measured rates" if self.measured else f"an assumed {REFERENCE_ROWS_PER_S:.1f} rows a second"
         match self.fits:
             case None:
-                verdict = "no forecast of the night yet"
+                verdict = "how many car-hours the night has is not forecast"
             case True:
                 verdict = f"fits tonight ({self.free_car_hours:.1f} car-hours are free)"
             case False:
@@ -41,8 +41,8 @@ class Estimate:
                     f"does not fit tonight ({self.free_car_hours:.1f} car-hours are free): the rest goes to the cloud"
                 )
         size = self.size_bytes / 1e6
-        work = f"{self.car_hours:.2f} car-hours at {rates} rates"
-        return f"{self.rows} rows in about {self.shards} shards, {size:.1f} MB, {work}; {verdict}"
+        work = f"about {self.car_hours:.2f} car-hours at {rates}"
+        return f"{self.rows:,} rows in about {self.shards:,} shards, {size:,.1f} MB, {work}; {verdict}"
 
 
 def estimate_order(

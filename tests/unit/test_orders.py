@@ -208,7 +208,7 @@ def test_without_measured_rates_the_estimate_says_so(folder: Path) -> None:
     estimate = estimate_order(load(folder, MINIMAL), items=20_000, size_bytes=1, rates=rates, free_car_hours=None)
     assert (estimate.measured, estimate.fits) == (False, None)
     assert estimate.car_hours == pytest.approx(1 / 3)
-    assert "assumed rates" in str(estimate)
+    assert "an assumed 16.7 rows a second" in str(estimate)
 
 
 def test_a_frozen_order_carries_its_bundle_its_deadline_and_a_wrapped_secret(folder: Path, store: Store) -> None:
