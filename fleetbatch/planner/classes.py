@@ -63,9 +63,8 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     code = _codes(cars, sieves, kinds, policy)
     order = np.argsort(code, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
-    begins = np.minimum(np.maximum(cars.ready, free), HORIZON_S).astype(
-        np.float32
-    )  # free is infinite where no one knows
+    free = np.minimum(free, HORIZON_S)  # infinite where nobody knows
+    begins = np.maximum(cars.ready, free).astype(np.float32)
     presence = np.take(_presence(cars, begins, grid), order, axis=1)
     may = [np.take(one, order) for one in sieves]
     hw, speed, link = cars.hw[order], cars.speed[order], cars.link[order]
