@@ -69,7 +69,8 @@ def roll(marks: Landmarks, said: FloatArray, stays_used: IntArray, *, calibrated
         ripe = now[pending] + booked[pending] <= start_h
         thresholds = _after(thresholds, (booked, kind, remaining >= booked), pending[ripe], dials.promise)
         if calibrated and number % dials.calibrate_every_days == 0:
-            past = np.flatnonzero(asked[: today[0]])
+            first = np.searchsorted(now, start_h - dials.calibration.window_days * DAY_H)
+            past = first + np.flatnonzero(asked[first : today[0]])
             calibration = fit_calibration(said[past], now[past], remaining[past], start_h, dials.calibration)
         if calibrated:
             survival[today] = on_grid(said[today], calibration)
