@@ -61,13 +61,17 @@ def bars(values: Sequence[tuple[str, float, str]]) -> str:
     return "\n".join([*lines, "</svg>"])
 
 
+def count(number: float) -> str:
+    """Return a whole number with thin thousands, or any other with two digits after its point."""
+    text = f"{number:,}" if isinstance(number, int) else f"{number:,.2f}"
+    return text.replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
 def _cell(value: object) -> str:
     match value:
         case bool():
             return f'<td class="{"good" if value else "bad"}">{"yes" if value else "no"}</td>'
-        case int():
-            return f'<td class="n">{value:,}</td>'.replace(",", "\N{NARROW NO-BREAK SPACE}")
-        case float():
-            return f'<td class="n">{value:,.2f}</td>'.replace(",", "\N{NARROW NO-BREAK SPACE}")
+        case int() | float():
+            return f'<td class="n">{count(value)}</td>'
         case _:
             return f"<td>{escape(str(value))}</td>"

@@ -1,6 +1,7 @@
 """The page that a person opens in the morning; it needs no network and no script."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from fleetbatch import layout, pages
@@ -38,11 +39,14 @@ def write_report(
 def report_page(summary: Mapping[str, Any], tally: Tally, opening: Mapping[str, str]) -> str:
     """Return the page. Pure."""
     missing, rows_in = summary["missing_rows"], summary["rows_in"]
-    word = f"partial: {missing} of {rows_in} rows are missing" if missing else "complete: every row is accounted for"
-    head = f"Order {summary['order']}, generation {summary['generation']}, workload {summary['workload']}: {word}."
+    word = "Complete: every row is accounted for."
+    if missing:
+        word = f"Partial: {pages.count(missing)} of {pages.count(rows_in)} rows are missing."
+    head = f"Order {summary['order']}, generation {summary['generation']}, workload {summary['workload']}."
     body = [
-        pages.paragraph(head, kind="bad" if missing else "good"),
-        pages.paragraph(f"{summary['seconds']:.0f} seconds from freezing the order to this page.", kind="faint"),
+        pages.paragraph(head),
+        pages.paragraph(word, kind="bad" if missing else "good"),
+        pages.paragraph(_times(summary), kind="faint"),
         _balance(summary),
         _reasons("Missing rows and why", tally.missing, "nothing is missing"),
         _reasons("Dead letters and why", tally.dead_letters, "every row could be read"),
@@ -55,8 +59,16 @@ def report_page(summary: Mapping[str, Any], tally: Tally, opening: Mapping[str, 
     return pages.page(f"Night of {summary['night']}", body)
 
 
+def _times(summary: Mapping[str, Any]) -> str:
+    frozen, deadline = (datetime.fromisoformat(summary[name]) for name in ("frozen_at", "deadline_at"))
+    return (
+        f"Frozen on {frozen:%Y-%m-%d at %H:%M} UTC, its deadline {deadline:%Y-%m-%d at %H:%M} UTC; "
+        f"this page was written {pages.count(round(summary['seconds']))} seconds after the freezing."
+    )
+
+
 def _balance(summary: Mapping[str, Any]) -> str:
-    values = [(name, float(summary[key]), f"{summary[key]}") for name, key in _BALANCE.items()]
+    values = [(name, float(summary[key]), pages.count(summary[key])) for name, key in _BALANCE.items()]
     return pages.section("What came in and what came out", pages.bars(values))
 
 
@@ -71,8 +83,8 @@ def _classes(tally: Tally) -> str:
         (one.name, one.provider, one.rows, "not measured" if one.rows_per_s is None else one.rows_per_s, one.energy_wh)
         for one in tally.classes
     ]
-    shares = [(one.name, float(one.rows), f"{one.rows} rows") for one in tally.classes]
-    head = ("class", "provider", "rows", "rows a second", "Wh")
+    shares = [(one.name, float(one.rows), f"{pages.count(one.rows)} rows") for one in tally.classes]
+    head = ("class", "provider", "rows", "rows a second and car", "Wh")
     return pages.section("Who computed it", pages.bars(shares), pages.table(head, rows))
 
 
@@ -88,13 +100,19 @@ def _energy(summary: Mapping[str, Any], tally: Tally) -> str:
         ("of it for work that did not count, Wh", float(summary.get("wasted_wh", 0.0))),
         ("for a thousand rows, Wh", 1000 * tally.energy_wh / answered if answered else 0.0),
     ]
-    return pages.section("Energy", pages.table(("", ""), rows))
+    how = pages.paragraph(
+        "Estimated from each car's rated power and the seconds that it computed, where none measures it.", kind="faint"
+    )
+    return pages.section("Energy", how, pages.table(("", ""), rows))
 
 
 def _answers(tally: Tally) -> str:
-    body = [pages.bars([(label, float(count), f"{count}") for label, count in tally.labels])]
+    body = [pages.bars([(label, float(rows), pages.count(rows)) for label, rows in tally.labels])]
     if tally.accuracy is not None:
-        share = f"{100 * tally.accuracy:.2f} % of {tally.labelled_rows} rows with a known label were answered right."
+        share = (
+            f"{100 * tally.accuracy:.2f} % of the {pages.count(tally.labelled_rows)} answers whose label is known "
+            "are right."
+        )
         body.insert(0, pages.paragraph(share))
     return pages.section("Most frequent answers", *body)
 

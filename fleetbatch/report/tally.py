@@ -14,6 +14,8 @@ from fleetbatch.store import Store
 _MOST: Final = 10
 _DRAWN: Final = "road-signs://"
 """The source_uri of a drawn picture ends with `#` and its true label."""
+_HOW_MUCH: Final = r" \(\d+ bytes not processed\)$"
+"""Says how much of a broken file is left: of a row's interest, not of a reason's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ def tally_night(store: Store, order: FrozenOrder, merged: Merged, rates: pa.Tabl
         [
             classes.sort("car_class", "provider"),
             _most(rows, "label"),
-            _most(rows, "error"),
+            _most(rows.with_columns(pl.col("error").str.replace(_HOW_MUCH, "")), "error"),
             _most(missing, "reason", keep=None),
             _most(rows, "audit_state"),
             drawn.select(pl.len(), right.sum().alias("right")),
@@ -112,6 +114,8 @@ def summarise(
         "order": order.key.order,
         "generation": order.key.generation,
         "workload": order.order.workload,
+        "frozen_at": order.frozen_at.isoformat(),
+        "deadline_at": order.deadline_at.isoformat(),
         "model_sha256": order.model_sha256,
         "state": "partial" if merged.missing_rows else "complete",
         "rows_in": merged.rows_in,

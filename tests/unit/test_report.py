@@ -84,7 +84,7 @@ def test_a_night_without_results_still_has_a_report(store: Store) -> None:
 def test_the_page_opens_off_line_and_escapes_what_strangers_wrote(store: Store) -> None:
     night, merged = night_of(store)
     text = page(store, night, merged, tally_night(store, night.order, merged, RATES))
-    assert "partial: 2 of 5 rows are missing" in text
+    assert "Partial: 2 of 5 rows are missing." in text
     assert "deadline" in text
     assert "<b>zero" not in text
     assert not any(word in text for word in ("http:", "https:", "<script", "src="))
