@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 
 from fleetbatch.errors import TransientError
+from fleetbatch.local.reaper import DATA_PREFIX, forget_data
 
 _STOP_TIMEOUT_S: Final = 30
 _SERVER_USER: Final = "pgserver"
@@ -47,7 +48,7 @@ def place_data(home: Path) -> Path:
     Root's data are not under `home`, because the wheel opens every parent folder of the data to all users.
     """
     if os.geteuid() == 0:
-        return Path(tempfile.mkdtemp(prefix="fleetbatch-postgres-")) / "data"
+        return Path(tempfile.mkdtemp(prefix=DATA_PREFIX)) / "data"
     home.mkdir(parents=True, exist_ok=True)
     return home / "postgres"
 
@@ -78,8 +79,7 @@ def start_postgres(data: Path) -> Postgres:
 def stop_postgres(server: Postgres, *, mode: Literal["fast", "immediate"] = "fast") -> None:
     """Stop the server and wait until it is gone; root's temporary data are removed with it."""
     _pg_ctl(server, "stop", "-m", mode, "-w", "-t", str(_STOP_TIMEOUT_S))
-    if os.geteuid() == 0:
-        shutil.rmtree(server.data.parent, ignore_errors=True)
+    forget_data(server.data)
 
 
 def restart_postgres(server: Postgres) -> None:

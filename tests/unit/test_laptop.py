@@ -14,6 +14,7 @@ from fleetbatch.local.charging import Charging, vehicle_signals
 from fleetbatch.local.incidents import in_mid_shard
 from fleetbatch.local.laptop import laptop_cars
 from fleetbatch.local.processes import children, wait_ready
+from fleetbatch.local.reaper import DATA_PREFIX, forget_data
 from fleetbatch.local.request import NightRequest, check_request
 from fleetbatch.units import CarId
 
@@ -108,3 +109,11 @@ def test_a_request_is_refused_with_everything_that_is_wrong(tmp_path: Path) -> N
     text = str(caught.value)
     for word in ("go together", "absent", "YYYY-MM-DD", "negative"):
         assert word in text
+
+
+def test_only_a_folder_made_for_one_server_goes_with_its_data(tmp_path: Path) -> None:
+    for name, kept in (("somebodys-folder", True), (f"{DATA_PREFIX}x", False)):
+        data = tmp_path / name / "data"
+        data.mkdir(parents=True)
+        forget_data(data)
+        assert data.exists() is kept
