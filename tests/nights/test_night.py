@@ -206,29 +206,35 @@ def test_work_for_any_region_is_split_and_work_for_one_region_stays_there(tmp_pa
         assert {who for *_, who in night.parts()} == {"car-2"}
 
 
-def test_a_night_is_published_once_with_every_row(night: Night) -> None:
-    night.park("car-1")
-    night.park("car-2")
-    night.begin(rows=24)
-    night.merge()
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Night]:
+    """A night that was checked and published."""
+    with night_in(tmp_path_factory.mktemp("published"), postgres) as night:
+        night.park("car-1")
+        night.park("car-2")
+        night.begin(rows=24)
+        night.merge()
+        assert check_step(night.settings, night.key).passed
+        publish_step(night.settings, night.key, now=night.now)
+        yield night
 
-    assert check_step(night.settings, night.key).passed
-    published = publish_step(night.settings, night.key, now=night.now)
+
+def test_a_night_is_published_once_with_every_row(published: Night) -> None:
+    night = published
     summary = report_step(night.settings, night.key, task_instances=7, now=night.now)
 
-    assert publish_step(night.settings, night.key, now=night.now).version == published.version
+    again = publish_step(night.settings, night.key, now=night.now)
+
+    assert again.again
+    assert again.version == summary["table_version"]
     assert (summary["rows_in"], summary["rows_out"], summary["missing_rows"]) == (24, 24, 0)
     assert summary["shards"] == 3
     assert summary["audited_rows"] == 24
     assert night.progress().counts.done == 3
 
 
-def test_a_forgotten_night_keeps_its_table_and_loses_its_inputs_and_its_key(night: Night) -> None:
-    night.park("car-1")
-    night.begin(rows=8, deadline_hours=0.1)
-    night.merge()
-    check_step(night.settings, night.key)
-    published = publish_step(night.settings, night.key, now=night.now)
+def test_a_forgotten_night_keeps_its_table_and_loses_its_inputs_and_its_key(published: Night) -> None:
+    night, files = published, publish_step(published.settings, published.key, now=published.now)
 
     assert forget_step(night.settings, now=night.now + timedelta(days=29)) == 0
     assert forget_step(night.settings, now=night.now + timedelta(days=31)) == 1
@@ -238,4 +244,4 @@ def test_a_forgotten_night_keeps_its_table_and_loses_its_inputs_and_its_key(nigh
     left = set(night.store.keys(f"nights/{night.key.night}/"))
     assert not any("/shards/" in key or "/parts/" in key or "/staging/" in key for key in left)
     assert stored_order(night.store, night.key).secret_wrapped == b""
-    assert sum(pq.read_table(f"{published.table}/{file}").num_rows for file in published.files) == 8
+    assert sum(pq.read_table(f"{files.table}/{file}").num_rows for file in files.files) == 24
