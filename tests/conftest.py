@@ -8,12 +8,12 @@ import pytest
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
-from fleetbatch.local.postgres import Postgres, fresh_database, place_data, start_postgres, stop_postgres
+from fleetbatch.local.postgres import Postgres, fresh_database, start_postgres, stop_postgres
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    server = start_postgres(place_data(tmp_path_factory.mktemp("postgres")))
+    server = start_postgres(tmp_path_factory.mktemp("postgres"))
     yield server
     stop_postgres(server)
 

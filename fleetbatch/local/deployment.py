@@ -16,7 +16,7 @@ from fleetbatch.ledger.postgres import PostgresLedger, migrate
 from fleetbatch.local.cars import ParkedCar, drive, enrol, park, show_signals
 from fleetbatch.local.history import write_history
 from fleetbatch.local.laptop import CELLS, free_ports, laptop_cars, write_settings
-from fleetbatch.local.postgres import Postgres, place_data, start_postgres, stop_postgres
+from fleetbatch.local.postgres import Postgres, start_postgres, stop_postgres
 from fleetbatch.local.processes import Child, Children, children, wait_ready
 from fleetbatch.local.progress import Progress
 from fleetbatch.settings import KEY_BYTES, Settings
@@ -99,9 +99,7 @@ def deployment(home: Path, *, lock: int, cars: int, progress: Progress) -> Itera
             stack.callback(signal.signal, number, signal.getsignal(number))
         family = stack.enter_context(children(home / "logs", lock=lock))
         progress.now("starting PostgreSQL")
-        data = place_data(home)
-        family.guard(data)
-        server = start_postgres(data)
+        server = start_postgres(home, guard=family.guard)
         stack.callback(stop_postgres, server)
         # The stack ends in reverse: ledgers close, then children (again harmless), then the server.
         settings = write_settings(home, server, free_ports(2))

