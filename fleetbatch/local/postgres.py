@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import subprocess
 import tempfile
 import warnings
@@ -24,8 +23,6 @@ from fleetbatch.errors import TransientError
 from fleetbatch.local.reaper import DATA_PREFIX, forget_data
 
 _STOP_TIMEOUT_S: Final = 30
-_TEMPORARY: Final = "fleetbatch-postgres-"
-"""What the temporary folders of root's data begin with; no other folder is ever removed."""
 _SERVER_USER: Final = "pgserver"
 """The system user that the wheel makes when it is used by root, since PostgreSQL refuses to run as root."""
 
@@ -75,12 +72,6 @@ def stop_postgres(server: Postgres, *, mode: Literal["fast", "immediate"] = "fas
     forget_data(server.data)
 
 
-def forget_temporary(data: Path) -> None:
-    """Remove data that lie in a temporary folder made by `start_postgres`; leave every other folder alone."""
-    if data.parent.name.startswith(_TEMPORARY):
-        shutil.rmtree(data.parent, ignore_errors=True)
-
-
 def restart_postgres(server: Postgres) -> None:
     """Stop the server as a crash would, without a checkpoint, and start it again on its data and socket."""
     _pg_ctl(server, "restart", "-m", "immediate", "-w", "-t", str(_STOP_TIMEOUT_S), "-l", str(server.data / "log"))
@@ -118,7 +109,7 @@ def _pg_ctl(server: Postgres, *words: str) -> None:
 
 def _place(home: Path) -> Path:
     if os.geteuid() == 0:
-        return Path(tempfile.mkdtemp(prefix=_TEMPORARY)) / "data"
+        return Path(tempfile.mkdtemp(prefix=DATA_PREFIX)) / "data"
     home.mkdir(parents=True, exist_ok=True)
     return home / "postgres"
 
