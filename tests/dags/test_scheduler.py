@@ -154,6 +154,7 @@ def test_the_schedulers_own_tick_runs_a_night(standing: Standing) -> None:
     [(night, row)] = standing.nights().items()
     assert night == partition
     assert (row["rows_out"], row["missing_rows"]) == (12, 0)
+    assert "Cell eu-1" in httpx.get(f"{standing.url}/fleetbatch/", timeout=10, trust_env=False).text
 
 
 def test_a_backfill_computes_three_nights_and_a_forced_one_replaces_just_its_own(standing: Standing) -> None:
