@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from fleetbatch.errors import TransientError
+from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.gateway.bodies import CallerGoneError, Receive, Scope, Send, read_body
 from fleetbatch.gateway.endpoints import ENDPOINTS, Endpoint
 from fleetbatch.gateway.gate import Gate
@@ -68,15 +68,24 @@ async def _answer(gate: Gate, scope: Scope, receive: Receive) -> Reply | FileRep
         return await _about(gate, scope)
     except ProblemError as problem:
         return problem.reply()
-    except TransientError as error:
-        say("away", level=logging.WARNING, path=scope["path"], detail=str(error))
-        detail = "the ledger or the store does not answer now; everything acknowledged is kept"
-        return ProblemError(Kind.COME_BACK, detail, retry_after_s=gate.wait_s()).reply()
+    except (TransientError, RejectedError) as error:
+        return _not_now(gate, scope, error)
     except CallerGoneError:
         raise
     except Exception as error:  # noqa: BLE001 # the border: a bug costs one answer, not the process
         say("failed", level=logging.ERROR, error=error, path=scope["path"])
         return ProblemError(Kind.FAILED, "this is a fault of the gateway; it is in its log").reply()
+
+
+def _not_now(gate: Gate, scope: Scope, error: TransientError | RejectedError) -> Reply:
+    """Send the caller away for a while: what is wrong is on our side, and a person hears of it if one must act."""
+    if isinstance(error, RejectedError):  # of our own set-up, such as a key file that was replaced
+        say("refused", level=logging.ERROR, path=scope["path"], detail=str(error))
+        detail = "this gateway's set-up needs a person; its log says why"
+    else:
+        say("away", level=logging.WARNING, path=scope["path"], detail=str(error))
+        detail = "the ledger or the store does not answer now; everything acknowledged is kept"
+    return ProblemError(Kind.COME_BACK, detail, retry_after_s=gate.wait_s()).reply()
 
 
 async def _call(gate: Gate, route: _Route, scope: Scope, receive: Receive) -> Reply:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 from deployments import deployed
-from parked_cars import until
+from parked_cars import parked_cell, until
 
 from fleetbatch.car.identity import make_key
 from fleetbatch.cli import EXIT_REJECTED, EXIT_TRANSIENT, run_command
 from fleetbatch.local.postgres import Postgres
+from fleetbatch.orders import model_file
 from fleetbatch.settings import KEY_BYTES
 from fleetbatch.steps.__main__ import run as run_step
 
@@ -129,6 +130,22 @@ def test_another_deployment_key_does_not_open_what_the_first_one_froze(tmp_path:
         (tmp_path / "deployment.key").write_text(secrets.token_hex(KEY_BYTES))
         refusal = run_step("shards", {**words(settings), "key": frozen["key"]})
     assert "does not open this order's secret; was the key file replaced?" in refusal["rejected"]
+
+
+def test_a_gateway_with_another_deployment_key_names_it_and_the_car_comes_back_later(
+    tmp_path: Path, database_url: str
+) -> None:
+    with parked_cell(tmp_path, database_url) as cell:
+        key = cell.order("replaced", model=model_file("road_signs"), rows=4)
+        (tmp_path / "deployment.key").write_text(secrets.token_hex(KEY_BYTES))
+        cell.start_gateway(poll_every=0.2)
+        car = cell.park()
+        cell.offer(key, car)
+        car.start()
+        log = tmp_path / "gateway.log"
+        until(lambda: "does not open this order's secret" in log.read_text(), seconds=30, what="the complaint")
+        assert "Traceback" not in log.read_text()
+        assert car.stop() == 0
 
 
 def few_signs(folder: Path) -> Path:

@@ -7,7 +7,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,18 +101,15 @@ def night(tmp_path: Path) -> Iterator[RunningNight]:
     running.process.wait()
 
 
-def server_folders() -> set[str]:
-    """Return root's temporary folders of PostgreSQL data."""
-    return {path.name for path in Path(tempfile.gettempdir()).glob("fleetbatch-postgres-*")}
+def data_folders(night: RunningNight) -> set[Path]:
+    """Return where the night's PostgreSQL keeps its data, also while it is being made."""
+    commands = [process.cmdline() for process in night.processes()]
+    return {Path(words[words.index("-D") + 1]) for words in commands if "-D" in words}
 
 
-def data_folder(night: RunningNight) -> Path:
-    [data] = {
-        Path(words[words.index("-D") + 1])
-        for words in (process.cmdline() for process in night.processes() if RunningNight._is(process, "postgres"))
-        if "-D" in words
-    }
-    return data
+def is_free(data: Path) -> bool:
+    """Tell whether no server holds the data; root's are temporary and gone."""
+    return not (data.parent if os.geteuid() == 0 else data / "postmaster.pid").exists()
 
 
 def finish(night: RunningNight) -> dict[str, Any]:
@@ -129,7 +125,7 @@ def test_ctrl_c_leaves_no_process_behind_and_a_second_night_in_the_same_place_is
     night: RunningNight, capsys: pytest.CaptureFixture[str]
 ) -> None:
     until(night.has_said("cars are parked"), seconds=90, what="the parking of the cars")
-    data = data_folder(night)
+    [data] = data_folders(night)
     assert run_command(night.words) == EXIT_REJECTED
     assert f"another night is running in {night.home}" in capsys.readouterr().err
     night.press_ctrl_c()
@@ -137,8 +133,7 @@ def test_ctrl_c_leaves_no_process_behind_and_a_second_night_in_the_same_place_is
     assert night.names() == []
     assert "interrupted; nothing is left running" in night.said()
     assert "Traceback" not in night.said()
-    assert not (data / "postmaster.pid").exists()
-    assert os.geteuid() != 0 or not data.parent.exists()
+    assert is_free(data)
 
 
 def wait_for_postgres(night: RunningNight) -> None:
@@ -166,8 +161,8 @@ def wait_for_the_merge(night: RunningNight) -> None:
 def test_a_night_that_is_ended_at_any_moment_leaves_nothing_and_the_next_run_finishes_it(
     night: RunningNight, moment: Callable[[RunningNight], None], end: signal.Signals
 ) -> None:
-    folders = server_folders()
     moment(night)
+    folders = data_folders(night)
     if end is signal.SIGINT:
         night.press_ctrl_c()
     else:
@@ -177,7 +172,7 @@ def test_a_night_that_is_ended_at_any_moment_leaves_nothing_and_the_next_run_fin
     if end is signal.SIGKILL:
         until(night.is_gone, seconds=40, what="the end of what a killed night started")
     assert night.names() == []
-    assert server_folders() <= folders
+    assert [folder for folder in folders if not is_free(folder)] == []
     with alone_in(night.home):
         pass
     summary = finish(night)
