@@ -33,7 +33,7 @@ class Estimate:
         rates = "measured rates" if self.measured else f"an assumed {REFERENCE_ROWS_PER_S:.1f} rows a second"
         match self.fits:
             case None:
-                verdict = "how many car-hours the night has is not forecast"
+                verdict = "whether it fits tonight is not forecast yet"
             case True:
                 verdict = f"fits tonight ({self.free_car_hours:.1f} car-hours are free)"
             case False:
@@ -41,7 +41,8 @@ class Estimate:
                     f"does not fit tonight ({self.free_car_hours:.1f} car-hours are free): the rest goes to the cloud"
                 )
         size = self.size_bytes / 1e6
-        work = f"about {self.car_hours:.2f} car-hours at {rates}"
+        hours = self.car_hours
+        work = f"about {f'{hours:,.1f} car-hours' if hours >= 1 else f'{60 * hours:,.1f} car-minutes'} at {rates}"
         return f"{self.rows:,} rows in about {self.shards:,} shards, {size:,.1f} MB, {work}; {verdict}"
 
 

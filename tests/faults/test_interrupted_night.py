@@ -55,7 +55,7 @@ class RunningNight:
         return found
 
     def has_postgres(self) -> bool:
-        return any(self._is(process, "postgres") for process in self.processes())
+        return any(words and Path(words[0]).name == "postgres" for words in self.commands())
 
     def press_ctrl_c(self) -> None:
         """Send what a terminal sends: SIGINT to everybody in the foreground."""
@@ -64,14 +64,13 @@ class RunningNight:
     def is_gone(self) -> bool:
         return not self.processes()
 
-    def names(self) -> list[str]:
-        return [" ".join(process.cmdline()) for process in self.processes()]
-
-    @staticmethod
-    def _is(process: psutil.Process, name: str) -> bool:
-        with contextlib.suppress(psutil.Error):
-            return process.name() == name
-        return False
+    def commands(self) -> list[list[str]]:
+        """Return the command lines of its living processes."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                found.append(process.cmdline())
+        return found
 
 
 def begin(folder: Path) -> RunningNight:
@@ -103,8 +102,7 @@ def night(tmp_path: Path) -> Iterator[RunningNight]:
 
 def data_folders(night: RunningNight) -> set[Path]:
     """Return where the night's PostgreSQL keeps its data, also while it is being made."""
-    commands = [process.cmdline() for process in night.processes()]
-    return {Path(words[words.index("-D") + 1]) for words in commands if "-D" in words}
+    return {Path(words[words.index("-D") + 1]) for words in night.commands() if "-D" in words}
 
 
 def is_free(data: Path) -> bool:
@@ -130,7 +128,7 @@ def test_ctrl_c_leaves_no_process_behind_and_a_second_night_in_the_same_place_is
     assert f"another night is running in {night.home}" in capsys.readouterr().err
     night.press_ctrl_c()
     assert night.process.wait(timeout=30) == EXIT_INTERRUPTED
-    assert night.names() == []
+    assert night.commands() == []
     assert "interrupted; nothing is left running" in night.said()
     assert "Traceback" not in night.said()
     assert is_free(data)
@@ -171,7 +169,7 @@ def test_a_night_that_is_ended_at_any_moment_leaves_nothing_and_the_next_run_fin
     assert code == (-signal.SIGKILL if end is signal.SIGKILL else EXIT_INTERRUPTED)
     if end is signal.SIGKILL:
         until(night.is_gone, seconds=40, what="the end of what a killed night started")
-    assert night.names() == []
+    assert night.commands() == []
     assert [folder for folder in folders if not is_free(folder)] == []
     with alone_in(night.home):
         pass
