@@ -1,0 +1,147 @@
+"""Orders through their nights: opened, paused and cancelled by people, given up at the deadline, published, dropped."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import psycopg
+from faults.simulation.dials import Dials
+from faults.simulation.faulty import CrashedError, FaultyLedger
+from faults.simulation.gateways import failing
+from faults.simulation.sound import FORGET
+from faults.simulation.store import RIGHT, SimulatedStore
+from faults.simulation.witness import ShardFacts, Witness
+from ledger_nights import EVENING, frozen_order, manifest
+
+from fleetbatch.errors import TransientError
+from fleetbatch.ledger.messages import OrderState
+from fleetbatch.nouns import OrderKey
+
+_FIRST_NIGHT = date(2026, 11, 22)
+_CLASSES = ("open", "open", "confidential")
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenNight:
+    """One order, as the people who run it see it."""
+
+    key: OrderKey
+    deadline_at: datetime
+    state: OrderState = OrderState.OPEN
+    over: bool = False
+
+
+class Mornings:
+    """The night's tasks, which may crash between any two steps and are then run again."""
+
+    def __init__(
+        self, ledger: FaultyLedger, witness: Witness, store: SimulatedStore, chance: random.Random, dials: Dials
+    ) -> None:
+        self.ledger = ledger
+        self.witness = witness
+        self.store = store
+        self.chance = chance
+        self.dials = dials
+        self.nights: list[OpenNight] = []
+        self.published: list[tuple[datetime, OrderKey]] = []
+        self.count = 0
+        self.rows = self.missing_rows = 0
+
+    def open_next(self, now: datetime) -> None:
+        """Open one more order, on a night of its own."""
+        self.count += 1
+        kind, attempts = self.chance.choice(_CLASSES), self.chance.choice((1, 2, 3))
+        short = self.chance.random() < 0.25
+        night = (_FIRST_NIGHT + timedelta(days=self.count)).isoformat()
+        usual = frozen_order(night, data_class=kind, attempts=attempts)
+        deadline = now + (self.dials.short_deadline if short else self.dials.long_deadline)
+        frozen = replace(usual, frozen_at=EVENING, deadline_at=deadline)
+        shards = {(self.count << 20) + n: self._rows() for n in range(self.dials.shards)}
+        facts, witness = self.witness.shards, self.witness
+        witness.classes[frozen.key], witness.deadlines[frozen.key] = kind, deadline
+        witness.attempts_max[frozen.key], witness.may_grant[frozen.key] = attempts, True
+        facts.update({s: ShardFacts(order=frozen.key, row_group_rows=rows) for s, rows in shards.items()})
+        self.nights.append(OpenNight(key=frozen.key, deadline_at=deadline))
+        table = manifest(shards)
+        self._until_heard(lambda: self.ledger.open_order(frozen))
+        self._until_heard(lambda: self.ledger.register_shards(frozen.key, table))
+
+    def operate(self) -> None:
+        """Pause, cancel or open an order again."""
+        night = self.chance.choice(self.nights)
+        states = (OrderState.PAUSED, OrderState.OPEN, OrderState.OPEN, OrderState.CANCELLED)
+        self._set(night, OrderState.OPEN if night.state is OrderState.PAUSED else self.chance.choice(states))
+
+    def resume(self) -> None:
+        """Open what is paused."""
+        for night in self.nights:
+            if night.state is OrderState.PAUSED:
+                self._set(night, OrderState.OPEN)
+
+    def _set(self, night: OpenNight, state: OrderState) -> None:
+        night.state = state
+        self.witness.may_grant[night.key] = None  # while the call is under way
+        self._until_heard(lambda: self.ledger.set_order_state(night.key, night.state))
+        self.witness.may_grant[night.key] = night.state is OrderState.OPEN
+
+    def look(self, now: datetime) -> None:
+        """Publish what is finished, give up what is due, drop what is old."""
+        for night in list(self.nights):
+            counts = self.ledger.counts(night.key)
+            self.witness.check("P2 no shard disappears", (night, counts), holds=counts.total == self.dials.shards)
+            if counts.finished or now >= night.deadline_at or night.state is OrderState.CANCELLED:
+                self._close(night, now)
+        while self.published and self.published[0][0] <= now - self.dials.keep_nights:
+            self._drop(self.published.pop(0)[1])
+
+    def _close(self, night: OpenNight, now: datetime) -> None:
+        """Give up what is left, check what would be published, and publish; whoever crashes begins again."""
+        self.nights.remove(night)
+        self.witness.may_grant[night.key] = False
+        self._until_heard(lambda: self.ledger.give_up(night.key, "the deadline is here"))
+        parts = self.ledger.valid_parts(night.key).to_pylist()
+        missing = set(self.ledger.missing_shards(night.key)["shard_id"].to_numpy().tolist())
+        self.witness.published(night.key, parts, missing)
+        for row in parts:
+            self._published_part(row)
+        self._until_heard(lambda: self.ledger.mark_published(night.key))
+        counts = self.ledger.counts(night.key)
+        whole = counts.done + counts.missing == self.dials.shards and counts.missing == len(missing)
+        self.witness.check("P2 a closed night is done or missing, shard by shard", counts, holds=whole)
+        self.published.append((now, night.key))
+
+    def _published_part(self, row: dict[str, Any]) -> None:
+        """Its bytes are what was claimed, right, and, if a car made them, audited."""
+        data = self.store.objects.get(row["key"])
+        self.witness.check("P1 what is published lies in the store", row, holds=data is not None)
+        self.witness.check(
+            "P2 nothing wrong is published", (row, data), holds=data is not None and data.startswith(RIGHT)
+        )
+        audited = row["audit_state"] == ("credited" if row["car_id"] else "none") or not row["car_id"]
+        self.witness.check("P3 what a car made is published after its audit", row, holds=audited)
+        facts = self.witness.shards[row["shard_id"]]
+        span = facts.row_group_rows[row["row_group_start"] : row["row_group_stop"]]
+        self.witness.check("P2 a published part has all its rows", row, holds=row["rows"] == sum(span))
+        self.rows += row["rows"]
+
+    def _drop(self, key: OrderKey) -> None:
+        with psycopg.connect(self.ledger.faults.url, autocommit=True) as owner:
+            text = FORGET.format(night=key.night, day=key.night.replace("-", ""))
+            owner.execute(text.encode())
+        self.witness.forget(key)
+        self.store.forget(f"nights/{key.night}/")
+
+    def _rows(self) -> tuple[int, ...]:
+        return tuple(self.chance.randint(1, 3) for _ in range(self.chance.randint(1, 5)))
+
+    def _until_heard(self, call: Callable[[], object]) -> None:
+        """A task that crashed is started again by whoever watches it."""
+        for _ in range(20):
+            try:
+                failing(self.ledger, self.chance, self.dials, call)
+            except (CrashedError, TransientError):
+                continue
+            return
+        self.witness.broken("P6 a night's task that is run again succeeds", call)

@@ -1,0 +1,49 @@
+"""Whatever goes wrong in a cell, nothing acknowledged is lost and nothing counts twice: the ledger in virtual time."""
+
+import pytest
+from faults.simulation.dials import Dials
+from faults.simulation.run import Outcome, simulate
+
+from fleetbatch.ledger.postgres import migrate
+from fleetbatch.local.postgres import Postgres, fresh_database, restart_postgres
+
+SMALL = Dials()
+LARGE = Dials(
+    cars=1500, shards=600, overlap=0.01, restarts=2, withdraw=0.0002, distrust=0.000002, night_every=3, operator=0.004
+)
+"""Many messages a statement, as a gateway collects them."""
+
+
+def run(postgres: Postgres, seed: int, events: int, dials: Dials) -> Outcome:
+    with fresh_database(postgres) as url:
+        migrate(url)
+        outcome = simulate(url, seed, events, dials, restart=lambda: restart_postgres(postgres), data=postgres.data)
+    print(outcome.line())
+    return outcome
+
+
+@pytest.mark.timeout(600)
+def test_nothing_is_lost_in_a_large_cell_on_a_bad_day(rough_postgres: Postgres) -> None:
+    outcome = run(rough_postgres, 1, 130_000, LARGE)
+    assert outcome.violations == ()
+    assert outcome.rows > 1000
+
+
+@pytest.mark.timeout(300)
+def test_a_seed_reproduces_a_run(rough_postgres: Postgres) -> None:
+    first, again, other = (run(rough_postgres, seed, 1200, SMALL) for seed in (7, 7, 8))
+    assert first.violations == again.violations == other.violations == ()
+    assert (first.events, first.story) == (again.events, again.story)
+    assert first.story != other.story
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(7200)
+def test_nothing_is_lost_in_ten_million_events(rough_postgres: Postgres) -> None:
+    events = violations = 0
+    for seed in range(100, 140):
+        outcome = run(rough_postgres, seed, 250_000, LARGE)
+        events, violations = events + outcome.events, violations + len(outcome.violations)
+        assert outcome.violations == (), f"seed {seed}"
+    print(f'{{"events": {events}, "violations": {violations}}}')
+    assert events >= 10_000_000
