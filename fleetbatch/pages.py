@@ -52,7 +52,7 @@ def bars(values: Sequence[tuple[str, float, str]]) -> str:
     height, width = _BAR_HEIGHT * len(values), _LABEL_WIDTH + _BAR_WIDTH + _VALUE_WIDTH
     lines = [f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">']
     for number, (name, length, text) in enumerate(values):
-        top, wide = number * _BAR_HEIGHT, max(1.0, _BAR_WIDTH * length / longest)
+        top, wide = number * _BAR_HEIGHT, max(1.0 if length else 0.0, _BAR_WIDTH * length / longest)
         lines += [
             f'<text x="{_LABEL_WIDTH - 8}" y="{top + 15}" text-anchor="end">{escape(name)}</text>',
             f'<rect x="{_LABEL_WIDTH}" y="{top + 3}" width="{wide:.1f}" height="{_BAR_HEIGHT - 6}" fill="#3b7dd8"/>',

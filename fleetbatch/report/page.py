@@ -62,7 +62,7 @@ def report_page(summary: Mapping[str, Any], tally: Tally, opening: Mapping[str, 
 def _times(summary: Mapping[str, Any]) -> str:
     frozen, deadline = (datetime.fromisoformat(summary[name]) for name in ("frozen_at", "deadline_at"))
     return (
-        f"Frozen on {frozen:%Y-%m-%d at %H:%M} UTC, its deadline {deadline:%Y-%m-%d at %H:%M} UTC; "
+        f"Frozen on {frozen:%Y-%m-%d at %H:%M} UTC, with a deadline on {deadline:%Y-%m-%d at %H:%M} UTC; "
         f"this page was written {pages.count(round(summary['seconds']))} seconds after the freezing."
     )
 
@@ -84,7 +84,7 @@ def _classes(tally: Tally) -> str:
         for one in tally.classes
     ]
     shares = [(one.name, float(one.rows), f"{pages.count(one.rows)} rows") for one in tally.classes]
-    head = ("class", "provider", "rows", "rows a second and car", "Wh")
+    head = ("class", "provider", "rows", "rows a second, one car", "Wh")
     return pages.section("Who computed it", pages.bars(shares), pages.table(head, rows))
 
 
@@ -100,9 +100,7 @@ def _energy(summary: Mapping[str, Any], tally: Tally) -> str:
         ("of it for work that did not count, Wh", float(summary.get("wasted_wh", 0.0))),
         ("for a thousand rows, Wh", 1000 * tally.energy_wh / answered if answered else 0.0),
     ]
-    how = pages.paragraph(
-        "Estimated from each car's rated power and the seconds that it computed, where none measures it.", kind="faint"
-    )
+    how = pages.paragraph("Estimated from each car's rated power and the seconds that it computed.", kind="faint")
     return pages.section("Energy", how, pages.table(("", ""), rows))
 
 
