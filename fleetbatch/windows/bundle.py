@@ -19,13 +19,14 @@ import numpy as np
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.units import Sha256
-from fleetbatch.windows.calibration import Calibration
+from fleetbatch.windows.calibration import CONDITIONS, Calibration
 from fleetbatch.windows.conformal import Thresholds
 from fleetbatch.windows.features import EDGES_H, FEATURES
 from fleetbatch.windows.groups import GROUPS, TICKS, GroupCurves
 
 FORMAT: Final = 1
 ZONE_RULE: Final = "wall time of each row's IANA zone at each instant; a logical day begins at 04:00"
+_WIDTH: Final = 2 + len(CONDITIONS)
 _DATE: Final = (1980, 1, 1, 0, 0, 0)
 _MEMBERS: Final = ("manifest.json", "model.onnx", "groups.npz")
 
@@ -45,8 +46,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     heeds_statements: bool
     """It has learnt from stated departures itself, so its curves are not bent by them again."""
     model_sha256: str
-    intercept: list[float]
-    slope: list[float]
+    conditions: list[str]
+    calibration: list[list[float]]
+    """Per horizon: intercept, slope, and a shift per condition."""
     risk_length: list[float]
     risk_history: list[float]
     risk_day: list[float]
@@ -88,8 +90,8 @@ def build_bundle(learnt: Learnt, tuned: tuple[Calibration, Thresholds], *, train
         stays=learnt.stays,
         heeds_statements=learnt.heeds_statements,
         model_sha256=hashlib.sha256(learnt.model).hexdigest(),
-        intercept=calibration.intercept.tolist(),
-        slope=calibration.slope.tolist(),
+        conditions=list(CONDITIONS),
+        calibration=calibration.coefficients.tolist(),
         risk_length=thresholds.length.tolist(),
         risk_history=thresholds.history.tolist(),
         risk_day=thresholds.day.tolist(),
@@ -125,7 +127,7 @@ def open_bundle(data: bytes) -> WindowsBundle:
         manifest=manifest,
         model=model,
         groups=groups,
-        calibration=Calibration(intercept=np.array(manifest.intercept), slope=np.array(manifest.slope)),
+        calibration=Calibration(coefficients=np.array(manifest.calibration)),
         thresholds=Thresholds(
             length=np.array(manifest.risk_length),
             history=np.array(manifest.risk_history),
@@ -148,6 +150,7 @@ def _problems(manifest: Manifest, model: bytes, groups: GroupCurves) -> list[str
         problems.append("model.onnx is not what the manifest's hash says")
     if groups.log_survival.shape != (GROUPS, TICKS + 1):
         problems.append(f"its group curves are {groups.log_survival.shape}, expected {(GROUPS, TICKS + 1)}")
-    if {len(manifest.intercept), len(manifest.slope)} != {len(EDGES_H)}:
-        problems.append("its calibration does not have one pair per horizon")
+    widths = {len(row) for row in manifest.calibration}
+    if (len(manifest.calibration), widths, tuple(manifest.conditions)) != (len(EDGES_H), {_WIDTH}, CONDITIONS):
+        problems.append(f"its calibration is not {len(EDGES_H)} horizons of {_WIDTH} numbers each for {CONDITIONS}")
     return problems

@@ -1,7 +1,8 @@
-"""Per horizon, what a forecast of p turned out to mean lately: two numbers each, fitted on matured forecasts. Pure.
+"""Per horizon, what a forecast of p turned out to mean lately, fitted on matured forecasts. Pure.
 
-Logistic recalibration (Cox 1958): log-odds' = a + b * log-odds, for every horizon of its own, with a pull towards
-a = 0, b = 1 that a thin past cannot overcome. A forecast has matured for a horizon when that horizon has passed.
+Logistic recalibration (Cox 1958): log-odds' = a + b * log-odds + c for each condition that holds (night, a thin past),
+for every horizon of its own, with a pull towards a = 0, b = 1, c = 0 that little evidence cannot overcome. A forecast
+has matured for a horizon when that horizon has passed.
 """
 
 from dataclasses import dataclass
@@ -9,12 +10,18 @@ from typing import Final
 
 import numpy as np
 
-from fleetbatch.windows.clock import FloatArray
+from fleetbatch.windows.clock import FloatArray, IntArray, days_off, wall_h
 from fleetbatch.windows.features import EDGES_H
 from fleetbatch.windows.groups import GRID_H
+from fleetbatch.windows.stays import Moments
 
+CONDITIONS: Final = ("night", "morning", "off_tomorrow", "few_stays", "just_plugged_in")
+FEW_STAYS: Final = 20
+JUST_H: Final = 3.0
 LEAST: Final = 1e-4
 NEWTON_STEPS: Final = 6
+SLOPE_MIN: Final = 0.1
+_NOTHING: Final = np.array([0.0, 1.0] + [0.0] * len(CONDITIONS))
 _STARTS: Final = np.concatenate([[0.0], EDGES_H])
 
 
@@ -30,41 +37,63 @@ class CalibrationDials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Intercept and slope per horizon of EDGES_H."""
+    """Per horizon of EDGES_H: intercept, slope, and a shift for each of CONDITIONS."""
 
-    intercept: FloatArray
-    slope: FloatArray
+    coefficients: FloatArray
 
 
 def no_calibration() -> Calibration:
     """Return the calibration that changes nothing."""
-    return Calibration(intercept=np.zeros(len(EDGES_H)), slope=np.ones(len(EDGES_H)))
+    return Calibration(coefficients=np.tile(_NOTHING, (len(EDGES_H), 1)))
+
+
+def conditions_of(moments: Moments, stays_used: IntArray) -> FloatArray:
+    """Return which of CONDITIONS hold at each moment, [moments, conditions] of 0 and 1."""
+    wall = wall_h(moments.now_h, moments.stay.zones)
+    day = np.floor(wall / 24.0).astype(np.int64)
+    hour = wall - 24.0 * day
+    holds = (
+        (hour >= 20.0) | (hour < 4.0),  # noqa: PLR2004 (hours of the clock)
+        (hour >= 4.0) & (hour < 10.0),  # noqa: PLR2004 (hours of the clock)
+        days_off(day + 1, moments.stay.zones),
+        stays_used <= FEW_STAYS,
+        moments.elapsed_h < JUST_H,
+    )
+    return np.stack(holds, axis=1).astype(np.float64)
 
 
 def fit_calibration(
-    log_survival: FloatArray, made_h: FloatArray, remaining_h: FloatArray, now_h: float, dials: CalibrationDials
+    log_survival: FloatArray,
+    conditions: FloatArray,
+    lived: tuple[FloatArray, FloatArray],
+    now_h: float,
+    dials: CalibrationDials,
 ) -> Calibration:
-    """Fit on the forecasts (log S at EDGES_H, made at `made_h`) that had matured by `now_h`, newer ones first."""
+    """Fit on the forecasts (log S at EDGES_H) that had matured by `now_h`, newer ones first.
+
+    `lived` is when each was made and how much longer the stay lasted, in hours.
+    """
+    made_h, remaining_h = lived
     age_days = (now_h - made_h) / 24.0
     weight = 0.5 ** (age_days / dials.half_life_days)
     odds = _log_odds(log_survival)
-    fitted = []
+    coefficients = no_calibration().coefficients
     for place, horizon in enumerate(EDGES_H):
         ripe = (made_h + horizon <= now_h) & (age_days <= dials.window_days)
-        if ripe.sum() < dials.forecasts_min:
-            fitted.append((0.0, 1.0))
-            continue
-        stayed = (remaining_h[ripe] > horizon).astype(np.float64)
-        fitted.append(_logistic(odds[ripe, place], stayed, weight[ripe], dials.pull))
-    return Calibration(intercept=np.array([a for a, _ in fitted]), slope=np.array([b for _, b in fitted]))
+        if ripe.sum() >= dials.forecasts_min:
+            stayed = (remaining_h[ripe] > horizon).astype(np.float64)
+            known = np.column_stack([np.ones(int(ripe.sum())), odds[ripe, place], conditions[ripe]])
+            coefficients[place] = _logistic(known, stayed, weight[ripe], dials.pull)
+    return Calibration(coefficients=coefficients)
 
 
-def on_grid(log_survival: FloatArray, calibration: Calibration) -> FloatArray:
+def on_grid(log_survival: FloatArray, conditions: FloatArray, calibration: Calibration) -> FloatArray:
     """Return calibrated S on the grid of 96 quarters of an hour, in [0, 1] and never rising.
 
     Between the horizons of EDGES_H log S is straight, as for a constant hazard.
     """
-    odds = calibration.intercept + calibration.slope * _log_odds(log_survival)
+    intercept, slope, shifts = np.split(calibration.coefficients, [1, 2], axis=1)
+    odds = intercept[:, 0] + slope[:, 0] * _log_odds(log_survival) + conditions @ shifts.T
     known = -np.logaddexp(0.0, -odds)
     known = np.minimum.accumulate(known, axis=1)
     whole = np.concatenate([np.zeros((len(known), 1)), known], axis=1)
@@ -77,17 +106,16 @@ def _log_odds(log_survival: FloatArray) -> FloatArray:
     return odds
 
 
-def _logistic(odds: FloatArray, stayed: FloatArray, weight: FloatArray, pull: float) -> tuple[float, float]:
-    """Return (a, b) by Newton's method; convex, so a few steps from (0, 1) are enough."""
-    a, b = 0.0, 1.0
+def _logistic(known: FloatArray, stayed: FloatArray, weight: FloatArray, pull: float) -> FloatArray:
+    """Return the coefficients by Newton's method; convex, so a few steps from "as it is" are enough."""
+    fitted = _NOTHING.copy()
     for _ in range(NEWTON_STEPS):
-        chance = 1.0 / (1.0 + np.exp(-(a + b * odds)))
-        error, spread = weight * (stayed - chance), weight * chance * (1 - chance)
-        to_a, to_b = error.sum() - pull * a, (error * odds).sum() - pull * (b - 1.0)
-        aa, ab, bb = spread.sum() + pull, (spread * odds).sum(), (spread * odds**2).sum() + pull
-        determinant = aa * bb - ab * ab
-        a, b = a + (bb * to_a - ab * to_b) / determinant, b + (aa * to_b - ab * to_a) / determinant
-    return float(a), float(max(b, 0.1))
+        chance = 1.0 / (1.0 + np.exp(-(known @ fitted)))
+        slope = known.T @ (weight * (stayed - chance)) - pull * (fitted - _NOTHING)
+        bend = (known * (weight * chance * (1 - chance))[:, None]).T @ known + pull * np.eye(known.shape[1])
+        fitted = fitted + np.linalg.solve(bend, slope)
+    fitted[1] = max(fitted[1], SLOPE_MIN)
+    return np.asarray(fitted, dtype=np.float64)
 
 
 def _straight() -> FloatArray:

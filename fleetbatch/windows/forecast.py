@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from fleetbatch.contracts import conform
 from fleetbatch.inference import open_network
 from fleetbatch.windows.bundle import WindowsBundle
-from fleetbatch.windows.calibration import Calibration, on_grid
+from fleetbatch.windows.calibration import Calibration, conditions_of, on_grid
 from fleetbatch.windows.clock import FloatArray, IntArray, hours, wall_h
 from fleetbatch.windows.conformal import PromiseDials, Thresholds, kind_of, longest, risks
 from fleetbatch.windows.features import see
@@ -145,7 +145,8 @@ def _network(past: Stays, forecaster: Forecaster, dials: WindowDials) -> _Ask:
     def ask(part: Moments) -> tuple[FloatArray, npt.NDArray[np.int32]]:
         seen = see(past, part, forecaster.bundle.groups, dials.shrink)
         said = forecaster.run({"features": seen.features, "base": seen.base})
-        return on_grid(said, forecaster.calibration), seen.stays_used
+        conditions = conditions_of(part, seen.stays_used.astype(np.int64))
+        return on_grid(said, conditions, forecaster.calibration), seen.stays_used
 
     return ask
 

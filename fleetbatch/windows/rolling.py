@@ -12,6 +12,7 @@ import numpy as np
 from fleetbatch.windows.calibration import (
     Calibration,
     CalibrationDials,
+    conditions_of,
     fit_calibration,
     no_calibration,
     on_grid,
@@ -60,7 +61,7 @@ def roll(marks: Landmarks, said: FloatArray, stays_used: IntArray, *, calibrated
     """
     now, remaining = marks.moments.now_h, marks.remaining_h
     kind = kind_of(stays_used, wall_h(now, marks.moments.stay.zones) % DAY_H)
-    asked = ~marks.at_plug_in
+    asked, conditions = ~marks.at_plug_in, conditions_of(marks.moments, stays_used)
     survival = np.ones((len(marks), 96)) if calibrated else said
     booked = np.zeros(len(marks))
     calibration, thresholds = no_calibration(), first_thresholds(dials.promise)
@@ -71,9 +72,10 @@ def roll(marks: Landmarks, said: FloatArray, stays_used: IntArray, *, calibrated
         if calibrated and number % dials.calibrate_every_days == 0:
             first = np.searchsorted(now, start_h - dials.calibration.window_days * DAY_H)
             past = first + np.flatnonzero(asked[first : today[0]])
-            calibration = fit_calibration(said[past], now[past], remaining[past], start_h, dials.calibration)
+            lived = (now[past], remaining[past])
+            calibration = fit_calibration(said[past], conditions[past], lived, start_h, dials.calibration)
         if calibrated:
-            survival[today] = on_grid(said[today], calibration)
+            survival[today] = on_grid(said[today], conditions[today], calibration)
         groups = Kind(history=kind.history[today], night=kind.night[today])
         booked[today] = longest(survival[today], risks(thresholds, groups, dials.promise), LONGEST_H) * asked[today]
         pending = np.concatenate([pending[~ripe], today[booked[today] > 0]])

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from fleetbatch.windows import scores
 from fleetbatch.windows.bundle import WindowsBundle
-from fleetbatch.windows.calibration import Calibration, fit_calibration, no_calibration
+from fleetbatch.windows.calibration import Calibration, conditions_of, fit_calibration, no_calibration
 from fleetbatch.windows.clock import BoolArray, FloatArray, IntArray, hours
 from fleetbatch.windows.conformal import Thresholds
 from fleetbatch.windows.groups import GroupCurves, fit_groups
@@ -72,8 +72,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     model_sha256: str
     """Empty without a model."""
     tuned_at: str
-    intercept: list[float]
-    slope: list[float]
+    coefficients: list[list[float]]
     risk_length: list[float]
     risk_history: list[float]
     risk_day: list[float]
@@ -83,7 +82,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
     def calibration(self) -> Calibration:
         """Return the calibration as arrays."""
-        return Calibration(intercept=np.array(self.intercept), slope=np.array(self.slope))
+        return Calibration(coefficients=np.array(self.coefficients))
 
     def thresholds(self) -> Thresholds:
         """Return the thresholds of the serving level as arrays."""
@@ -109,8 +108,9 @@ def tune(stays: pa.Table, bundle: WindowsBundle | None, now: datetime, dials: Tu
         said = raw_forecast(bundle.model, seen)
         rolled["L2"] = roll(marks, said, used, calibrated=True, dials=dials.rolling)
         asked = np.flatnonzero(~marks.at_plug_in)
-        made, remaining = marks.moments.now_h[asked], marks.remaining_h[asked]
-        calibration = fit_calibration(said[asked], made, remaining, hours(now), dials.rolling.calibration)
+        lived = (marks.moments.now_h[asked], marks.remaining_h[asked])
+        conditions = conditions_of(marks.moments, used)[asked]
+        calibration = fit_calibration(said[asked], conditions, lived, hours(now), dials.rolling.calibration)
     judged = _judged(marks, now, dials)
     figures = {level: figures_of(run, marks, judged) for level, run in rolled.items()}
     level, reason = serving(figures, dials.judged_min)
@@ -186,8 +186,7 @@ def _told(
         reason=reason,
         model_sha256="" if bundle is None else str(bundle.sha256),
         tuned_at=now.isoformat(),
-        intercept=calibration.intercept.tolist(),
-        slope=calibration.slope.tolist(),
+        coefficients=calibration.coefficients.tolist(),
         risk_length=run.thresholds.length.tolist(),
         risk_history=run.thresholds.history.tolist(),
         risk_day=run.thresholds.day.tolist(),

@@ -240,7 +240,7 @@ def test_every_fault_of_a_bundle_is_named_at_once() -> None:
     def spoil(manifest: dict[str, Any]) -> None:
         manifest["features"] = manifest["features"][::-1]
         manifest["edges_h"] = [1.0]
-        manifest["slope"] = []
+        manifest["calibration"] = []
 
     with pytest.raises(RejectedError) as refused:
         open_bundle(tampered(spoil, model=b"other"))

@@ -5,12 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from fleetbatch.units import Sha256
 from fleetbatch.windows import scores
-from fleetbatch.windows.calibration import CalibrationDials, fit_calibration, no_calibration, on_grid
+from fleetbatch.windows.calibration import CONDITIONS, CalibrationDials, fit_calibration, no_calibration, on_grid
 from fleetbatch.windows.clock import FloatArray, Zones, hours
 from fleetbatch.windows.conformal import Kind, PromiseDials, first_thresholds, kind_of, learn, longest, risks
 from fleetbatch.windows.features import EDGES_H
@@ -76,8 +75,9 @@ def test_forecasts_that_promise_too_much_are_brought_back() -> None:
     remaining = chance.exponential(1 / (2 * rate))
     made = START_H + np.sort(chance.uniform(0, 24 * 30, 8000))
     now = START_H + 24 * 31
-    fitted = fit_calibration(hazard_curves(rate), made, remaining, now, CalibrationDials())
-    before, after = (on_grid(hazard_curves(rate), c) for c in (no_calibration(), fitted))
+    plain = np.zeros((8000, len(CONDITIONS)))
+    fitted = fit_calibration(hazard_curves(rate), plain, (made, remaining), now, CalibrationDials())
+    before, after = (on_grid(hazard_curves(rate), plain, c) for c in (no_calibration(), fitted))
     assert scores.calibration_error(before, remaining)[4.0] > 0.1
     assert max(scores.calibration_error(after, remaining).values()) < 0.04
 
@@ -89,17 +89,30 @@ def test_a_forecast_that_has_not_matured_teaches_nothing() -> None:
     now = START_H + 24 * 30
     unripe = np.where(made + remaining > now, made + remaining + 50.0 - made, remaining)
     curves = hazard_curves(np.full(3000, 1 / 6))
-    one, other = (fit_calibration(curves, made, r, now, CalibrationDials()) for r in (remaining, unripe))
-    assert (one.intercept == other.intercept).all()
-    assert (one.slope == other.slope).all()
+    plain = np.zeros((3000, len(CONDITIONS)))
+    one, other = (fit_calibration(curves, plain, (made, r), now, CalibrationDials()) for r in (remaining, unripe))
+    assert (one.coefficients == other.coefficients).all()
 
 
 def test_a_thin_past_calibrates_nothing() -> None:
-    fitted = fit_calibration(
-        hazard_curves(np.full(50, 0.1)), np.full(50, START_H), np.ones(50), START_H + 99, CalibrationDials()
-    )
-    assert (fitted.slope == 1).all()
-    assert (fitted.intercept == 0).all()
+    thin = (np.full(50, START_H), np.ones(50))
+    plain = np.zeros((50, len(CONDITIONS)))
+    fitted = fit_calibration(hazard_curves(np.full(50, 0.1)), plain, thin, START_H + 99, CalibrationDials())
+    assert (fitted.coefficients == no_calibration().coefficients).all()
+
+
+def test_what_is_only_wrong_at_night_is_only_changed_at_night() -> None:
+    chance = np.random.default_rng(0)
+    night = chance.random(8000) < 0.5
+    rate = np.full(8000, 0.15)
+    remaining = chance.exponential(1 / np.where(night, 0.05, 0.15))
+    made = START_H + np.sort(chance.uniform(0, 24 * 30, 8000))
+    held = np.zeros((8000, len(CONDITIONS)))
+    held[:, CONDITIONS.index("night")] = night
+    fitted = fit_calibration(hazard_curves(rate), held, (made, remaining), START_H + 24 * 31, CalibrationDials())
+    after = on_grid(hazard_curves(rate), held, fitted)[:, 15]
+    assert after[night].mean() == pytest.approx(np.exp(-0.2), abs=0.04)
+    assert after[~night].mean() == pytest.approx(np.exp(-0.6), abs=0.04)
 
 
 def test_risk_that_rises_with_length_finds_the_longest_window_that_it_covers() -> None:
@@ -118,7 +131,7 @@ def test_evictions_return_to_the_promise_after_people_change_their_ways() -> Non
     rate = chance.uniform(0.005, 0.3, len(now))
     lockdown = now > START_H + 24 * 30
     remaining = chance.exponential(1 / (rate * np.where(lockdown, 2.0, 1.0)))
-    said = on_grid(hazard_curves(rate), no_calibration())
+    said = on_grid(hazard_curves(rate), np.zeros((len(rate), len(CONDITIONS))), no_calibration())
     dials = RollingDials()
     run = roll(marks(remaining, now), said, np.full(len(now), 30), calibrated=False, dials=dials)
     late = now > START_H + 24 * 50
@@ -184,8 +197,7 @@ def tuned(sha256: str, brier: float) -> Tuned:
         reason="",
         model_sha256=sha256,
         tuned_at="",
-        intercept=[],
-        slope=[],
+        coefficients=[],
         risk_length=[],
         risk_history=[],
         risk_day=[],
@@ -209,4 +221,3 @@ def test_a_newer_model_stays_in_the_shadow_until_a_week_speaks_for_it() -> None:
 def test_a_state_survives_its_trip_through_json() -> None:
     state = tuned("a", 0.12)
     assert msgspec.json.decode(msgspec.json.encode(state), type=Tuned) == state
-    assert pa.array(state.calibration().intercept).null_count == 0
