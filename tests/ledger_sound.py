@@ -3,6 +3,23 @@
 import psycopg
 
 UNSOUND = {
+    "a lease is in escrow before it is settled, with the same amount": """
+        SELECT s.shard_id FROM fleetbatch.book s LEFT JOIN fleetbatch.book e
+            ON (e.night, e.shard_id, e.fence, e.step) = (s.night, s.shard_id, s.fence, 'escrow')
+        WHERE s.step = 'settle' AND (e.work_micro, e.energy_micro) IS DISTINCT FROM (s.work_micro, s.energy_micro)""",
+    "an owner is paid for a lease exactly when its audit credited it": """
+        SELECT coalesce(l.shard_id, b.shard_id)
+        FROM (SELECT * FROM fleetbatch.leases WHERE credit = 'credited' AND car_id <> 0) l
+        FULL JOIN (SELECT * FROM fleetbatch.book WHERE to_account LIKE 'owner:%'
+                   AND (night, shard_id) IN (SELECT night, shard_id FROM fleetbatch.shards)) b
+            ON (b.night, b.shard_id, b.fence) = (l.night, l.shard_id, l.fence)
+        WHERE l.shard_id IS NULL OR b.shard_id IS NULL""",
+    "escrow holds only what waits for a verdict": """
+        SELECT e.shard_id FROM fleetbatch.book e
+        JOIN fleetbatch.shards s ON s.night = e.night AND s.shard_id = e.shard_id
+        WHERE e.step = 'escrow' AND s.state <> 'returned' AND NOT EXISTS (
+            SELECT FROM fleetbatch.book t
+            WHERE (t.night, t.shard_id, t.fence, t.step) = (e.night, e.shard_id, e.fence, 'settle'))""",
     "a lease is open exactly where its shard is out": """
         SELECT coalesce(s.shard_id, l.shard_id) FROM (SELECT * FROM fleetbatch.shards WHERE state = 'out') s
         FULL JOIN fleetbatch.open_leases l ON l.night = s.night AND l.shard_id = s.shard_id AND l.fence = s.fence
@@ -56,7 +73,8 @@ def wipe(url: str) -> None:
         owner.execute(
             "TRUNCATE fleetbatch.consents, fleetbatch.orders, fleetbatch.shards, fleetbatch.open_leases,"
             " fleetbatch.leases, fleetbatch.parts, fleetbatch.audits, fleetbatch.planner_locks, fleetbatch.rounds,"
-            " fleetbatch.offers RESTART IDENTITY"
+            " fleetbatch.offers, fleetbatch.book, fleetbatch.tariffs RESTART IDENTITY"
         )
+        owner.execute("DELETE FROM fleetbatch.terms WHERE number > 1")
         owner.execute("DELETE FROM fleetbatch.cars WHERE car_id <> 0")
         owner.execute("UPDATE fleetbatch.service SET served_at = '-infinity', resumed_at = '-infinity'")

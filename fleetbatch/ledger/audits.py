@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 import msgspec
 
 from fleetbatch import layout
+from fleetbatch.ledger.book import put_aside
 from fleetbatch.ledger.ids import lease_id, lease_key
 from fleetbatch.ledger.leases import order_key
 from fleetbatch.ledger.messages import AuditPart, AuditTask, AuditVerdict
@@ -31,6 +33,7 @@ class Audits:
                 claims = fetch(connection, "claim_audits", {"limit": limit, "claim": self._pool.dials.audit_claim})
                 names = ("night", "shard_id", "void_fence")
                 parts = fetch(connection, "audit_parts", {name: [row[name] for row in claims] for name in names})
+                put_aside(connection, claims)
             return _tasks(claims, parts)
 
         return self._pool.run(work)
@@ -52,8 +55,16 @@ class Audits:
             "disagreements": [f.disagreements for f in findings],
             "audited_items": [msgspec.json.encode(f.audited_items).decode() for f in findings],
         }
-        [row] = self._pool.rows("record_audit", parameters)
-        return bool(row["counted"])
+        of = {"night": date.fromisoformat(verdict.order_key.night), "shard_id": verdict.shard_id}
+
+        def work(connection: Connection) -> bool:
+            with connection.transaction():
+                put_aside(connection, [of])
+                [row] = fetch(connection, "record_audit", parameters)
+                fetch(connection, "settle", of)
+            return bool(row["counted"])
+
+        return self._pool.run(work)
 
 
 def _tasks(claims: Iterable[Row], parts: Iterable[Row]) -> list[AuditTask]:

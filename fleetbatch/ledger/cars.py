@@ -52,6 +52,7 @@ class Cars:
         def work(connection: Connection) -> None:
             with connection.transaction():
                 fetch(connection, "revoke_car", {"car_id": car_id, "reason": reason})
+                fetch(connection, "void_tokens", {"car_id": car_id})
                 revoke_leases(connection, "leases_of_car", {"car_id": car_id}, f"the car is revoked: {reason}")
 
         self._pool.run(work)
@@ -59,7 +60,8 @@ class Cars:
     def set_consent(self, change: ConsentChange) -> ConsentRecord:
         """Add a record to the chain of this car and purpose; return it as it was kept.
 
-        A withdrawal revokes the car's open lease in the same transaction, so that from its commit no work is granted.
+        A withdrawal revokes the car's open lease and voids its tokens in the same transaction, so that from its commit
+        no work is granted.
         Raises RejectedError when the car never enrolled.
         """
         parameters = {name: getattr(change, name) for name in ConsentChange.__dataclass_fields__}
@@ -74,6 +76,7 @@ class Cars:
                 if not change.granted and change.purpose != "telemetry":
                     reason = f"consent to {change.purpose} is withdrawn"
                     revoke_leases(connection, "leases_of_car", {"car_id": change.car_id}, reason)
+                    fetch(connection, "void_tokens", {"car_id": change.car_id})
                 return record
 
         row = self._pool.run(work)

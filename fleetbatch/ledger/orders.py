@@ -149,6 +149,7 @@ class Orders:
                 lost = connection.execute(statement("give_up"), {**where, "reason": reason}).rowcount
                 _revoke_order(connection, where["order_no"], reason)  # granted between the two
                 fetch(connection, "drop_audits", where)
+                fetch(connection, "settle_unaudited", where)
                 return lost
 
         return self._pool.run(work)

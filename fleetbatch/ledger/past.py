@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 from psycopg import Column
 
 from fleetbatch.ledger.messages import OrderRow
 from fleetbatch.ledger.orders import order_row
-from fleetbatch.ledger.pool import Connection, Pool, statement
+from fleetbatch.ledger.pool import Connection, Pool, fetch, statement
 from fleetbatch.nouns import OrderKey
 from fleetbatch.units import RoundId
 
@@ -72,8 +73,17 @@ class Past:
     def drop_night(self, night: dt.date, archived: NightRows) -> bool:
         """Drop a night that is over; False, changing nothing, when it holds other rows than those archived."""
         counts: dict[str, Any] = {name: getattr(archived, name) for name in NIGHT_TABLES}
-        [row] = self._pool.rows("drop_night", {"night": night, **counts})
-        return bool(row["dropped"])
+
+        def work(connection: Connection) -> bool:
+            with connection.transaction() as whole:
+                fetch(connection, "settle_unaudited", {"night": night, "order_no": None})
+                [row] = fetch(connection, "drop_night", {"night": night, **counts})
+                if not row["dropped"]:
+                    raise psycopg.Rollback(whole)
+                return True
+            return False
+
+        return self._pool.run(work)
 
     def keys_to_forget(self, before: dt.datetime) -> list[OrderRow]:
         """Return the orders that are over since before then and whose secret is still known."""

@@ -12,6 +12,7 @@ import psycopg
 
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.audits import Audits
+from fleetbatch.ledger.book import Books
 from fleetbatch.ledger.cars import Cars
 from fleetbatch.ledger.glance import Glances
 from fleetbatch.ledger.leases import Leases
@@ -24,7 +25,7 @@ from fleetbatch.ledger.rounds import Rounds
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
-class PostgresLedger(Leases, Cars, Orders, Rounds, Audits, Glances, Past):
+class PostgresLedger(Leases, Cars, Orders, Rounds, Audits, Glances, Past, Books):
     """A cell's ledger. Every verb raises TransientError when the database does not answer."""
 
     def __init__(self, url: str, dials: LedgerDials) -> None:

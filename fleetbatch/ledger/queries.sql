@@ -669,3 +669,133 @@ DELETE FROM rounds WHERE round_id <= %(through)s;
 
 -- name: drop_offers
 SELECT fleetbatch.drop_offers((%(before)s::timestamptz AT TIME ZONE 'UTC')::date) AS dropped;
+
+-- == the book =========================================================================================================
+
+-- name: escrow
+-- What cars delivered to returned shards goes into escrow before anybody looks at it. Amounts are computed in the order
+-- of operations that `fleetbatch.owners` recomputes them in, so that both find the same millionth.
+INSERT INTO book (night, shard_id, fence, step, at, car_id, from_account, to_account, work_micro, energy_micro)
+SELECT l.night, l.shard_id, l.fence, 'escrow', fleetbatch.now(), l.car_id, 'fleet', 'escrow',
+       floor(s.work_units * l.delivered_rows / s.rows * t.micro_per_unit)::bigint,
+       floor(least(l.delivered_wh, s.work_units * l.delivered_rows / s.rows * t.wh_per_unit_max)
+             * least(coalesce(f.micro_per_kwh, t.micro_per_kwh), t.micro_per_kwh_max) / 1000.0)::bigint
+FROM unnest(%(night)s::date[], %(shard_id)s::bigint[]) AS r (night, shard_id)
+JOIN shards s ON s.night = r.night AND s.shard_id = r.shard_id AND s.state = 'returned'
+JOIN leases l ON l.night = s.night AND l.shard_id = s.shard_id AND l.fence > s.void_fence
+CROSS JOIN LATERAL (
+    SELECT * FROM terms WHERE from_at <= l.granted_at ORDER BY from_at DESC, number DESC LIMIT 1
+) t
+LEFT JOIN LATERAL (
+    SELECT * FROM tariffs WHERE car_id = l.car_id AND from_at <= l.granted_at ORDER BY from_at DESC, number DESC LIMIT 1
+) f ON true
+WHERE l.delivered_rows > 0 AND l.car_id <> 0
+ORDER BY l.night, l.shard_id, l.fence
+ON CONFLICT DO NOTHING;
+
+-- name: settle
+-- A verdict is there: escrow goes to the owner, or back.
+INSERT INTO book (night, shard_id, fence, step, at, car_id, from_account, to_account, work_micro, energy_micro)
+SELECT e.night, e.shard_id, e.fence, 'settle', fleetbatch.now(), e.car_id, 'escrow',
+       CASE l.credit WHEN 'credited' THEN 'owner:' || lpad(to_hex(c.owner_id), 16, '0') ELSE 'fleet' END,
+       e.work_micro, e.energy_micro
+FROM book e
+JOIN leases l ON l.night = e.night AND l.shard_id = e.shard_id AND l.fence = e.fence AND l.credit <> 'none'
+JOIN cars c ON c.car_id = e.car_id
+WHERE e.night = %(night)s AND e.shard_id = %(shard_id)s AND e.step = 'escrow'
+ORDER BY e.fence
+ON CONFLICT DO NOTHING;
+
+-- name: settle_unaudited
+-- No verdict will come: the order was given up, or its whole night (order_no null) is over.
+INSERT INTO book (night, shard_id, fence, step, at, car_id, from_account, to_account, work_micro, energy_micro)
+SELECT e.night, e.shard_id, e.fence, 'settle', fleetbatch.now(), e.car_id, 'escrow', 'fleet', e.work_micro, e.energy_micro
+FROM shards s JOIN book e ON e.night = s.night AND e.shard_id = s.shard_id AND e.step = 'escrow'
+WHERE s.night = %(night)s AND (%(order_no)s::integer IS NULL OR s.order_no = %(order_no)s::integer)
+  AND s.state NOT IN ('valid', 'done')
+ORDER BY e.shard_id, e.fence
+ON CONFLICT DO NOTHING;
+
+-- name: book
+SELECT night, shard_id, fence, step, at, car_id, from_account, to_account, work_micro, energy_micro
+FROM book
+WHERE (%(night)s::date IS NULL OR night = %(night)s::date)
+ORDER BY night, shard_id, fence, step;
+
+-- name: booked_nights
+SELECT DISTINCT night FROM book ORDER BY night;
+
+-- name: balances
+SELECT account, sum(amount)::bigint AS micro
+FROM (
+    SELECT to_account AS account, work_micro + energy_micro AS amount FROM book
+    UNION ALL
+    SELECT from_account, -(work_micro + energy_micro) FROM book
+) legs
+GROUP BY account ORDER BY account;
+
+-- name: owner_balance
+SELECT coalesce(sum(work_micro + energy_micro), 0)::bigint AS micro FROM book WHERE to_account = %(account)s;
+
+-- name: delivered_leases
+-- What a night's book follows from.
+SELECT l.night, l.shard_id, l.fence, l.car_id, c.owner_id, l.granted_at, l.delivered_rows, l.delivered_wh, l.credit::text,
+       s.work_units, s.rows
+FROM leases l
+JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
+JOIN cars c ON c.car_id = l.car_id
+WHERE l.night = %(night)s AND l.delivered_rows > 0 AND l.car_id <> 0
+ORDER BY l.shard_id, l.fence;
+
+-- name: car_owners
+SELECT car_id, owner_id FROM cars WHERE car_id <> 0;
+
+-- name: terms
+SELECT from_at, micro_per_unit, wh_per_unit_max, micro_per_kwh, micro_per_kwh_max FROM terms ORDER BY from_at, number;
+
+-- name: add_terms
+INSERT INTO terms (from_at, micro_per_unit, wh_per_unit_max, micro_per_kwh, micro_per_kwh_max)
+VALUES (greatest(%(from_at)s, fleetbatch.now()), %(micro_per_unit)s, %(wh_per_unit_max)s, %(micro_per_kwh)s,
+        %(micro_per_kwh_max)s);
+
+-- name: tariffs
+SELECT car_id, from_at, micro_per_kwh FROM tariffs ORDER BY car_id, from_at, number;
+
+-- name: set_tariff
+INSERT INTO tariffs (car_id, number, from_at, micro_per_kwh)
+SELECT c.car_id, coalesce((SELECT max(number) FROM tariffs t WHERE t.car_id = c.car_id), 0) + 1, fleetbatch.now(),
+       %(micro_per_kwh)s
+FROM cars c WHERE c.car_id = %(car_id)s AND c.car_id <> 0
+RETURNING number;
+
+-- name: statement
+-- What one car did, order by order; a lease that is still open is not told yet.
+SELECT o.night, o.name, o.generation, o.workload, o.data_class, count(*) AS leases,
+       count(*) FILTER (WHERE l.credit = 'refused') AS refused_leases,
+       sum(l.delivered_rows)::bigint AS rows, sum(l.busy_s) / 60.0 AS minutes,
+       sum(greatest(l.energy_wh, l.delivered_wh)) AS energy_wh,
+       sum(s.size_bytes * (l.done_through - l.start) / s.row_groups)::bigint AS bytes_read,
+       coalesce(sum(p.size_bytes), 0)::bigint AS bytes_sent,
+       coalesce(sum(b.amount) FILTER (WHERE b.state = 'paid'), 0)::bigint AS paid_micro,
+       coalesce(sum(b.amount) FILTER (WHERE b.state = 'escrow'), 0)::bigint AS escrow_micro
+FROM leases l
+JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
+JOIN orders o ON o.order_no = l.order_no
+LEFT JOIN LATERAL (
+    SELECT sum(size_bytes) AS size_bytes FROM parts WHERE night = l.night AND shard_id = l.shard_id AND fence = l.fence
+) p ON true
+LEFT JOIN LATERAL (
+    SELECT max(work_micro + energy_micro) AS amount,
+           CASE WHEN bool_or(to_account LIKE 'owner:%%') THEN 'paid' WHEN bool_and(step = 'escrow') THEN 'escrow'
+                ELSE 'returned' END AS state
+    FROM book WHERE night = l.night AND shard_id = l.shard_id AND fence = l.fence
+) b ON true
+WHERE l.car_id = %(car_id)s
+GROUP BY o.order_no
+ORDER BY o.night, o.name, o.generation;
+
+-- name: void_tokens
+UPDATE cars SET tokens_void_at = fleetbatch.now() WHERE car_id = %(car_id)s;
+
+-- name: voided_tokens
+SELECT car_id, tokens_void_at FROM cars WHERE tokens_void_at > fleetbatch.now() - %(within)s::interval;

