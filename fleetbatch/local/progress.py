@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
+from rich.text import Text
 
 _REPEAT_S: Final = 5.0
 """Without a terminal, an unchanged stage is not repeated and a changing one at most this often."""
@@ -33,12 +33,12 @@ class Progress:
             self._console.print(f"{clock:{_CLOCK_WIDTH}}{line}", soft_wrap=True, markup=False)
 
     def now(self, text: str) -> None:
-        """Show what is going on right now; on a terminal, called often, it also shows that time passes."""
+        """Show what is going on right now, and on a terminal that time passes."""
         if self._console.is_terminal:
+            self._said = text
             if self._status is None:
-                self._status = self._console.status("")
+                self._status = self._console.status(self)
                 self._status.start()
-            self._status.update(escape(f"{self.seconds():3.0f} s  {text}"))
         elif text != self._said and time.monotonic() - self._said_at >= _REPEAT_S:
             self._said_at = time.monotonic()
             self._said = text
@@ -54,6 +54,10 @@ class Progress:
     def seconds(self) -> float:
         """Return the seconds since the beginning."""
         return time.monotonic() - self._began
+
+    def __rich__(self) -> Text:
+        """Return the live line; it is drawn some times a second."""
+        return Text(f"{self.seconds():3.0f} s  {self._said}")
 
     def close(self) -> None:
         """Take the live line away."""
