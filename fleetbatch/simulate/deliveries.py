@@ -1,0 +1,51 @@
+"""Everything that was delivered in a simulated night, and what became of it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fleetbatch.simulate.world import Bools, Floats, Ints, World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliveries:
+    """One row a car, shard and lease: row groups [start, stop) became durable by `at_s`."""
+
+    car: Ints
+    """CLOUD for trusted machines."""
+    shard: Ints
+    start: Ints
+    stop: Ints
+    at_s: Floats
+
+    def units(self, world: World) -> Floats:
+        """Return the work of each row."""
+        return np.asarray((self.stop - self.start) * world.work.units[self.shard])
+
+    def where(self, some: Bools) -> "Deliveries":
+        """Return some of them."""
+        return Deliveries(**{name: getattr(self, name)[some] for name in Deliveries.__slots__})
+
+
+@dataclass(slots=True)
+class Log:
+    """Deliveries as they come, in arrays of any length."""
+
+    rows: list[tuple[Ints, Ints, Ints, Ints, Floats]] = field(default_factory=list)
+
+    def add(self, car: Ints, shard: Ints, start: Ints, stop: Ints, at_s: Floats) -> None:
+        """Keep those that delivered anything."""
+        some = stop > start
+        self.rows.append((car[some], shard[some], start[some], stop[some], at_s[some]))
+
+    def close(self) -> Deliveries:
+        """Return them all, in order of shard, time and start."""
+        none: tuple[Ints | Floats, ...] = (*(np.zeros(0, np.int64),) * 4, np.zeros(0))
+        car, shard, start, stop, at_s = (np.concatenate(column) for column in zip(*[none, *self.rows], strict=True))
+        order = np.lexsort((start, at_s, shard))
+        return Deliveries(car=car[order], shard=shard[order], start=start[order], stop=stop[order], at_s=at_s[order])
+
+
+def counted(deliveries: Deliveries, void_s: Floats) -> Bools:
+    """Return which deliveries count: those after the last audit that refused their shard."""
+    return np.asarray(deliveries.at_s > void_s[deliveries.shard])

@@ -1,0 +1,119 @@
+"""The dispatcher in virtual time: the very rooms, fed with what simulated cars say and a simulated ledger holds."""
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from fleetbatch import fleet as fleet_room
+from fleetbatch import planner
+from fleetbatch.dispatcher import offers_of, verified
+from fleetbatch.simulate.believing import Curves
+from fleetbatch.simulate.scenario import EUR_PER_KWH, HARDWARE, POWER_W, RATES, TARIFF_UNTIL_H, WORKLOADS
+from fleetbatch.simulate.telemetry import Standing, ledger_cars, open_shards, signals
+from fleetbatch.simulate.world import JOULES_PER_KWH, Ints, World
+
+MEASURED_S: Final = 1e7
+"""Seconds of earlier nights behind the rates that the ledger has measured."""
+BELIEFS: Final = planner.Beliefs(memory_base_bytes=64 << 20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offers:
+    """What cars may ask for until the next round: shards by car in order of their queues, as places in the world."""
+
+    first: Ints
+    """[cars + 1]: the queue of car i is shard[first[i]:first[i + 1]]."""
+    shard: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A round and what it was made of."""
+
+    offers: Offers
+    planner: str
+    gap: float
+    pieces: int
+    forecasts: int
+    """Cars whose stay was forecast anew."""
+
+
+class Dispatcher:
+    """What a cell's dispatcher remembers between rounds."""
+
+    def __init__(self, world: World) -> None:
+        """Start with nothing heard, and the rates that earlier nights have measured."""
+        self.world = world
+        self.newest = fleet_room.nothing_heard()
+        self.at_s = -math.inf
+        self.rates = measured_rates()
+        self.curves = Curves(world)
+        self.silent_s = fleet_room.Dials(silent_after_s=max(1200.0, 1.5 * world.scenario.replan.total_seconds()))
+
+    def run_round(self, standing: Standing, at_s: float) -> Planned:
+        """Plan from what is known at an instant; the plan that is returned has passed verify_round."""
+        world, now = self.world, self.instant(at_s)
+        heard = signals(world, standing, now, unheard_s=at_s - self.at_s)
+        self.newest, self.at_s = fleet_room.fold(self.newest, heard), at_s
+        shards_open, cars_known = open_shards(world, standing, now, at_s), ledger_cars(world, standing, now)
+        frame = fleet_room.frame(shards_open, self.newest["hardware_class"].to_list())
+        shards = planner.open_work(shards_open, cars_known, frame.kinds, BELIEFS, now=now)
+        policy = policy_at(frame, self.rates, at_s)
+        plugged = fleet_room.plugged(self.newest, world.fleet.timezone)
+        ahead, forecasts = self.curves.ahead(plugged, at_s, now)
+        snapshot = fleet_room.snapshot(self.newest, cars_known, ahead, frame, self.silent_s, now=now)
+        cars = planner.with_free_times(snapshot.cars, shards, policy)
+        plans = (planner.plan_round, planner.plan_simply)
+        made = verified(cars, shards, now, policy, plans=plans)
+        return Planned(
+            offers=_offers(world, offers_of(made)),
+            planner=made.planner,
+            gap=made.certificate.gap,
+            pieces=made.assignments.num_rows,
+            forecasts=forecasts,
+        )
+
+    def instant(self, at_s: float) -> datetime:
+        """Return an instant of the night."""
+        return self.world.scenario.starts_at + timedelta(seconds=at_s)
+
+
+def measured_rates() -> pa.Table:
+    """Return contract-free `rates` as the ledger gives them: what earlier nights have measured of every class."""
+    rows = [
+        {
+            "workload": workload,
+            "hardware_class": name,
+            "provider": "sim",
+            "rows": int(rate * MEASURED_S),
+            "busy_s": MEASURED_S,
+        }
+        for name, row in zip(HARDWARE, RATES, strict=True)
+        for workload, rate in zip(WORKLOADS, row, strict=True)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def policy_at(frame: fleet_room.Frame, rates: pa.Table, at_s: float) -> planner.Policy:
+    """Return the policy of a round: measured rates, the classes' powers, and the tariff counted from now."""
+    later = [(until * 3600.0 - at_s, price) for until, price in zip(TARIFF_UNTIL_H, EUR_PER_KWH, strict=True)]
+    ahead = [(until, price / JOULES_PER_KWH) for until, price in later if until > 0.0]
+    policy = planner.Policy(
+        rates=(),
+        power_w=(),
+        price_until_s=tuple(until for until, _ in ahead),
+        price_per_j=(tuple(price for _, price in ahead),),
+    )
+    measured = planner.measured_policy(policy, rates, frame.kinds, frame.hardware, BELIEFS)
+    power = dict(zip(HARDWARE, POWER_W, strict=True))
+    return replace(measured, power_w=tuple(power.get(name, max(POWER_W)) for name in frame.hardware))
+
+
+def _offers(world: World, offers: pa.Table) -> Offers:
+    car = np.searchsorted(world.fleet.car_id, offers["car_id"].to_numpy())
+    shard = np.searchsorted(world.work.shard_id, offers["shard_id"].to_numpy())
+    return Offers(first=np.searchsorted(car, np.arange(len(world.fleet) + 1)), shard=shard.astype(np.int64))

@@ -1,0 +1,105 @@
+"""What is simulated: one frozen value, from which with its seed a whole night follows. Pure."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Literal
+
+from fleetbatch.errors import RejectedError
+
+Believed = Literal["honest", "hopeful", "gloomy", "shuffled", "flat"]
+"""What the planner is told of stays: the forecast, S^0.4, S^2.5, 30 % of the curves swapped, one mean curve for all."""
+
+EXACT_MAX: Final = 20_000
+"""Larger fleets live in arrays; up to here every car runs the real agent and every shard the real machine."""
+TIMEZONE: Final = "Europe/Berlin"
+"""Of the generated fleet; a file of stays brings its own."""
+
+HARDWARE: Final = ("cpu-small", "cpu-large", "npu")
+HARDWARE_SHARE: Final = (0.45, 0.45, 0.10)
+WORKLOADS: Final = ("pictures", "video", "scenarios")
+RATES: Final = ((0.5, 0.35, 0.0), (1.0, 1.0, 1.0), (3.0, 5.0, 8.0))
+"""[hardware][workload], units a second; one unit is one second of the middle class."""
+POWER_W: Final = (100.0, 160.0, 300.0)
+EUR_PER_KWH: Final = (0.30, 0.26, 0.16, 0.12, 0.12, 0.18)
+TARIFF_UNTIL_H: Final = (0.5, 1.5, 3.0, 4.0, 5.5, 48.0)
+"""Hours from the night's start until which each price holds."""
+CREDIT_PER_UNIT: Final = 1e-3
+"""What an owner is paid for a unit of work that was audited, in EUR, beside the energy at the tariff."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A fleet, its night and what goes wrong in it; shares are of the cars at a plug."""
+
+    cars: int = 2_000
+    shards: int = 10_000
+    seed: int = 1
+    load: float = 1.3
+    """Demand over what the cars at the plugs can do when each does a random kind that it may."""
+    hours: float = 8.0
+    replan: timedelta = timedelta(minutes=15)
+    forecast_every: timedelta = timedelta(hours=1)
+    """Between two forecasts the curves are conditioned on still being there."""
+    starts_at: datetime = datetime(2026, 11, 24, 20, 0, tzinfo=UTC)
+    stays: Path | None = None
+    """A file of charging sessions; without one the past is generated."""
+    plugged_share: float | None = None
+    """Of all cars; by default what the past says of that hour."""
+    believed: Believed = "honest"
+    cloud: bool = False
+    exact: bool | None = None
+    """Whether cars run the real agent and shards the real machine; by default up to `EXACT_MAX` cars."""
+    storm_share: float = 0.15
+    """Cars that leave together within twenty minutes at one moment of the night."""
+    crash_share: float = 0.01
+    outage_share: float = 0.01
+    """Cars that lose the network for a while; only the real agent knows how to live with that."""
+    bad_share: float = 0.005
+    """Cars whose answers are wrong."""
+    consent_share: float = 0.97
+    stated_share: float = 0.2
+    """Cars whose owner has stated a departure, three quarters of an hour off in the median."""
+    deadline_share: float = 0.2
+    """Work that is due at half of the night."""
+    row_group_s: float = 150.0
+    """On the middle class."""
+    beat_every: timedelta = timedelta(minutes=3)
+    part_every: timedelta = timedelta(minutes=1)
+    lease_for: timedelta = timedelta(minutes=10)
+    audit_after: timedelta = timedelta(minutes=10)
+
+    @property
+    def night_s(self) -> float:
+        """Return the length of the night in seconds."""
+        return self.hours * 3600.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Return whether cars and shards live by the real agent and the real machine."""
+        return self.cars <= EXACT_MAX if self.exact is None else self.exact
+
+
+def check_scenario(scenario: Scenario) -> None:
+    """Raise RejectedError naming everything about a scenario that makes no night."""
+    problems = [
+        f"{name}: {getattr(scenario, name)}; expected at least 1"
+        for name in ("cars", "shards")
+        if getattr(scenario, name) < 1
+    ]
+    problems += [
+        f"{name}: {getattr(scenario, name)}; expected more than 0 and at most {most:g}"
+        for name, most in (("load", 100.0), ("hours", 24.0), ("row_group_s", 3600.0))
+        if not 0.0 < getattr(scenario, name) <= most
+    ]
+    shares = [name for name in Scenario.__slots__ if name.endswith("_share") and getattr(scenario, name) is not None]
+    problems += [
+        f"{name}: {getattr(scenario, name)}; expected 0 to 1"
+        for name in shares
+        if not 0.0 <= getattr(scenario, name) <= 1.0
+    ]
+    if scenario.replan < timedelta(minutes=1):
+        problems.append(f"replan: {scenario.replan}; expected at least a minute")
+    if problems:
+        summary = "the night cannot be simulated"
+        raise RejectedError(summary, problems)

@@ -1,0 +1,94 @@
+"""A night in figures. Pure."""
+
+from typing import Any, Final
+
+import numpy as np
+
+from fleetbatch.planner import Policy
+from fleetbatch.simulate.lives import LOST
+from fleetbatch.simulate.night import Night
+from fleetbatch.simulate.scenario import CREDIT_PER_UNIT
+from fleetbatch.simulate.world import Floats, World
+
+PRIORITIES: Final = 3
+VALUES: Final = Policy(rates=(), power_w=()).value_per_unit
+
+
+def summary(night: Night) -> dict[str, Any]:
+    """Return the night as one JSON object; it holds no clock, so that one seed gives one answer."""
+    world, busy = night.world, float(night.busy_s.sum())
+    units = night.deliveries.units(world)
+    demand, done = _by_priority(world, None), _by_priority(world, night)
+    value = realised_value(night)
+    cars = night.deliveries.car >= 0
+    planners = [moment.planned.planner for moment in night.moments]
+    return {
+        "scenario": {
+            name: str(found) if name in {"starts_at", "stays", "replan"} else found
+            for name in ("cars", "shards", "seed", "load", "hours", "replan", "starts_at", "stays", "believed", "cloud")
+            if (found := getattr(world.scenario, name)) is not None
+        }
+        | {"lived_by": "agents and machines" if world.scenario.is_exact else "arrays"},
+        "cars_at_a_plug": len(world.fleet),
+        "rounds": len(night.moments),
+        "rounds_by_planner": {name: planners.count(name) for name in sorted(set(planners))},
+        "pieces_verified": sum(moment.planned.pieces for moment in night.moments),
+        "gap_mean": float(np.mean([moment.planned.gap for moment in night.moments])),
+        "value": value,
+        "upper_bound": night.upper_bound,
+        "realised_share": value / night.upper_bound if night.upper_bound > 0.0 else 1.0,
+        "work_done_share": float(units.sum() / demand.sum()),
+        "done_share_by_priority": (done / np.maximum(demand, 1e-9)).tolist(),
+        "shards_whole": int(night.whole.sum()),
+        "complete": bool(night.whole.all()),
+        "able_s": able_s(world),
+        "busy_s": busy,
+        "lost_s": dict(zip(LOST, night.lost_s.tolist(), strict=True)),
+        "waste_share": float(night.lost_s.sum() / max(busy, 1e-9)),
+        "waste_share_of_honest_cars": float(
+            (night.lost_s.sum() - night.lost_s[LOST.index("refused")]) / max(busy, 1e-9)
+        ),
+        "energy_kwh": float(np.sum(night.busy_s * world.fleet.plugs.compute_w)) / 3.6e6,
+        "energy_eur": night.busy_cost,
+        "cloud_units": night.cloud_units,
+        "car_units": float(units[cars].sum()),
+        "credits_eur": float(credits_eur(night).sum()),
+        "cars_that_earned": int((credits_eur(night) > 0.0).sum()),
+        "bad_cars_caught": int(night.caught.sum()),
+        "charges_later": night.charges_later,
+    }
+
+
+def values_of(night: Night) -> Floats:
+    """Return what each delivery of a car is worth, in the planner's units of value; what trusted machines did is 0."""
+    rows = night.deliveries
+    values = np.array(VALUES)[night.world.work.priority[rows.shard]]
+    return np.asarray(values * rows.units(night.world) * (rows.car >= 0))
+
+
+def realised_value(night: Night) -> float:
+    """Return what cars' deliveries are worth, less the energy."""
+    return float(values_of(night).sum()) - night.busy_cost_value
+
+
+def credits_eur(night: Night) -> Floats:
+    """Return what each car's owner earns for work that counts; the energy is paid beside it."""
+    rows = night.deliveries
+    mine = rows.car >= 0
+    units = np.bincount(rows.car[mine], weights=rows.units(night.world)[mine], minlength=len(night.world.fleet))
+    return np.asarray(units * CREDIT_PER_UNIT)
+
+
+def able_s(world: World) -> float:
+    """Return the seconds in which honest cars are at a plug, willing and able tonight."""
+    fleet, night_s = world.fleet, world.scenario.night_s
+    begins = np.clip(fleet.plugs.ready_s(), 0.0, night_s)
+    return float(np.sum(np.maximum(np.minimum(fleet.gone_s, night_s) - begins, 0.0) * fleet.consent))
+
+
+def _by_priority(world: World, night: Night | None) -> Floats:
+    work = world.work
+    if night is None:
+        return np.asarray(np.bincount(work.priority, weights=work.units * work.row_groups, minlength=PRIORITIES), float)
+    rows = night.deliveries
+    return np.asarray(np.bincount(work.priority[rows.shard], weights=rows.units(world), minlength=PRIORITIES), float)

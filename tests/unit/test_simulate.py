@@ -1,0 +1,123 @@
+"""A simulated night: one seed, one night; arrays live as agents and machines do; nothing beats the bound."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.simulate import Night, Scenario, night_page, simulate, summary
+from fleetbatch.simulate.cell import Cell
+from fleetbatch.simulate.lives import Lives
+from fleetbatch.simulate.night import Played, live
+from fleetbatch.simulate.rounds import Dispatcher, Offers
+from fleetbatch.simulate.telemetry import Standing
+from fleetbatch.simulate.world import World, draw
+
+SMALL = Scenario(cars=120, shards=300, hours=4.0, replan=timedelta(minutes=30), exact=False)
+CALM = replace(SMALL, bad_share=0.0, outage_share=0.0, crash_share=0.0, stated_share=0.0, deadline_share=0.0)
+
+
+@pytest.fixture(scope="module")
+def by_arrays() -> Night:
+    return simulate(SMALL)
+
+
+def test_one_seed_gives_one_answer_and_another_seed_another(by_arrays: Night) -> None:
+    assert summary(simulate(SMALL)) == summary(by_arrays)
+    assert summary(simulate(replace(SMALL, seed=2)))["value"] != summary(by_arrays)["value"]
+
+
+def rounds_of(world: World, *played: Played) -> Iterator[tuple[Standing, ...]]:
+    """Give how each of several lives of one night stands at every round; all follow the first one's plans."""
+    dispatcher, step, before = Dispatcher(world), world.scenario.replan.total_seconds(), -np.inf
+    for at_s in np.arange(0.0, world.scenario.night_s, step).tolist():
+        for one in played:
+            one.settle(at_s)
+        standings = tuple(one.standing(at_s, before) for one in played)
+        yield standings
+        offers: Offers = dispatcher.run_round(standings[0], at_s).offers
+        for one in played:
+            one.advance(offers, at_s, at_s + step)
+        before = at_s
+
+
+def test_arrays_live_the_night_that_agents_and_machines_live() -> None:
+    world = draw(replace(CALM, part_every=timedelta(0)))
+    arrays, exact = Lives(world), Cell(world)
+    for a, b in rounds_of(world, arrays, exact):
+        assert set(a.heard[a.willing].tolist()) == set(b.heard[b.willing].tolist())
+        np.testing.assert_array_equal(a.running, b.running)
+        np.testing.assert_array_equal(a.done, b.done)
+        np.testing.assert_array_equal(a.open, b.open)
+    assert int(arrays.done.sum()) > 1000
+    np.testing.assert_allclose(arrays.busy_s, exact.busy_s, rtol=0.02, atol=200.0)
+
+
+def test_agents_and_machines_survive_crashes_outages_and_bad_cars() -> None:
+    rough = replace(SMALL, exact=True, bad_share=0.05, crash_share=0.1, outage_share=0.2, storm_share=0.5)
+    night = simulate(rough)
+    figures = summary(night)
+    assert 0.3 < figures["realised_share"] < 1.0
+    assert figures["lost_s"]["crashed"] > 0.0
+    assert figures["bad_cars_caught"] > 0
+
+
+def test_no_row_group_is_delivered_twice_and_none_of_a_bad_car_counts(by_arrays: Night) -> None:
+    for night in (by_arrays, simulate(replace(SMALL, exact=True, bad_share=0.05))):
+        rows, fleet = night.deliveries, night.world.fleet
+        count = np.bincount(rows.shard, weights=rows.stop - rows.start, minlength=len(night.world.work))
+        assert (count <= night.world.work.row_groups).all()
+        assert not fleet.bad[rows.car].any()
+        for shard in np.unique(rows.shard).tolist():
+            mine = rows.shard == shard
+            pieces = sorted(zip(rows.start[mine].tolist(), rows.stop[mine].tolist(), strict=True))
+            assert all(before[1] <= after[0] for before, after in itertools.pairwise(pieces))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nothing_beats_the_bound_of_somebody_who_knows_every_departure(seed: int) -> None:
+    figures = summary(simulate(replace(SMALL, seed=seed, load=0.9)))
+    assert 0.5 < figures["realised_share"] <= 1.0
+
+
+def test_the_cloud_lane_finishes_what_cars_do_not() -> None:
+    night = simulate(replace(SMALL, load=0.8, cloud=True))
+    figures = summary(night)
+    assert figures["cloud_units"] > 0.0
+    assert figures["work_done_share"] > summary(simulate(replace(SMALL, load=0.8)))["work_done_share"]
+
+
+def test_where_the_forecast_is_wrong_the_night_still_works() -> None:
+    for believed in ("hopeful", "gloomy", "shuffled", "flat"):
+        figures = summary(simulate(replace(CALM, believed=believed)))
+        assert figures["realised_share"] > 0.6
+
+
+def test_a_scenario_that_makes_no_night_is_refused_with_every_reason() -> None:
+    with pytest.raises(RejectedError) as refused:
+        simulate(Scenario(cars=0, load=-1.0, storm_share=2.0))
+    assert len(refused.value.problems) == 3
+
+
+def test_a_file_of_stays_plays_the_fleet(shared_data: Path) -> None:
+    night = simulate(replace(SMALL, stays=shared_data / "charging" / "sessions.parquet"))
+    assert night.world.fleet.timezone == "Europe/Oslo"
+    assert summary(night)["realised_share"] > 0.3
+
+
+def test_the_page_shows_the_bound_the_waste_and_the_earnings_off_line(by_arrays: Night) -> None:
+    page = night_page(by_arrays, summary(by_arrays))
+    assert "bound for the night" in page
+    assert "the owner left in mid row group" in page
+    assert "EUR earned" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_drawn_night_can_be_lived_both_ways() -> None:
+    world = draw(CALM)
+    assert live(world, Lives(world)).upper_bound == live(world, Cell(world)).upper_bound
