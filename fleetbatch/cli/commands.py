@@ -10,7 +10,9 @@ import typer
 from fleetbatch.cli.forecasts import forecasts
 from fleetbatch.cli.models import models
 from fleetbatch.cli.orders import orders
+from fleetbatch.cli.owners import credits_app, owners
 from fleetbatch.cli.show import print_json, print_summary
+from fleetbatch.cli.simulating import simulate
 from fleetbatch.errors import RejectedError
 
 app = typer.Typer(
@@ -23,6 +25,9 @@ app = typer.Typer(
 app.add_typer(models, name="model")
 app.add_typer(orders, name="order")
 app.add_typer(forecasts, name="windows")
+app.add_typer(owners, name="owner")
+app.add_typer(credits_app, name="credits")
+app.command()(simulate)
 
 Home = Annotated[
     Path,
@@ -104,7 +109,7 @@ def results(
     """List the published files of an order and how to open exactly these with polars, DuckDB and Spark."""
     from fleetbatch.cli.results import print_results, published_results
 
-    found = published_results(_settings(home), order, night)
+    found = published_results(settings_file(home), order, night)
     if json:
         print_json(found)
     else:
@@ -121,7 +126,7 @@ def why(
     """Say why a shard went to this car or to none, or why a car got nothing, from the stored rounds."""
     from fleetbatch.cli.rounds import explain_everywhere
 
-    lines = explain_everywhere(_settings(home), wanted)
+    lines = explain_everywhere(settings_file(home), wanted)
     if json:
         print_json({"wanted": wanted, "why": lines})
     else:
@@ -133,7 +138,7 @@ def status(*, home: Home = HOME, json: Json = False) -> None:
     """Show every cell at a glance: shards, open leases, cars, the last round."""
     from fleetbatch.cli.status import deployment_status, print_status
 
-    found = deployment_status(_settings(home))
+    found = deployment_status(settings_file(home))
     if json:
         print_json(found)
     else:
@@ -167,7 +172,7 @@ def airflow_settings() -> None:
     typer.echo(f"AIRFLOW__CORE__PLUGINS_FOLDER={folder / 'plugins'}")
 
 
-def _settings(home: Path) -> Path:
+def settings_file(home: Path) -> Path:
     """Return the settings file: FLEETBATCH_SETTINGS for a deployment, else the laptop's; refuse a laptop without."""
     told = os.environ.get("FLEETBATCH_SETTINGS")
     if told is None and not (home / "settings.toml").is_file():
