@@ -1,6 +1,7 @@
 """How results look on a terminal; JSON goes to stdout alone, so that it can be piped."""
 
 import json as json_format
+import textwrap
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -8,8 +9,11 @@ import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 _READERS: Final = {"polars": "polars (Python)", "duckdb": "DuckDB (SQL)", "spark": "Spark (Python)"}
+_TITLE_WIDTH: Final = 10
+_NARROWEST: Final = 20
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -48,13 +52,19 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             f"Night {summary['night']} of {summary['order']} is published already, generation {summary['generation']}. "
             "Nothing was computed; --force computes it anew.\n"
         )
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
     for title, text in _lines(summary):
-        table.add_row(title, escape(text))
-    console.print(table)
+        for number, line in enumerate(_wrapped(text, console)):
+            head = title if number == 0 else ""
+            console.print(Text.assemble((f"{head:{_TITLE_WIDTH}}", "bold"), line), soft_wrap=True)
     print_opening(summary["open"], console)
+
+
+def _wrapped(text: str, console: Console) -> list[str]:
+    """Break between words where a terminal ends, but never a path."""
+    if not console.is_terminal:
+        return [text]
+    width = max(_NARROWEST, console.width - _TITLE_WIDTH)
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def print_opening(lines: Mapping[str, str], console: Console) -> None:
@@ -84,7 +94,9 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if s.get("accuracy") is not None:
         lines.append(("accuracy", f"{100 * s['accuracy']:.2f} % of the answers are right (their labels are known)"))
     if s.get("energy_wh") is not None:
-        wasted = f", {s['wasted_wh']:.3f} Wh of it for work that did not count" if s.get("wasted_wh") else ""
+        wasted = (
+            f", {s['wasted_wh']:.3f} Wh of it for work that did not count" if round(s.get("wasted_wh", 0.0), 3) else ""
+        )
         lines.append(("energy", f"{s['energy_wh']:.3f} Wh drawn by the cars to compute, estimated{wasted}"))
     lines.append(("table", f"{s['table']}  version {s['table_version']}"))
     if s.get("report"):
