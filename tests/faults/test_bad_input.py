@@ -77,6 +77,16 @@ def test_a_gateway_without_its_database_ends_so_that_it_is_started_again(dead: P
     assert "database does not answer" in said
 
 
+def test_a_command_without_its_database_says_that_trying_again_may_help(
+    capsys: pytest.CaptureFixture[str], dead: Path
+) -> None:
+    assert run_command(["status", "--home", str(dead.parent)]) == EXIT_TRANSIENT
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "no ledger that" in said.err
+    assert "trying again may help" in said.err
+
+
 @pytest.mark.parametrize("name", ["dispatcher", "auditor"])
 def test_a_service_without_its_database_says_so_waits_and_stops_when_told(
     name: str, dead: Path, tmp_path: Path
