@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleetbatch.engine import open_engine
+from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.logs import say
 from fleetbatch.nouns import FrozenOrder, Order, OrderKey
@@ -48,8 +49,9 @@ def order_step(
 ) -> FrozenOrder | AlreadyPublished:
     """Estimate an order and freeze it for a night, unless that is published already and not forced.
 
-    Raises RejectedError when its source or its model cannot be used, TransientError when a ledger is out of reach.
+    Raises RejectedError when night, source or model cannot be used, TransientError when a ledger is out of reach.
     """
+    _check_night(night)
     with open_doors(settings) as doors:
         estimate = estimate_in(doors, order)
         frozen = freeze_order(
@@ -102,6 +104,16 @@ def willing_cars(ledger: PostgresLedger) -> float:
     """Return how many cars of a cell may be given work: its share of an order that any region may compute."""
     cars = ledger.cars()
     return float(cars.filter(pc.field("consent") & ~pc.field("revoked")).num_rows)
+
+
+def _check_night(night: Night) -> None:
+    try:
+        right = f"{date.fromisoformat(night):%Y-%m-%d}" == night
+    except ValueError:
+        right = False
+    if not right:
+        summary = f"{night!r} is not a night; expected a date such as 2026-11-22"
+        raise RejectedError(summary)
 
 
 def _known(settings: Settings) -> Known:

@@ -13,11 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.messages import ShardCounts
 from fleetbatch.local.airflow import airflow_env
-from fleetbatch.nouns import OrderKey
+from fleetbatch.nouns import Auditing, Cutting, Order, OrderKey
+from fleetbatch.settings import Settings
 from fleetbatch.steps.forecast import hours_ahead, rows_left
+from fleetbatch.steps.opening import order_step
 from fleetbatch.steps.waiting import AUDIT_GRACE, judge_wait, total
+from fleetbatch.units import Night, OrderName
 
 KEY = OrderKey.parse("2026-11-22/overnight/g1")
 DEADLINE = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -156,3 +160,24 @@ def test_hours_ahead_end_at_the_deadline_and_begin_when_the_car_may_compute() ->
 def test_rows_left_are_those_of_row_groups_not_delivered() -> None:
     shards = pa.table({"rows": [100, 50], "row_groups": [10, 5], "done_through": [4, 0]})
     assert rows_left(shards) == 110
+
+
+@pytest.mark.parametrize("night", ["2026-13-01", "tonight", "20261122", ""])
+def test_a_night_is_a_date(tmp_path: Path, night: str) -> None:
+    settings = Settings(store=f"file://{tmp_path}/store", deployment_key=bytes(32), cells=())
+    order = Order(
+        name=OrderName("small"),
+        workload="image",
+        source="generator:road-signs?count=1&seed=1",
+        model="road_signs",
+        region="any",
+        priority=1,
+        deadline_hours=1.0,
+        data_class="open",
+        schedule="",
+        timezone="UTC",
+        cutting=Cutting(),
+        auditing=Auditing(),
+    )
+    with pytest.raises(RejectedError, match="expected a date such as"):
+        order_step(settings, order, night=Night(night), force=False, now=DEADLINE)
