@@ -156,7 +156,7 @@ def _survival(curves: pl.Series) -> "pa.Array[Any]":
     known = curves.is_not_null().to_numpy()
     matrix = np.zeros((len(curves), GRID))
     if known.any():
-        matrix[known] = np.stack(curves.drop_nulls().to_list())
+        matrix[known] = curves.drop_nulls().explode().to_numpy().reshape(-1, GRID)
     bounded = np.minimum.accumulate(np.clip(np.nan_to_num(matrix), 0.0, 1.0), axis=1)
     whole = np.concatenate([np.full((len(bounded), 1), 255, np.uint8), np.floor(bounded * 255.0).astype(np.uint8)], 1)
     return pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), GRID + 1)

@@ -43,6 +43,7 @@ class Cell:
         self.void_s = np.full(len(world.work), -np.inf)
         self.caught = np.zeros(len(self.cars), bool)
         self.busy_s, self.busy_cost, self.lost_s = np.zeros(len(self.cars)), 0.0, np.zeros(len(LOST))
+        self.fetch_s = 0.0
         for car in np.flatnonzero(world.fleet.consent).tolist():
             self._look_at(car, self.cars[car].charge.at_s)
         for car in np.flatnonzero(np.isfinite(world.fleet.crash_s)).tolist():
@@ -240,6 +241,7 @@ class Cell:
         tau, fetch = self._tau(car)
         car.work(at_s, on=True)
         car.since_s = at_s
+        self.fetch_s += fetch
         self._push(at_s + fetch + tau, GROUP, car.place, car.token)
 
     def _group(self, car: Driver, now: datetime, at_s: float) -> None:

@@ -91,6 +91,10 @@ class Driver:
         due = [one for one in (*self._due_calls(at_s), *self._due_changes(at_s)) if one > at_s]
         return max(min(due, default=math.inf), at_s + LEAST_S)
 
+    def next_change_s(self, at_s: float) -> float:
+        """Return when sensors or owner may say something new."""
+        return max(min((one for one in self._due_changes(at_s) if one > at_s), default=math.inf), at_s + LEAST_S)
+
     def _due_calls(self, at_s: float) -> Iterator[float]:
         match self.life.phase:
             case n.Parked(poll_at=poll_at):

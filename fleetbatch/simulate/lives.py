@@ -43,7 +43,7 @@ class Lives:
         self.void_s = np.full(shards, -np.inf)
         self.caught = np.zeros(cars, bool)
         self.busy_s, self.busy_cost = np.zeros(cars), 0.0
-        self.lost_s = np.zeros(len(LOST))
+        self.lost_s, self.fetch_s = np.zeros(len(LOST)), 0.0
 
     def standing(self, at_s: float, since_s: float) -> Standing:
         """Return how things stand at a round; cars that left since the last one have said so."""
@@ -115,6 +115,7 @@ class Lives:
         self.first[car] = self.done[shard]
         self.since[car], self.tau[car] = self.clock[car] + fetch, tau
         self.busy_s[car] += fetch
+        self.fetch_s += float(fetch.sum())
         self._pay(car, fetch, self.clock[car])
 
     def _compute(self, car: Ints, to_s: float) -> None:

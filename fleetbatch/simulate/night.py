@@ -25,6 +25,7 @@ class Played(Protocol):
     busy_s: Floats
     busy_cost: float
     lost_s: Floats
+    fetch_s: float
     void_s: Floats
     caught: Bools
 
@@ -74,6 +75,8 @@ class Night:
     """[shards]"""
     busy_s: Floats
     lost_s: Floats
+    fetch_s: float
+    """Of the busy seconds, those in which the first row group of a shard was fetched."""
     busy_cost: float
     caught: Bools
     charges_later: int
@@ -120,6 +123,7 @@ def live(world: World, played: Played, *, told: Callable[[Moment], None] | None 
         whole=played.valid,
         busy_s=played.busy_s,
         lost_s=played.lost_s,
+        fetch_s=played.fetch_s,
         busy_cost=played.busy_cost,
         caught=played.caught,
         charges_later=played.charges_later(),

@@ -14,9 +14,9 @@ from fleetbatch.simulate.tally import credits_eur, values_of
 WHY = {
     "left": "the owner left in mid row group",
     "crashed": "the car fell silent",
-    "late": "not delivered when the deadline came",
-    "refused": "answers refused by the audit",
-    "stopped": "the car stopped by itself: charger busy, or out of reach",
+    "late": "overtaken by the deadline",
+    "refused": "answers were wrong",
+    "stopped": "charger busy, or out of reach",
 }
 TENTHS = 10
 

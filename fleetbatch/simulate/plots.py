@@ -10,6 +10,7 @@ HEIGHT: Final = 240
 LEFT, RIGHT, TOP, BOTTOM = 70, 150, 12, 30
 COLOURS: Final = ("#3b7dd8", "#d9822b", "#137333", "#b3261e")
 HOUR_S: Final = 3600.0
+EARLY: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ def over_the_night(lines: Sequence[Line], *, unit: str) -> str:
 
 
 def _axes(last: float, top: float, unit: str) -> list[str]:
-    hours = round(last / HOUR_S)
+    hours = int(last / HOUR_S + EARLY)
     bottom = HEIGHT - BOTTOM
     rows = [
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(top * share, top):.1f}" y2="{_y(top * share, top):.1f}" '
@@ -61,7 +62,7 @@ def _axes(last: float, top: float, unit: str) -> list[str]:
         f'<text x="{_x(hour * HOUR_S, last):.1f}" y="{bottom + 18}" text-anchor="middle">{hour} h</text>'
         for hour in range(0, hours + 1, max(1, hours // 8))
     ]
-    return [*rows, *columns, f'<text x="{WIDTH - RIGHT + 6}" y="{HEIGHT - 6}">{escape(unit)}</text>']
+    return [*rows, *columns, f'<text x="{LEFT - 8}" y="{HEIGHT - 12}" text-anchor="end">{escape(unit)}</text>']
 
 
 def _x(at_s: float, last: float) -> float:

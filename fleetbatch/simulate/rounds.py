@@ -62,7 +62,7 @@ class Dispatcher:
         shards_open, cars_known = open_shards(world, standing, now, at_s), ledger_cars(world, standing, now)
         frame = fleet_room.frame(shards_open, self.newest["hardware_class"].to_list())
         shards = planner.open_work(shards_open, cars_known, frame.kinds, BELIEFS, now=now)
-        policy = policy_at(frame, self.rates, at_s)
+        policy = replace(policy_at(frame, self.rates, at_s), piece_row_groups_min=world.scenario.piece_row_groups_min)
         plugged = fleet_room.plugged(self.newest, world.fleet.timezone)
         ahead, forecasts = self.curves.ahead(plugged, at_s, now)
         snapshot = fleet_room.snapshot(self.newest, cars_known, ahead, frame, self.silent_s, now=now)

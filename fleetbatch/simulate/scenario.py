@@ -24,8 +24,8 @@ POWER_W: Final = (100.0, 160.0, 300.0)
 EUR_PER_KWH: Final = (0.30, 0.26, 0.16, 0.12, 0.12, 0.18)
 TARIFF_UNTIL_H: Final = (0.5, 1.5, 3.0, 4.0, 5.5, 48.0)
 """Hours from the night's start until which each price holds."""
-CREDIT_PER_UNIT: Final = 1e-3
-"""What an owner is paid for a unit of work that was audited, in EUR, beside the energy at the tariff."""
+CREDIT_PER_UNIT: Final = 4e-5
+"""What an owner is paid for a unit of work that counts, in EUR, beside the energy: ten times the energy (design)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,8 @@ class Scenario:
     beat_every: timedelta = timedelta(minutes=3)
     part_every: timedelta = timedelta(minutes=1)
     lease_for: timedelta = timedelta(minutes=10)
+    piece_row_groups_min: int = 1
+    """The planner's dial: a shorter piece is only placed where it ends its shard."""
     audit_after: timedelta = timedelta(minutes=10)
 
     @property

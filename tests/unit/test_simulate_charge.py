@@ -82,6 +82,6 @@ def test_a_car_that_computes_whenever_it_may_charges_as_if_it_did_not(  # noqa: 
         looked = driver.look(at_s, now)
         driver.life = replace(driver.life, latch=looked.latch)
         driver.work(at_s, on=looked.latch.willing)
-        at_s = min(driver.next_look_s(at_s), at_s + 600.0)
+        at_s = min(driver.next_change_s(at_s), at_s + 600.0)
     driver.charge.pass_time(driver.leave_s)
     assert not driver.charge.later(driver.leave_s)

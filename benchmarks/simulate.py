@@ -1,0 +1,85 @@
+"""Simulated nights against their bound: `python -m benchmarks.run simulate`.
+
+`ours` is an overloaded night, `wrong curves` the same with one mean curve for every car. The next two count nights that
+are complete at 80 % load without and with the cloud lane; the last one lets every car compute whenever it may.
+"""
+
+import argparse
+import resource
+import sys
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+from benchmarks.run import Bench, Subject, tell
+from fleetbatch.simulate import Scenario, simulate, summary
+from fleetbatch.simulate.nights import charges
+
+BENCH = Bench(
+    name="simulate",
+    subjects=(
+        Subject(name="ours", script="benchmarks/simulate.py", arguments=("night",)),
+        Subject(name="wrong curves", script="benchmarks/simulate.py", arguments=("night", "--believed", "flat")),
+        Subject(name="cars alone", script="benchmarks/simulate.py", arguments=("complete",)),
+        Subject(name="with cloud", script="benchmarks/simulate.py", arguments=("complete", "--cloud")),
+        Subject(name="charging", script="benchmarks/simulate.py", arguments=("charges",)),
+    ),
+    rounds=1,
+)
+BUSY = Scenario(cars=20_000, shards=100_000, load=1.3, exact=False)
+EASY = Scenario(
+    cars=1_000, shards=3_000, load=0.8, plugged_share=0.35, replan=timedelta(minutes=30), stated_share=0.0, exact=False
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("night", "complete", "charges"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--nights", type=int, default=20)
+    parser.add_argument("--cars", type=int, default=20_000)
+    parser.add_argument("--believed", default="honest")
+    parser.add_argument("--cloud", action="store_true")
+    told = parser.parse_args()
+    {"night": one_night, "complete": many_nights, "charges": all_charges}[told.what](told)
+
+
+def one_night(told: argparse.Namespace) -> None:
+    """Measure one overloaded night."""
+    started = time.process_time()
+    scenario = replace(BUSY, cars=told.cars, shards=5 * told.cars, seed=told.seed, believed=told.believed)
+    figures = summary(simulate(scenario))
+    for name in ("realised_share", "waste_share", "gap_mean"):
+        tell(name, figures[name], "share")
+    tell("high_priority_done", figures["done_share_by_priority"][0], "share")
+    tell("fetching_share", figures["fetch_s"] / figures["busy_s"], "share")
+    tell("idle_share", 1.0 - figures["busy_s"] / figures["able_s"], "share")
+    tell("pieces_verified", figures["pieces_verified"], "pieces")
+    tell("night_cpu_s", time.process_time() - started, "s")
+    tell("peak_mb", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MB")
+
+
+def many_nights(told: argparse.Namespace) -> None:
+    """Count the nights that are complete at the deadline."""
+    complete, shares = 0, []
+    for seed in range(told.seed, told.seed + told.nights):
+        figures = summary(simulate(replace(EASY, seed=seed, cloud=told.cloud)))
+        complete += bool(figures["complete"])
+        shares.append(figures["work_done_share"])
+        print(f"seed {seed}: {figures['work_done_share']:.5f}", file=sys.stderr, flush=True)
+    tell("nights_complete", complete / told.nights, "share")
+    tell("work_done_least", min(shares), "share")
+
+
+def all_charges(told: argparse.Namespace) -> None:
+    """Count the charges that compute made end later; every car computes whenever it may."""
+    cars = later = 0
+    for seed in range(told.seed, told.seed + told.nights):
+        night = charges(Scenario(cars=told.cars, shards=1, seed=seed, plugged_share=1.0, stated_share=0.0))
+        cars, later = cars + night.cars, later + night.later
+    tell("car_nights", cars, "car-nights")
+    tell("charges_later", later, "car-nights")
+
+
+if __name__ == "__main__":
+    main()
