@@ -162,4 +162,9 @@ def archives(cell: CellName, table: str) -> str:
 
 def archive(cell: CellName, table: str, night: str, sha256: Sha256) -> str:
     """A night's rows of a table of the ledger under their hash; after a forced rerun a night is archived once more."""
-    return f"{archives(cell, table)}night={night}/{sha256[:16]}.parquet"
+    return f"{archived(cell, table, night)}{sha256[:16]}.parquet"
+
+
+def archived(cell: CellName, table: str, night: str) -> str:
+    """Where a night's rows of a table of the ledger lie."""
+    return f"{archives(cell, table)}night={night}/"

@@ -206,11 +206,38 @@ class ConsentEntry(_Message, frozen=True, kw_only=True):
     sha256: str
 
 
+class StatementNight(_Message, frozen=True, kw_only=True):
+    """What a car did for one order in one night. Money is in millionths of a credit."""
+
+    night: str
+    order: str
+    generation: int
+    workload: str
+    data_class: str
+    leases: int
+    refused_leases: int
+    rows: int
+    minutes: float
+    """Of computing."""
+    energy_wh: float
+    bytes_read: int
+    """By the share of each shard that was computed."""
+    bytes_sent: int
+    paid_micro: int
+    escrow_micro: int
+    """Delivered, and waiting for its audit."""
+
+
 class StatementReply(_Message, frozen=True, kw_only=True):
-    """What the cell keeps about one car of the caller's."""
+    """What the cell keeps about one car of the caller's. Nights that are long over stay in the sums only."""
 
     car_id: str
     consents: list[ConsentEntry]
+    nights: list[StatementNight] = []
+    escrow_micro: int = 0
+    """Of this car."""
+    owner_paid_micro: int = 0
+    """Ever paid to the owner, for all cars in this cell."""
 
 
 class Problem(_Message, frozen=True, kw_only=True):

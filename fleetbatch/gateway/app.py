@@ -114,8 +114,11 @@ def _who(gate: Gate, endpoint: Endpoint, scope: Scope) -> tuple[()] | tuple[CarI
     given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     if given[: len(_BEARER)].lower() != _BEARER:
         raise ProblemError(Kind.UNAUTHORIZED, "a bearer token is needed")
-    tokens = gate.car_tokens if endpoint.caller == "car" else gate.owner_tokens
-    number = tokens.bearer(given[len(_BEARER) :].strip(), now=gate.clock())
+    token, now = given[len(_BEARER) :].strip(), gate.clock()
+    if endpoint.caller == "car":
+        number = gate.car_tokens.bearer(token, now=now, void_until=gate.void_until)
+    else:
+        number = gate.owner_tokens.bearer(token, now=now)
     if number is None:
         raise ProblemError(Kind.UNAUTHORIZED, "the token is not one of this cell's, or has expired; buy another")
     if endpoint.caller == "owner":

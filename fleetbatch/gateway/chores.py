@@ -38,7 +38,7 @@ async def follow_rounds(gate: Gate) -> None:
     while True:
         now = asyncio.get_running_loop().time()
         if now >= look_at:
-            gate.ledger_answers = await _tried(lambda: take_round(gate))
+            gate.ledger_answers = await _tried(lambda: take_round(gate)) and await _tried(lambda: take_voided(gate))
             look_at = now + (gate.dials.look_every.total_seconds() if gate.ledger_answers else _AWAY_S)
         if await _noticed(gate, for_s=gate.dials.listen_for.total_seconds()):
             look_at = 0.0
@@ -50,6 +50,11 @@ async def take_round(gate: Gate) -> None:
     if newest is not None and newest != gate.book.round_id:
         gate.book.turn(await gate.off_loop(gate.ledger.offers, newest))
         say("round", round=newest, offers=len(gate.book))
+
+
+async def take_voided(gate: Gate) -> None:
+    """Learn whose tokens were voided, here or at another gateway, while tokens of that time would still live."""
+    gate.void_until = gate.void_tokens(await gate.off_loop(gate.ledger.voided_tokens, gate.dials.token_for))
 
 
 async def sweep(gate: Gate) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -106,6 +106,8 @@ class Gate:
     used: UsedAssertions = field(init=False)
     telemetry: Telemetry = field(init=False)
     allowance: Allowance = field(init=False)
+    void_until: dict[int, float] = field(init=False, default_factory=dict)
+    """Cars whose older tokens are void: no token counts that expires by then (seconds since 1970)."""
     cell_glance: tuple[datetime, CellGlance | None] | None = field(init=False, default=None)
     grants: Batcher[GrantRequest, Granted | Refused] = field(init=False)
     beats: Batcher[Beat, BeatAnswer] = field(init=False)
@@ -156,6 +158,10 @@ class Gate:
             self.cars.clear()
         known = self.cars[car] = KnownCar(car_id=car, owner_id=row.owner_id, key=key, known_at=now)
         return known
+
+    def void_tokens(self, voided: Mapping[CarId, datetime]) -> dict[int, float]:
+        """Return until when tokens that were bought before these instants would have lived."""
+        return {car: (at + self.dials.token_for).timestamp() for car, at in voided.items()}
 
     async def glance(self) -> CellGlance | None:
         """Return what the whole cell was doing some seconds ago at most; None when the ledger does not answer."""

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import jwt
@@ -35,6 +36,7 @@ _JTI_MAX: Final = 128
 _CAR_NAME: Final = re.compile("[0-7][0-9a-f]{15}")
 
 Caller = Literal["car", "owner"]
+_NOBODY: Final[Mapping[int, float]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +50,11 @@ class TokenKey:
         body = _BODY.pack(who, int(expires_at.timestamp()))
         return (body + self._mac(body)).hex()
 
-    def bearer(self, token: bytes, *, now: datetime) -> int | None:
-        """Return who the token stands for, or None when it is forged or expired."""
+    def bearer(self, token: bytes, *, now: datetime, void_until: Mapping[int, float] = _NOBODY) -> int | None:
+        """Return who the token stands for, or None when it is forged, expired, or void.
+
+        A token of somebody in `void_until` (seconds since 1970) is void when it expires by then.
+        """
         try:
             raw = binascii.unhexlify(token)
         except binascii.Error:
@@ -57,7 +62,7 @@ class TokenKey:
         if len(raw) != _TOKEN_BYTES or not hmac.compare_digest(raw[_BODY.size :], self._mac(raw[: _BODY.size])):
             return None
         who, expires = _BODY.unpack(raw[: _BODY.size])
-        return int(who) if now.timestamp() < expires else None
+        return int(who) if max(now.timestamp(), void_until.get(who, 0.0)) < expires else None
 
     def _mac(self, body: bytes) -> bytes:
         return hashlib.blake2b(body, key=self.key, digest_size=_MAC_BYTES).digest()

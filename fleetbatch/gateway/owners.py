@@ -8,7 +8,8 @@ from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Kind, ProblemError
 from fleetbatch.ledger.messages import ConsentChange
 from fleetbatch.logs import say
-from fleetbatch.protocol import ConsentEntry, ConsentReply, ConsentRequest, StatementReply
+from fleetbatch.owners import car_statement
+from fleetbatch.protocol import ConsentReply, ConsentRequest, StatementReply
 from fleetbatch.units import CarId, OwnerId, Sha256
 
 _CAR: Final = re.compile("[0-7][0-9a-f]{15}")
@@ -24,7 +25,9 @@ async def consent(gate: Gate, owner: OwnerId, request: ConsentRequest) -> Consen
         notice_version=request.notice_version,
         notice_sha256=Sha256(request.notice_sha256),
     )
-    await gate.off_loop(gate.ledger.set_consent, change)
+    record = await gate.off_loop(gate.ledger.set_consent, change)
+    if record.ends_work:
+        gate.void_until |= gate.void_tokens({car: record.at})
     say("consent", car=request.car_id, purpose=request.purpose, granted=request.granted)
     return ConsentReply(car_id=request.car_id, purpose=request.purpose, granted=request.granted)
 
@@ -32,18 +35,7 @@ async def consent(gate: Gate, owner: OwnerId, request: ConsentRequest) -> Consen
 async def statement(gate: Gate, owner: OwnerId, query: Mapping[str, str]) -> StatementReply:
     """Return what is kept about one of the owner's cars (`?car=`, 16 hex digits)."""
     car = await _own_car(gate, owner, query.get("car", ""))
-    records = await gate.off_loop(gate.ledger.consents, car)
-    entries = [
-        ConsentEntry(
-            purpose=record.change.purpose,
-            granted=record.change.granted,
-            at=record.at.isoformat(),
-            notice_version=record.change.notice_version,
-            sha256=record.sha256,
-        )
-        for record in records
-    ]
-    return StatementReply(car_id=f"{car:016x}", consents=entries)
+    return await gate.off_loop(car_statement, gate.ledger, car)
 
 
 async def _own_car(gate: Gate, owner: OwnerId, name: str) -> CarId:

@@ -1,5 +1,6 @@
 """POST /v1/token: an assertion signed by the car's key buys a short token (RFC 7523)."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -34,8 +35,11 @@ async def token(gate: Gate, form: bytes) -> TokenReply:
     if not gate.used.take(checked, now=now):
         raise ProblemError(Kind.INVALID_CLIENT, "the assertion was used before; sign a new one with another `jti`")
     life = gate.dials.token_for
+    # Older tokens of this car may be void; one that is bought in the same second must not be.
+    void_until = datetime.fromtimestamp(gate.void_until.get(known.car_id, 0.0), tz=UTC)
+    expires_at = max(now + life, void_until + timedelta(seconds=1))
     return TokenReply(
-        access_token=gate.car_tokens.token(known.car_id, expires_at=now + life),
+        access_token=gate.car_tokens.token(known.car_id, expires_at=expires_at),
         token_type="Bearer",  # noqa: S106 # the type's name, not a secret
         expires_in=int(life.total_seconds()),
     )

@@ -123,9 +123,9 @@ class Books:
         """Return a night's moves, by lease, escrow before settlement."""
         return [_entry(row) for row in self._pool.rows("book", {"night": night})]
 
-    def booked_nights(self) -> list[dt.date]:
-        """Return the nights that are in the book, archived ones too; oldest first."""
-        return [row["night"] for row in self._pool.rows("booked_nights")]
+    def nights(self) -> list[dt.date]:
+        """Return every night that this cell ever had, archived ones too; oldest first."""
+        return [row["night"] for row in self._pool.rows("nights")]
 
     def balances(self) -> dict[str, int]:
         """Return every account's balance; together they are zero."""

@@ -52,7 +52,6 @@ class Cars:
         def work(connection: Connection) -> None:
             with connection.transaction():
                 fetch(connection, "revoke_car", {"car_id": car_id, "reason": reason})
-                fetch(connection, "void_tokens", {"car_id": car_id})
                 revoke_leases(connection, "leases_of_car", {"car_id": car_id}, f"the car is revoked: {reason}")
 
         self._pool.run(work)

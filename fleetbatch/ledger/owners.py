@@ -49,3 +49,8 @@ class ConsentRecord:
     number: int
     at: datetime
     sha256: Sha256
+
+    @property
+    def ends_work(self) -> bool:
+        """Say whether it takes away what leases and tokens were given for."""
+        return not self.change.granted and self.change.purpose != "telemetry"

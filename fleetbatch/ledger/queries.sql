@@ -674,7 +674,8 @@ SELECT fleetbatch.drop_offers((%(before)s::timestamptz AT TIME ZONE 'UTC')::date
 
 -- name: escrow
 -- What cars delivered to returned shards goes into escrow before anybody looks at it. Amounts are computed in the order
--- of operations that `fleetbatch.owners` recomputes them in, so that both find the same millionth.
+-- of operations that `fleetbatch.owners` recomputes them in, so that both find the same millionth. Terms and tariffs
+-- count for leases granted after their instant, not at it: what is added now cannot change what was put aside.
 INSERT INTO book (night, shard_id, fence, step, at, car_id, from_account, to_account, work_micro, energy_micro)
 SELECT l.night, l.shard_id, l.fence, 'escrow', fleetbatch.now(), l.car_id, 'fleet', 'escrow',
        floor(s.work_units * l.delivered_rows / s.rows * t.micro_per_unit)::bigint,
@@ -684,10 +685,10 @@ FROM unnest(%(night)s::date[], %(shard_id)s::bigint[]) AS r (night, shard_id)
 JOIN shards s ON s.night = r.night AND s.shard_id = r.shard_id AND s.state = 'returned'
 JOIN leases l ON l.night = s.night AND l.shard_id = s.shard_id AND l.fence > s.void_fence
 CROSS JOIN LATERAL (
-    SELECT * FROM terms WHERE from_at <= l.granted_at ORDER BY from_at DESC, number DESC LIMIT 1
+    SELECT * FROM terms WHERE from_at < l.granted_at ORDER BY from_at DESC, number DESC LIMIT 1
 ) t
 LEFT JOIN LATERAL (
-    SELECT * FROM tariffs WHERE car_id = l.car_id AND from_at <= l.granted_at ORDER BY from_at DESC, number DESC LIMIT 1
+    SELECT * FROM tariffs WHERE car_id = l.car_id AND from_at < l.granted_at ORDER BY from_at DESC, number DESC LIMIT 1
 ) f ON true
 WHERE l.delivered_rows > 0 AND l.car_id <> 0
 ORDER BY l.night, l.shard_id, l.fence
@@ -722,8 +723,8 @@ FROM book
 WHERE (%(night)s::date IS NULL OR night = %(night)s::date)
 ORDER BY night, shard_id, fence, step;
 
--- name: booked_nights
-SELECT DISTINCT night FROM book ORDER BY night;
+-- name: nights
+SELECT DISTINCT night FROM orders ORDER BY night;
 
 -- name: balances
 SELECT account, sum(amount)::bigint AS micro

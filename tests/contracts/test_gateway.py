@@ -33,7 +33,7 @@ from ledger_nights import frozen_order
 from fleetbatch import layout
 from fleetbatch.car.identity import ASSERTION_LIFE, Identity, make_key, open_identity, sign, token_assertion
 from fleetbatch.contracts import conform
-from fleetbatch.gateway.chores import flush
+from fleetbatch.gateway.chores import flush, take_voided
 from fleetbatch.gateway.identity import token_key
 from fleetbatch.ledger.messages import LeaseState
 from fleetbatch.protocol import Lease, PartRequest, part_claim
@@ -470,12 +470,35 @@ def test_withdrawn_consent_ends_the_lease_and_is_in_the_statement(door: Door, ca
     lease = car.take()
     token = door.owner_token(car.owner)
     assert door.post("/v1/consent", consent(car), token).status_code == codes.OK
+    assert car.say("/v1/beat", beat(lease)).status_code == codes.UNAUTHORIZED
+    car.token = ""
     answer = car.say("/v1/beat", beat(lease)).json()
     assert (answer["go_on"], "consent" in answer["reason"]) == (False, True)
     assert car.poll().lease is None
     bearer = {"authorization": f"Bearer {token}"}
     statement = door.http.get(f"{door.url}/v1/statement", params={"car": car.identity.name}, headers=bearer).json()
     assert [entry["granted"] for entry in statement["consents"]] == [True, False]
+
+
+def test_a_token_is_void_at_the_gateways_that_did_not_hear_the_withdrawal_themselves(
+    door: Door, car: TestedCar
+) -> None:
+    car.poll()
+    car.withdraw()
+    door.run(take_voided(door.gate))
+    assert car.say("/v1/poll", poll()).status_code == codes.UNAUTHORIZED
+    car.token = ""
+    assert car.poll().lease is None
+
+
+def test_other_owners_and_other_purposes_leave_a_token_alone(door: Door, car: TestedCar) -> None:
+    other = door.car(2)
+    for one in (car, other):
+        one.poll()
+    assert door.post("/v1/consent", consent(car, purpose="telemetry"), door.owner_token(car.owner)).is_success
+    other.withdraw()
+    door.run(take_voided(door.gate))
+    assert car.poll().lease is not None
 
 
 def test_an_owner_speaks_for_no_other_owners_car(door: Door, car: TestedCar) -> None:

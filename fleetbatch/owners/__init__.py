@@ -1,0 +1,6 @@
+"""Owners read what their cars did and earned; anyone can recompute it from the leases."""
+
+from fleetbatch.owners.credits import Recomputed, lease_amount, recompute
+from fleetbatch.owners.statement import car_statement
+
+__all__ = ["Recomputed", "car_statement", "lease_amount", "recompute"]

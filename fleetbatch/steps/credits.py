@@ -1,0 +1,106 @@
+"""The book beside the leases that it follows from, cell by cell and night by night, archived nights included."""
+
+import datetime as dt
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fleetbatch import layout
+from fleetbatch.errors import RejectedError
+from fleetbatch.ledger.book import DeliveredLease, delivered_lease
+from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.owners import car_statement, recompute
+from fleetbatch.protocol import StatementReply
+from fleetbatch.settings import Settings
+from fleetbatch.steps.doors import open_doors
+from fleetbatch.store import Store
+from fleetbatch.units import CarId, CellName, OwnerId
+
+_LEASE: Final = (
+    "night",
+    "shard_id",
+    "fence",
+    "car_id",
+    "granted_at",
+    "delivered_rows",
+    "delivered_wh",
+    "credit",
+)
+_SHARD: Final = ("shard_id", "work_units", "rows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellBook:
+    """One cell's book, computed a second time."""
+
+    nights: int
+    leases: int
+    entries: int
+    balances: Mapping[str, int]
+    differences: tuple[str, ...]
+
+
+def recompute_credits(settings: Settings) -> dict[CellName, CellBook]:
+    """Rebuild every cell's book from its leases, and compare."""
+    with open_doors(settings) as doors:
+        return {cell: _recompute_cell(doors.store, cell, ledger) for cell, ledger in doors.ledgers.items()}
+
+
+def find_statement(settings: Settings, car: CarId) -> StatementReply:
+    """Return the statement of a car from the cell that knows it; raise RejectedError when none does."""
+    with open_doors(settings) as doors:
+        for ledger in doors.ledgers.values():
+            if ledger.car_key(car) is not None:
+                return car_statement(ledger, car)
+    summary = f"no cell knows the car {car:016x}"
+    raise RejectedError(summary)
+
+
+def _recompute_cell(store: Store, cell: CellName, ledger: PostgresLedger) -> CellBook:
+    terms, tariffs, owners = ledger.terms(), ledger.tariffs(), ledger.owners()
+    balances: Counter[str] = Counter()
+    leases = entries = 0
+    differences: list[str] = []
+    nights = ledger.nights()
+    for night in nights:
+        past = _archived(store, cell, night, owners)
+        found = recompute([*past, *ledger.delivered_leases(night)], ledger.entries(night), terms, tariffs)
+        balances.update(found.balances)
+        leases, entries = leases + found.leases, entries + found.entries
+        differences += found.differences
+    booked = ledger.balances()
+    differences += [
+        f"account {account}: the book holds {booked.get(account, 0)}, the leases say {balances.get(account, 0)}"
+        for account in sorted(booked.keys() | balances.keys())
+        if booked.get(account, 0) != balances.get(account, 0)
+    ]
+    return CellBook(
+        nights=len(nights),
+        leases=leases,
+        entries=entries,
+        balances=dict(sorted(balances.items())),
+        differences=tuple(differences),
+    )
+
+
+def _archived(
+    store: Store, cell: CellName, night: dt.date, owners: Mapping[CarId, OwnerId]
+) -> Iterator[DeliveredLease]:
+    """Give the leases of a night that lie in the store; one that was archived twice comes twice."""
+    shards = {row["shard_id"]: row for row in _rows(store, layout.archived(cell, "shards", str(night)), _SHARD)}
+    for row in _rows(store, layout.archived(cell, "leases", str(night)), _LEASE):
+        if row["delivered_rows"] > 0 and row["car_id"] != 0:
+            yield delivered_lease(row | shards[row["shard_id"]], owners[CarId(row["car_id"])])
+
+
+def _rows(store: Store, folder: str, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    for key in store.keys(folder):
+        table = pq.read_table(io.BytesIO(store.read(key)), columns=list(columns))
+        if "delivered_rows" in columns:
+            table = table.filter(pc.field("delivered_rows") > 0)
+        yield from table.to_pylist()
