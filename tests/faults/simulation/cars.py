@@ -24,6 +24,7 @@ from fleetbatch.ledger.messages import (
 )
 from fleetbatch.units import CarId, Fence, Sha256, ShardId
 
+FORGED = "forged"
 NEVER = datetime.max.replace(tzinfo=UTC)
 _REASONS = ("unplugged", "driving", "too_hot", "battery_low", "shutdown")
 
@@ -59,6 +60,7 @@ class SimulatedCar:
         self.beat_at = self.part_at = self.leave_at = now
         self.reason = "unplugged"
         self.past: deque[Message] = deque(maxlen=6)
+        self.acknowledged: deque[Message] = deque(maxlen=20)
 
     def act(self, now: datetime, store: SimulatedStore, rows_of: RowsOf) -> list[Message]:
         """Say what this car sends now."""
@@ -119,6 +121,7 @@ class SimulatedCar:
 
     def _delivered(self, message: Message, answer: Delivered, now: datetime) -> None:
         self.done = max(self.done, answer.done_through)
+        self.acknowledged.append(message)
         if message == self.pending:
             self.pending, self.part_at = None, now + self._work()
         if answer.complete:
@@ -182,6 +185,11 @@ class SimulatedCar:
                 day, shard = _night_and_shard(old.lease_id)
                 said.append(replace(old, fence=fence, lease_id=lease_id(day, shard, max(0, fence))))
                 said.append(replace(old, car_id=CarId(self.id + 1)))
+            if isinstance(old, Delivery):
+                said.append(replace(old, rows=old.rows + 1, signature=FORGED))
+                said.append(replace(old, stop=old.stop + 5, signature=FORGED))
+                if old in self.acknowledged:
+                    said.append(replace(old, sha256=digest(b"other"), signature=FORGED))
         return said
 
 

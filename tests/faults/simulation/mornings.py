@@ -11,7 +11,7 @@ from faults.simulation.dials import Dials
 from faults.simulation.faulty import CrashedError, FaultyLedger
 from faults.simulation.gateways import failing
 from faults.simulation.sound import FORGET
-from faults.simulation.store import RIGHT, SimulatedStore
+from faults.simulation.store import RIGHT, SimulatedStore, digest
 from faults.simulation.witness import ShardFacts, Witness
 from ledger_nights import EVENING, frozen_order, manifest
 
@@ -117,7 +117,9 @@ class Mornings:
         data = self.store.objects.get(row["key"])
         self.witness.check("P1 what is published lies in the store", row, holds=data is not None)
         self.witness.check(
-            "P2 nothing wrong is published", (row, data), holds=data is not None and data.startswith(RIGHT)
+            "P2 nothing wrong is published",
+            (row, data),
+            holds=data is not None and data.startswith(RIGHT) and digest(data) == row["sha256"],
         )
         audited = row["audit_state"] == ("credited" if row["car_id"] else "none") or not row["car_id"]
         self.witness.check("P3 what a car made is published after its audit", row, holds=audited)

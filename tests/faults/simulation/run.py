@@ -43,13 +43,14 @@ class Outcome:
         )
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 # a run is what it is told
     url: str,
     seed: int,
     events: int,
     dials: Dials,
     *,
     restart: Callable[[], None] | None = None,
+    enough: int = _ENOUGH,
     data: Path | None = None,
 ) -> Outcome:
     """Run a bad day of that many events, then a calm evening in which everything must be finished."""
@@ -57,7 +58,7 @@ def simulate(
     gone = 0.0
     with world(url, seed, dials) as cell:
         restarts = [events * (n + 1) // (dials.restarts + 1) for n in range(dials.restarts)] if restart else []
-        while cell.events < events and len(cell.witness.violations) < _ENOUGH:
+        while cell.events < events and len(cell.witness.violations) < enough:
             cell.tick()
             if restarts and restart and cell.events >= restarts[0]:
                 restarts.pop(0)

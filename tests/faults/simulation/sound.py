@@ -67,6 +67,8 @@ UNSOUND = {
             SELECT *, lag(sha256, 1, repeat('0', 64)) OVER w AS before, row_number() OVER w AS place
             FROM fleetbatch.consents WINDOW w AS (PARTITION BY car_id, purpose ORDER BY number)
         ) x WHERE previous <> before OR number <> place""",
+    "P2 a car holds one lease": """
+        SELECT car_id FROM fleetbatch.open_leases WHERE car_id <> 0 GROUP BY 1 HAVING count(*) > 1""",
     "P5 no lease is kept after its time in service": """
         SELECT l.shard_id FROM fleetbatch.open_leases l, fleetbatch.service v
         WHERE greatest(l.expires_at, v.resumed_at + l.lease_for) < v.served_at - interval '2 minutes'""",

@@ -52,6 +52,7 @@ class SimulatedPlanner:
                 return
             self.witness.check("P2 a planner's epoch never goes back", self.lock, holds=self.lock.epoch >= newest[0])
             newest[0] = max(newest[0], self.lock.epoch)
+            self.witness.locked(self, self.dials.planner_lock)
         lock, offers = self.lock, self._offers()
         try:
             round_id = failing(self.ledger, self.chance, self.dials, lambda: self.ledger.write_round(lock, offers, {}))
@@ -59,7 +60,7 @@ class SimulatedPlanner:
             self.witness.check("P2 only who lost the lock is fenced off", lock, holds=lock.epoch < newest[0])
             self.lock = None
             return
-        self.witness.check("P2 a planner that lost its lock writes nothing", lock, holds=lock.epoch >= newest[0])
+        self.witness.wrote(self, self.dials.planner_lock)
         if round_id is not None:
             written[round_id] = offers.num_rows
         if self.chance.random() < 0.1:
@@ -152,6 +153,7 @@ class SimulatedAuditor:
             return
         if counted:
             self.witness.judged(verdict.shard_id, verdict.fence)
+            facts.valid = verdict.passed
         if not verdict.passed:
             self.witness.refused_by_audit(verdict.shard_id, surely=bool(counted))
 

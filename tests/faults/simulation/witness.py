@@ -38,6 +38,7 @@ class ShardFacts:
 
     order: OrderKey
     row_group_rows: tuple[int, ...]
+    valid: bool = False
     durable: int = 0
     """Row groups below this were acknowledged and not refused since."""
     fence: int = 0
@@ -69,6 +70,8 @@ class Witness:
         self.over: dict[tuple[int, str], Terminal | Released] = {}
         self.unsure: set[PartKey] = set()
         self.owners: dict[str, int] = {}
+        self.let_go: set[tuple[int, str]] = set()
+        self.planner: tuple[object, datetime] | None = None
 
     def broken(self, rule: str, what: object) -> None:
         self.violations.append(f"{rule}: {what} (at {self.now:%d %H:%M:%S})")
@@ -149,6 +152,7 @@ class Witness:
             self.check("P1 an acknowledged part stays acknowledged", part, holds=key not in facts.parts)
             self._ended(part.car_id, part.lease_id, answer)
         if not isinstance(answer, Delivered):
+            self.check("P1 an acknowledged part is acknowledged again", part, holds=key not in facts.parts)
             return
         whole = len(facts.row_group_rows)
         self.check(
@@ -198,6 +202,8 @@ class Witness:
         if answer.state is None:
             self.check("P2 a holder's lease is known", (car, lease), holds=self.owners.get(lease) != car)
             return
+        if answer.state is LeaseState.RELEASED:
+            self.check("P2 a lease is released by its car", lease, holds=(car, lease) in self.let_go)
         known = self.over.setdefault((car, lease), answer)
         if isinstance(known, Terminal):
             self.check("P2 an ended lease gets the same answer for ever", (answer, known), holds=known == answer)
@@ -249,6 +255,18 @@ class Witness:
 
     # -- from above
 
+    def locked(self, planner: object, lasts: timedelta) -> None:
+        """One planner at a time has the lock."""
+        free = self.planner is None or self.planner[0] is planner or self.planner[1] <= self.now
+        self.check("P2 the planner's lock has one holder", planner, holds=free)
+        self.planner = (planner, self.now + lasts)
+
+    def wrote(self, planner: object, lasts: timedelta) -> None:
+        """Who writes a round has the lock, or nobody has taken it since."""
+        last = self.planner is not None and self.planner[0] is planner
+        self.check("P2 a planner that lost its lock writes nothing", planner, holds=last)
+        self.planner = (planner, self.now + lasts)
+
     def refused_by_audit(self, shard: int, *, surely: bool) -> None:
         """A refusal voids what was durable; one that may not have counted takes only the promise away."""
         facts = self.shards[shard]
@@ -273,6 +291,8 @@ class Witness:
             spans = sorted(of.get(shard, []))
             tiles = all(a[1] == b[0] for a, b in pairwise(spans))
             whole = bool(spans) and tiles and (spans[0][0], spans[-1][1]) == (0, len(facts.row_group_rows))
+            if facts.valid:
+                self.check("P2 what passed its audit is published", shard, holds=shard not in missing)
             once = whole if shard not in missing else not spans
             self.check("P2 each row is published once or its shard is named", (shard, spans), holds=once)
         self.closed_orders.add(order)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
-from faults.simulation.cars import Message, Poll, SimulatedCar
+from faults.simulation.cars import FORGED, Message, Poll, SimulatedCar
 from faults.simulation.dials import CALM, Dials
 from faults.simulation.faulty import CrashedError, FaultyLedger
 from faults.simulation.gateways import SimulatedGateway, failing
@@ -239,6 +239,7 @@ class World:
         usual = gateway.dials
         if calm:
             gateway.dials = replace(usual, crash=0.0, again=0.0)
+        self.witness.let_go |= {(m.car_id, m.lease_id) for m in ready if isinstance(m, Release)}
         heard, lost = gateway.handle(ready, self._stray)
         gateway.dials = usual
         self.witness.maybe([question for _, question in lost if isinstance(question, Delivery)])
@@ -264,7 +265,7 @@ class World:
         """Look into the store; a part under a foreign lease or fence goes to the ledger in any case."""
         shard = int(part.lease_id[9:25], 16)
         facts = self.witness.shards.get(shard)
-        if facts is None or self.witness.forged(part):
+        if facts is None or self.witness.forged(part) or part.signature == FORGED:
             return True
         whole = gateway.checked(part, facts.order, ShardId(shard))
         if whole is False and part.car_id in self.cars:

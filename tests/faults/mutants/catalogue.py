@@ -1,0 +1,156 @@
+"""Guards of the ledger and its gateway, each taken away. Text edits, so that nothing of them is in the product."""
+
+# ruff: noqa: E501 # a line a mutant
+
+from dataclasses import dataclass
+
+QUERIES = "ledger/queries.sql"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace the one place where `find` stands in a file, or in one statement of queries.sql."""
+
+    find: str
+    replace: str
+    within: str = ""
+    file: str = QUERIES
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A product with one guard less."""
+
+    name: str
+    edits: tuple[Edit, ...]
+
+
+def _sql(name: str, within: str, find: str, replace: str) -> Mutant:
+    return Mutant(name, (Edit(find, replace, within),))
+
+
+def _python(name: str, file: str, find: str, replace: str) -> Mutant:
+    return Mutant(name, (Edit(find, replace, file=file),))
+
+
+_READY = "state = CASE WHEN s.state = 'out' THEN 'ready' ELSE s.state END"
+_FILED = "FROM ended e JOIN freed f ON f.shard_id = e.shard_id, clock"
+_SWEPT = "WHERE l.expires_at <= clock.at AND v.resumed_at + l.lease_for <= clock.at"
+_AUDITED = "cloud_only = s.cloud_only OR (NOT %(passed)s AND s.attempts + 1 >= o.attempts_max)"
+_WILLING = "c.revoked_at IS NULL AND 'compute' = ANY (c.consents)"
+
+GRANTS = (
+    _sql("a distrusted car is granted work", "grant", _WILLING, "'compute' = ANY (c.consents)"),
+    _sql("consent is not asked for", "grant", _WILLING, "c.revoked_at IS NULL"),
+    _sql("consent to a data class is not asked for", "grant",
+         "AND (o.data_class = 'open' OR 'data:' || o.data_class = ANY (w.consents))", ""),
+    _sql("a grant does not wait for a withdrawal under way", "grant", "FOR SHARE OF c", ""),
+    Mutant("a car holds any number of leases", (
+        Edit("(r.car_id = 0 OR NOT EXISTS (SELECT FROM open_leases l WHERE l.car_id = r.car_id AND l.car_id <> 0))",
+             "true", "grant"),
+        Edit("CREATE UNIQUE INDEX one_open_lease_a_car", "CREATE INDEX one_open_lease_a_car",
+             file="ledger/migrations/0001_cell.sql"),
+    )),
+    _sql("a returned shard is granted again", "grant", "s.state = 'ready'", "s.state IN ('ready', 'returned')"),
+    _sql("a finished shard is granted again", "grant", "s.state = 'ready'", "s.state IN ('ready', 'valid', 'done')"),
+    _sql("the fence does not grow", "grant", "s.fence + 1 AS fence", "greatest(s.fence, 1) AS fence"),
+    _sql("the fence grows by two", "grant", "s.fence + 1 AS fence", "s.fence + 2 AS fence"),
+    _sql("work is granted after the deadline", "grant", "AND o.deadline_at > clock.at", ""),
+    _sql("a paused order is worked on", "grant", "o.state = 'open'", "o.state IN ('open', 'paused')"),
+    _sql("a cancelled order is worked on", "grant", "o.state = 'open'", "o.state IN ('open', 'cancelled')"),
+    _sql("the cloud lane's shards go to cars", "grant", "NOT s.cloud_only AND (", "("),
+    _sql("the next car starts again at the beginning", "grant", "AS fence, s.done_through", "AS fence, 0::smallint AS done_through"),
+    _sql("a lease is over when it begins", "grant", "clock.at + lease_for, clock.at, threads", "clock.at, clock.at, threads"),
+    _sql("a grant leaves the shard's fence as it was", "grant", "SET state = 'out', fence = l.fence", "SET state = 'out'"),
+    _sql("a granted shard stays free", "grant", "SET state = 'out', fence", "SET fence"),
+    _sql("whoever asks again is given another's lease", "grant_again", "WHERE l.car_id = r.car_id AND l.car_id <> 0", "WHERE l.car_id <> 0"),
+    _sql("asking again is no beat", "grant_again", "SET expires_at = greatest(l.expires_at, clock.at + l.lease_for), beat_at", "SET beat_at"),
+    _sql("who asks again starts where the lease began", "grant_again", "s.done_through AS start", "l.start"),
+)  # fmt: skip
+
+MESSAGES = (
+    _sql("a beat does not renew", "beat", "SET expires_at = greatest(l.expires_at, clock.at + l.lease_for)", "SET expires_at = l.expires_at"),
+    _sql("a beat shortens a lease when the clock is set back", "beat", "SET expires_at = greatest(l.expires_at, clock.at + l.lease_for)", "SET expires_at = clock.at + l.lease_for"),
+    _sql("anyone may deliver under a lease", "deliver", "AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.fence = r.fence"),
+    Mutant("no fence", (
+        Edit("AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.car_id = r.car_id", "deliver"),
+        Edit("AND s.state = 'out' AND s.fence = h.fence", "AND s.state = 'out'", "deliver"),
+    )),
+    _sql("a part may leave a gap", "deliver", "AND s.done_through = h.start AND", "AND s.done_through <= h.start AND"),
+    _sql("a part may come twice", "deliver", "AND s.done_through = h.start AND", "AND s.done_through >= h.start AND"),
+    _sql("a part may lack rows", "deliver", "AND h.rows = (SELECT sum(n) FROM unnest(s.row_group_rows[h.start + 1 : h.stop]) AS n)", ""),
+    _sql("a part may reach beyond the shard", "deliver", "AND h.stop <= s.row_groups", ""),
+    _sql("the last part does not end the lease", "deliver", "WHERE l.shard_id = t.shard_id AND t.stop = t.row_groups", "WHERE l.shard_id = t.shard_id AND false"),
+    _sql("what cars made needs no audit", "deliver", "WHEN s.car_made OR h.car_id <> 0 THEN 'returned'", "WHEN false THEN 'returned'"),
+    _sql("that a car made a part is forgotten", "deliver", "car_made = s.car_made OR h.car_id <> 0", "car_made = s.car_made"),
+    _sql("progress is not kept", "deliver", "SET done_through = h.stop, car_made", "SET car_made"),
+    _sql("an acknowledged part is not kept", "deliver", "           signature\n    FROM taken, clock", "           signature\n    FROM taken, clock WHERE false"),
+    _sql("a finished lease forgets its last part", "deliver", "delivered_rows + part_rows, 'done'", "delivered_rows, 'done'"),
+    _sql("a finished lease is not filed", "deliver", "    FROM ended, clock", "    FROM ended, clock WHERE false"),
+    _sql("nobody is asked to audit", "deliver", "WHERE state = 'returned'", "WHERE false"),
+    _sql("another car's part is acknowledged", "deliver_again", "AND e.fence = r.fence AND e.car_id = r.car_id", "AND e.fence = r.fence"),
+    _sql("a release sets the shard back", "release", "SET state = 'ready', attempts", "SET state = 'ready', done_through = 0, attempts"),
+    _sql("a release strands the shard", "release", "SET state = 'ready', attempts", "SET attempts"),
+    _sql("anyone may release a lease", "release", "AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.fence = r.fence"),
+    _sql("unusable work goes round among cars for ever", "release", "cloud_only = s.cloud_only OR (e.reason = 'refused' AND s.attempts + 1 >= o.attempts_max)", "cloud_only = s.cloud_only"),
+    _sql("a released lease is not filed", "release", _FILED, f"{_FILED} WHERE false"),
+    _python("a message's fence is not looked at", "ledger/leases.py", "found = key if key.fence == message.fence else NOWHERE", "found = key"),
+    _python("any end of a lease is called a release", "ledger/leases.py", "released = terminal.state is LeaseState.RELEASED", "released = True"),
+    _python("the same part with other bytes is acknowledged", "ledger/leases.py", 'row["stop"] == delivery.stop and row["sha256"].hex() == delivery.sha256', 'row["stop"] == delivery.stop'),
+    _python("two parts of a lease share a statement", "ledger/leases.py", "turn = seen[_key(delivery)] = seen.get(_key(delivery), -1) + 1", "turn = seen[_key(delivery)] = 0"),
+    _python("a repeated part is told the lease's end", "ledger/leases.py", 'if row["stop"] == delivery.stop and row["sha256"]', 'if row["state"] is None and row["stop"] == delivery.stop and row["sha256"]'),
+    _python("uploads are believed", "gateway/parts.py", 'if size != request.bytes or size > gate.dials.part_bytes:\n        return "damaged"', 'if size is not None:\n        return "whole"'),
+)  # fmt: skip
+
+TIME = (
+    _sql("an outage counts against leases", "sweep", _SWEPT, "WHERE l.expires_at <= clock.at"),
+    _sql("leases expire before their time", "sweep", _SWEPT, "WHERE v.resumed_at + l.lease_for <= clock.at"),
+    _sql("leases expire ten seconds early", "sweep", "l.expires_at <= clock.at", "l.expires_at <= clock.at + interval '15 seconds'"),
+    _sql("nothing ever expires", "sweep", "WHERE l.expires_at <= clock.at", "WHERE false AND l.expires_at <= clock.at"),
+    _sql("a sweep strands shards", "sweep", f"SET {_READY}", "SET state = s.state"),
+    _sql("a sweep sets shards back", "sweep", f"SET {_READY}", f"SET done_through = 0, {_READY}"),
+    _sql("a sweep frees under any fence", "sweep", f"SET {_READY}", f"SET fence = s.fence + 1, {_READY}"),
+    _sql("an expired lease is not filed", "sweep", _FILED, f"{_FILED} WHERE false"),
+    _sql("outages are not noticed", "serve", "CASE WHEN v.served_at < clock.at - %(outage_after)s THEN clock.at ELSE v.resumed_at END", "v.resumed_at"),
+)  # fmt: skip
+
+ABOVE = (
+    _sql("a withdrawal is written and not applied", "consent_apply", "ELSE array_remove(consents, %(purpose)s::text) END", "ELSE consents END"),
+    _sql("consents are not chained", "consent_add", "coalesce((SELECT sha256 FROM last), repeat('0', 64)) AS previous", "repeat('0', 64) AS previous"),
+    _python("a withdrawal leaves the open lease", "ledger/cars.py", 'if not change.granted and change.purpose != "telemetry":', "if False:"),
+    _python("distrust leaves the open lease", "ledger/cars.py", 'revoke_leases(connection, "leases_of_car", {"car_id": car_id}, f"the car is revoked: {reason}")', "pass"),
+    _sql("distrust is not written", "revoke_car", "SET revoked_at = fleetbatch.now()", "SET revoked_at = NULL"),
+    _sql("a revoked lease strands its shard", "revoke", f"SET {_READY}", "SET state = s.state"),
+    _sql("a revoked lease is not filed", "revoke", _FILED, f"{_FILED} WHERE false"),
+    _sql("giving up takes what is valid, too", "give_up", "('ready', 'out', 'returned')", "('ready', 'out', 'returned', 'valid')"),
+    _sql("giving up forgets what waits for its audit", "give_up", "('ready', 'out', 'returned')", "('ready', 'out')"),
+    _sql("giving up leaves audits behind", "drop_audits", "WHERE order_no = %(order_no)s", "WHERE false"),
+    _python("giving up leaves leases open", "ledger/orders.py", 'return revoke_leases(connection, "leases_of_order", {"order_no": number}, reason)', "return 0"),
+    _sql("the missing is published as done", "publish_shards", "state = 'valid'", "state IN ('valid', 'missing')"),
+    _sql("refused parts are published", "valid_parts", "AND p.fence > s.void_fence", ""),
+    _sql("parts of given-up shards are published", "valid_parts", "s.state IN ('valid', 'done')", "s.state IN ('valid', 'done', 'missing')"),
+    _sql("nobody computes what cars may not", "cloud_shards", "(s.cloud_only OR o.deadline_at", "(o.deadline_at"),
+)  # fmt: skip
+
+AUDITS = (
+    _sql("two auditors claim one shard", "claim_audits", "(a.claimed_until IS NULL OR a.claimed_until <= clock.at) AND", ""),
+    _sql("a claim is not kept", "claim_audits", "SET claimed_until = clock.at + %(claim)s", "SET claimed_until = NULL"),
+    _sql("a claim never ends", "claim_audits", "OR a.claimed_until <= clock.at", ""),
+    _sql("a verdict counts for any fence", "record_audit", "WHERE shard_id = %(shard_id)s AND fence = %(fence)s RETURNING *", "WHERE shard_id = %(shard_id)s RETURNING *"),
+    _sql("a judged shard waits on", "record_audit", "DELETE FROM audits WHERE shard_id = %(shard_id)s AND fence = %(fence)s RETURNING *", "SELECT * FROM audits WHERE shard_id = %(shard_id)s AND fence = %(fence)s"),
+    _sql("a refused shard keeps its progress", "record_audit", "done_through = CASE WHEN %(passed)s THEN s.done_through ELSE 0 END", "done_through = s.done_through"),
+    _sql("refused parts are not void", "record_audit", "void_fence = CASE WHEN %(passed)s THEN s.void_fence ELSE s.fence END", "void_fence = s.void_fence"),
+    _sql("refused work is valid", "record_audit", "SET state = CASE WHEN %(passed)s THEN 'valid' ELSE 'ready' END", "SET state = CASE WHEN %(passed)s THEN 'valid' ELSE 'valid' END"),
+    _sql("refused work is credited", "record_audit", "WHEN f.disagreements > 0 AND NOT %(passed)s THEN 'refused'", "WHEN f.disagreements > 0 AND NOT %(passed)s THEN 'credited'"),
+    _sql("voided work is credited with what replaced it", "record_audit", "AND l.fence > b.void_fence AND l.delivered_rows > 0", "AND l.delivered_rows > 0"),
+    _sql("work that never passes goes round among cars", "record_audit", _AUDITED, "cloud_only = s.cloud_only"),
+    _sql("a car's strikes are not counted", "record_audit", "strikes = c.strikes + x.strikes", "strikes = c.strikes"),
+)  # fmt: skip
+
+ROUNDS = (
+    _sql("the planner's lock is anyone's", "lock_planner", "WHERE p.holder = excluded.holder OR p.locked_until <= fleetbatch.now()", "WHERE true"),
+    _sql("the epoch does not grow", "lock_planner", "epoch = p.epoch + (p.holder <> excluded.holder)::integer", "epoch = p.epoch"),
+    _sql("a planner without the lock writes", "open_round", "AND p.epoch = %(epoch)s", ""),
+)  # fmt: skip
+
+MUTANTS = (*GRANTS, *MESSAGES, *TIME, *ABOVE, *AUDITS, *ROUNDS)

@@ -1,0 +1,49 @@
+"""`python -m faults.mutants.victim SERVER_URL SEED EVENTS`: one seed against whatever product is on the path."""
+
+import json
+import logging
+import secrets
+import sys
+
+import psycopg
+from faults.simulation.dials import Dials
+from faults.simulation.run import simulate
+from psycopg import sql
+
+from fleetbatch.ledger.postgres import migrate
+
+HARD = Dials(
+    cars=40,
+    shards=30,
+    overlap=0.08,
+    step_back=0.05,
+    distrust=0.0002,
+    withdraw=0.001,
+    liars=0.15,
+    zombies=0.25,
+    unusable=0.05,
+    operator=0.02,
+    outage=0.006,
+    crash=0.02,
+    sound_every=6,
+)
+"""A worse day than any: what a guard is for happens often."""
+
+
+def main(server_url: str, seed: int, events: int) -> None:
+    """Print the violations as JSON."""
+    logging.disable(logging.CRITICAL)
+    name = f"m{secrets.token_hex(6)}"
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            url = server_url.replace("/postgres?", f"/{name}?")
+            migrate(url)
+            outcome = simulate(url, seed, events, HARD, enough=1)
+            sys.stdout.write(json.dumps([one[:500] for one in outcome.violations]) + "\n")
+        finally:
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,41 @@
+"""The mutants grade the simulation: a guard that could be taken away unseen is not tested."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from faults.mutants.catalogue import MUTANTS, Mutant
+from faults.mutants.killing import PACKAGE, Death, copy_product, edited, hunt
+
+from fleetbatch.local.postgres import Postgres
+
+SEEDS = range(1, 7)
+EVENTS = 2500
+LANES = 2
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_mutant_still_fits_the_product(mutant: Mutant) -> None:
+    for edit in mutant.edits:
+        text = (PACKAGE / edit.file).read_text()
+        assert edited(text, edit) != text
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(7200)
+def test_every_mutant_is_killed(rough_postgres: Postgres, tmp_path: Path) -> None:
+    def lane(number: int) -> list[Death]:
+        folder = copy_product(tmp_path / f"lane-{number}")
+        found = []
+        for mutant in MUTANTS[number::LANES]:
+            death = hunt(mutant, folder, rough_postgres.url, SEEDS, EVENTS)
+            found.append(death)
+            print(f"{death.mutant}: seed {death.seed}: {death.seen[:160]}", flush=True)
+        return found
+
+    with ThreadPoolExecutor(LANES) as lanes:
+        deaths = [death for found in lanes.map(lane, range(LANES)) for death in found]
+    survivors = [death.mutant for death in deaths if death.seed is None]
+    print(json.dumps({"mutants": len(deaths), "killed": len(deaths) - len(survivors)}))
+    assert not survivors
