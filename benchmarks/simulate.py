@@ -28,7 +28,13 @@ BENCH = Bench(
 )
 BUSY = Scenario(cars=20_000, shards=100_000, load=1.3, exact=False)
 EASY = Scenario(
-    cars=1_000, shards=3_000, load=0.8, plugged_share=0.35, replan=timedelta(minutes=30), stated_share=0.0, exact=False
+    deadline_margin=timedelta(minutes=60),
+    cars=1_000,
+    shards=3_000,
+    load=0.8,
+    plugged_share=0.35,
+    stated_share=0.0,
+    exact=False,
 )
 
 

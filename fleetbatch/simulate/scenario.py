@@ -67,6 +67,8 @@ class Scenario:
     beat_every: timedelta = timedelta(minutes=3)
     part_every: timedelta = timedelta(minutes=1)
     lease_for: timedelta = timedelta(minutes=10)
+    deadline_margin: timedelta = timedelta(0)
+    """By how much earlier the planner is told that work is due, at most half of the time that is left."""
     piece_row_groups_min: int = 1
     """The planner's dial: a shorter piece is only placed where it ends its shard."""
     audit_after: timedelta = timedelta(minutes=10)
