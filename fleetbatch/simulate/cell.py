@@ -4,7 +4,6 @@ import heapq
 import math
 from collections import deque
 from datetime import datetime, timedelta
-from typing import Any, Final
 
 import numpy as np
 
@@ -14,16 +13,14 @@ from fleetbatch.ledger.messages import Delivered, Released, Terminal
 from fleetbatch.ledger.states import ShardState
 from fleetbatch.simulate.deliveries import Log
 from fleetbatch.simulate.desk import OPEN, Desk
-from fleetbatch.simulate.driver import SECOND, Driver
+from fleetbatch.simulate.driver import SECOND, Call, Driver, unreached
 from fleetbatch.simulate.lives import CRASHED, LATE, LEFT, LOST, REFUSED, STOPPED
 from fleetbatch.simulate.rounds import Offers
 from fleetbatch.simulate.telemetry import CLOUD, NOBODY, Standing
-from fleetbatch.simulate.world import Floats, Ints, World
+from fleetbatch.simulate.world import Bools, Floats, Ints, World
 from fleetbatch.units import Fence
 
 LOOK, GROUP, CRASH, EXPIRE, JUDGE, DEADLINE = range(6)
-CHANCE: Final = 0.5
-"""Where a car spreads its calls by chance; a simulated one always draws the middle."""
 
 
 class Cell:
@@ -50,8 +47,6 @@ class Cell:
             self._push(float(world.fleet.crash_s[car]), CRASH, car, 0)
         for deadline in np.unique(world.work.deadline_s).tolist():
             self._push(deadline, DEADLINE, 0, 0)
-
-    # -- what a night asks of it
 
     def settle(self, at_s: float) -> None:
         """Let everything happen that is due by then."""
@@ -95,7 +90,11 @@ class Cell:
     def take_by_cloud(self, shards: Ints, ends_s: Floats) -> None:
         """Trusted machines compute shards that nobody holds."""
         for place, ends in zip(shards.tolist(), ends_s.tolist(), strict=True):
-            self._pass_to_cloud(place, ends)
+            lease = self.desk.compute_whole(place, CLOUD, self.epoch + timedelta(seconds=ends))
+            if lease is not None:
+                self._note(CLOUD, place, (lease.start, lease.row_groups), ends)
+            if lease is not None and self.desk.shards[place].state is ShardState.RETURNED:
+                self._push(ends + self.world.scenario.audit_after.total_seconds(), JUDGE, place, lease.fence)
 
     def hand_in(self, at_s: float) -> None:
         """The night ends; what was delivered is in the log already, and what came back is still audited."""
@@ -116,11 +115,9 @@ class Cell:
         return sum(car.charge.later(car.leave_s) for car in self.cars)
 
     @property
-    def valid(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    def valid(self) -> Bools:
         """Return which shards are audited, or made by trusted machines alone."""
         return self.desk.among(frozenset({ShardState.VALID, ShardState.DONE}))
-
-    # -- events
 
     def _run(self, until_s: float) -> None:
         until = math.ceil(until_s * SECOND)
@@ -169,16 +166,12 @@ class Cell:
                 self._start(car, at_s)
             case n.KillWork():
                 self._kill(car, at_s)
-            case _:
-                pass
         return None
 
-    def _call(
-        self, car: Driver, call: n.Poll | n.Beat | n.DeliverPart | n.Release, now: datetime, at_s: float
-    ) -> n.Event:
+    def _call(self, car: Driver, call: Call, now: datetime, at_s: float) -> n.Event:
         begins, ends = self.world.fleet.outage_s[car.place]
         if begins <= at_s < ends:
-            return _unreached(call)
+            return unreached(call)
         car.heard_s = at_s
         match call:
             case n.Poll():
@@ -230,8 +223,6 @@ class Cell:
         who, what, start, stop = np.array([[car], [place], [span[0]], [span[1]]], np.int64)
         self.log.add(who, what, start, stop, np.array([at_s]))
         self.spoiled[place] |= span[1] > span[0] and car >= 0 and bool(self.world.fleet.bad[car])
-
-    # -- work
 
     def _tau(self, car: Driver) -> tuple[float, float]:
         tau, fetch = self.world.row_group_s(np.array([car.place]), np.array([car.shard]))
@@ -287,12 +278,9 @@ class Cell:
         passed = not self.spoiled[place]
         if not self.desk.step(place, life.Judge(fence=Fence(fence), passed=passed), now) or passed:
             return
-        log = Log(rows=[rows for rows in self.log.rows if rows[1][0:1].tolist() == [place]]).close()
-        mine = (log.at_s > self.void_s[place]) & (log.car >= 0)
-        car = log.car[mine]
-        self.caught[car[self.world.fleet.bad[car]]] = True
-        tau, _ = self.world.row_group_s(car, log.shard[mine])
-        self.lost_s[REFUSED] += float(np.sum((log.stop - log.start)[mine] * tau))
+        bad, lost_s = self.log.refused(self.world, np.array([place]), self.void_s)
+        self.caught[bad] = True
+        self.lost_s[REFUSED] += lost_s
         self.void_s[place], self.spoiled[place] = at_s, False
 
     def _give_up(self, now: datetime, at_s: float) -> None:
@@ -300,16 +288,6 @@ class Cell:
         for place in due.tolist():
             if self.desk.shards[place].state in OPEN:
                 self.desk.step(place, life.GiveUp(reason="the deadline is here"), now)
-
-    def _pass_to_cloud(self, place: int, ends_s: float) -> None:
-        now = self.epoch + timedelta(seconds=ends_s)
-        lease = self.desk.take(place, CLOUD, now)
-        if lease is None:
-            return
-        self.desk.deliver(place, (CLOUD, lease.fence), (lease.start, lease.row_groups), now)
-        self._note(CLOUD, place, (lease.start, lease.row_groups), ends_s)
-        if self.desk.shards[place].state is ShardState.RETURNED:
-            self._push(ends_s + self.world.scenario.audit_after.total_seconds(), JUDGE, place, lease.fence)
 
     def _look_at(self, car: int, at_s: float) -> None:
         if math.isfinite(at_s):
@@ -319,9 +297,3 @@ class Cell:
     def _push(self, at_s: float, kind: int, one: int, other: int) -> None:
         self.events += 1
         heapq.heappush(self.heap, (math.ceil(at_s * SECOND), self.events, kind, one, other))
-
-
-def _unreached(call: n.Poll | n.Beat | n.DeliverPart | n.Release) -> n.Unreached:
-    names = {n.Poll: "poll", n.Beat: "beat", n.DeliverPart: "part", n.Release: "release"}
-    lease = "" if isinstance(call, n.Poll) else call.lease.lease_id
-    return n.Unreached(call=names[type(call)], lease_id=lease, retry_after=None, chance=CHANCE)  # type: ignore[arg-type]

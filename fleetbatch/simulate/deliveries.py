@@ -38,6 +38,13 @@ class Log:
         some = stop > start
         self.rows.append((car[some], shard[some], start[some], stop[some], at_s[some]))
 
+    def refused(self, world: World, shards: Ints, void_s: Floats) -> tuple[Ints, float]:
+        """Return the bad cars behind what counted of some shards until now, and the seconds that came to nothing."""
+        rows = Log(rows=[columns for columns in self.rows if np.isin(columns[1], shards).any()]).close()
+        rows = rows.where(np.isin(rows.shard, shards) & counted(rows, void_s) & (rows.car >= 0))
+        tau, _ = world.row_group_s(rows.car, rows.shard)
+        return rows.car[world.fleet.bad[rows.car]], float(np.sum((rows.stop - rows.start) * tau))
+
     def close(self) -> Deliveries:
         """Return them all, in order of shard, time and start."""
         none: tuple[Ints | Floats, ...] = (*(np.zeros(0, np.int64),) * 4, np.zeros(0))

@@ -65,6 +65,13 @@ class Desk:
             part_every_s=scenario.part_every.total_seconds(),
         )
 
+    def compute_whole(self, place: int, car: int, now: datetime) -> Lease | None:
+        """Grant the shard if it is free, and take all that is left of it at once."""
+        lease = self.take(place, car, now)
+        if lease is not None:
+            self.deliver(place, (car, lease.fence), (lease.start, lease.row_groups), now)
+        return lease
+
     def beat(self, place: int, car: int, fence: int, now: datetime) -> BeatAnswer:
         """Renew a lease, or say why it is over."""
         answer = self.step(place, life.Beat(car_id=car_of(car), fence=Fence(fence)), now)

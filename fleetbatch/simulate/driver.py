@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from fleetbatch.car import agent, conditions
 from fleetbatch.car import nouns as n
@@ -21,6 +21,23 @@ LEAST_S: Final = 1e-3
 LOOK_EVERY_S: Final = 0.25
 LOOK_AGAIN_S: Final = 60.0
 """How often a car looks while its charger is busy with a departure ahead, or while it is giving a lease back."""
+CHANCE: Final = 0.5
+"""Where a car spreads its calls by chance; a simulated one always draws the middle."""
+
+Call: TypeAlias = n.Poll | n.Beat | n.DeliverPart | n.Release
+
+
+def unreached(call: Call) -> n.Unreached:
+    """Return what a car hears of a call while it has no network."""
+    match call:
+        case n.Poll():
+            return n.Unreached(call="poll", lease_id="", retry_after=None, chance=CHANCE)
+        case n.Beat(lease=lease):
+            return n.Unreached(call="beat", lease_id=lease.lease_id, retry_after=None, chance=CHANCE)
+        case n.DeliverPart(lease=lease):
+            return n.Unreached(call="part", lease_id=lease.lease_id, retry_after=None, chance=CHANCE)
+        case n.Release(lease=lease):
+            return n.Unreached(call="release", lease_id=lease.lease_id, retry_after=None, chance=CHANCE)
 
 
 @dataclass(slots=True)

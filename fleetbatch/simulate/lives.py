@@ -84,12 +84,9 @@ class Lives:
         """Begin shards anew; whoever spoiled them is known from now on."""
         if not len(shards):
             return
-        log = Log(rows=[*self.log.rows]).close()
-        mine = np.isin(log.shard, shards) & (log.at_s > self.void_s[log.shard]) & (log.car >= 0)
-        car, shard = log.car[mine], log.shard[mine]
-        self.caught[car[self.world.fleet.bad[car]]] = True
-        tau, _ = self.world.row_group_s(car, shard)
-        self.lost_s[REFUSED] += float(np.sum((log.stop - log.start)[mine] * tau))
+        bad, lost_s = self.log.refused(self.world, shards, self.void_s)
+        self.caught[bad] = True
+        self.lost_s[REFUSED] += lost_s
         self.done[shards], self.void_s[shards] = 0, at_s
 
     def advance(self, offers: Offers, from_s: float, to_s: float) -> None:
