@@ -63,7 +63,10 @@ GRANTS = (
     _sql("a lease is over when it begins", "grant", "clock.at + lease_for, clock.at, threads", "clock.at, clock.at, threads"),
     _sql("a grant leaves the shard's fence as it was", "grant", "SET state = 'out', fence = l.fence", "SET state = 'out'"),
     _sql("a granted shard stays free", "grant", "SET state = 'out', fence", "SET fence"),
-    _sql("whoever asks again is given another's lease", "grant_again", "WHERE l.car_id = r.car_id AND l.car_id <> 0", "WHERE l.car_id <> 0"),
+    Mutant("whoever asks again is given another's lease", (
+        Edit("WHERE l.car_id = r.car_id AND l.car_id <> 0", "WHERE l.car_id <> 0", "grant_again"),
+        Edit("RETURNING l.car_id", "RETURNING r.car_id", "grant_again"),
+    )),
     _sql("asking again is no beat", "grant_again", "SET expires_at = greatest(l.expires_at, clock.at + l.lease_for), beat_at", "SET beat_at"),
     _sql("who asks again starts where the lease began", "grant_again", "s.done_through AS start", "l.start"),
 )  # fmt: skip
@@ -147,10 +150,17 @@ AUDITS = (
     _sql("a car's strikes are not counted", "record_audit", "strikes = c.strikes + x.strikes", "strikes = c.strikes"),
 )  # fmt: skip
 
+BOOK = (
+    _sql("refused work is paid", "settle", "CASE l.credit WHEN 'credited' THEN", "CASE WHEN true THEN"),
+    _python("nobody is paid", "ledger/audits.py", 'fetch(connection, "settle", of)', "pass"),
+    _python("giving up leaves credits in escrow", "ledger/orders.py", 'fetch(connection, "settle_unaudited", where)', "pass"),
+    _sql("a part of what was delivered is not put aside", "escrow", "l.fence > s.void_fence", "l.fence = s.fence"),
+)  # fmt: skip
+
 ROUNDS = (
     _sql("the planner's lock is anyone's", "lock_planner", "WHERE p.holder = excluded.holder OR p.locked_until <= fleetbatch.now()", "WHERE true"),
     _sql("the epoch does not grow", "lock_planner", "epoch = p.epoch + (p.holder <> excluded.holder)::integer", "epoch = p.epoch"),
     _sql("a planner without the lock writes", "open_round", "AND p.epoch = %(epoch)s", ""),
 )  # fmt: skip
 
-MUTANTS = (*GRANTS, *MESSAGES, *TIME, *ABOVE, *AUDITS, *ROUNDS)
+MUTANTS = (*GRANTS, *MESSAGES, *TIME, *ABOVE, *AUDITS, *BOOK, *ROUNDS)

@@ -4,6 +4,7 @@ import json
 import logging
 import secrets
 import sys
+from datetime import timedelta
 
 import psycopg
 from faults.simulation.dials import Dials
@@ -17,6 +18,7 @@ HARD = Dials(
     shards=30,
     overlap=0.08,
     step_back=0.05,
+    step_back_s=90,
     distrust=0.0002,
     withdraw=0.001,
     liars=0.15,
@@ -25,6 +27,8 @@ HARD = Dials(
     operator=0.02,
     outage=0.006,
     crash=0.02,
+    short=0.5,
+    short_deadline=timedelta(minutes=12),
     sound_every=6,
 )
 """A worse day than any: what a guard is for happens often."""

@@ -59,12 +59,14 @@ class SimulatedCar:
         self.next_at = now + timedelta(seconds=chance.uniform(0, 60))
         self.beat_at = self.part_at = self.leave_at = now
         self.reason = "unplugged"
+        self.next_rows = 1
+        """Of the row group that leaves a gap after the part that is due."""
         self.past: deque[Message] = deque(maxlen=6)
         self.acknowledged: deque[Message] = deque(maxlen=20)
 
     def act(self, now: datetime, store: SimulatedStore, rows_of: RowsOf) -> list[Message]:
         """Say what this car sends now."""
-        said = self._haunt() if self.zombie and self.chance.random() < 0.15 else []
+        said = self._haunt() if self.zombie and self.chance.random() < 0.25 else []
         if self.lease is None:
             self._again_in(now, 20, 40)
             return [*said, Poll(self.id)]
@@ -144,6 +146,7 @@ class SimulatedCar:
 
     def _part(self, lease: Granted, rows: tuple[int, ...]) -> Delivery:
         stop = min(len(rows), self.done + self.chance.choice((1, 1, 2)))
+        self.next_rows = rows[stop + 1] if stop + 1 < len(rows) else 1
         empty = Delivery(
             car_id=self.id,
             lease_id=lease.lease_id,
@@ -177,8 +180,12 @@ class SimulatedCar:
     def _haunt(self) -> list[Message]:
         """What a zombie sends: what it sent before, under its own fence and under others'."""
         said: list[Message] = []
-        for old in list(self.past)[-3:]:
-            said.append(old)
+        if self.lease is not None:  # as another car
+            other = CarId(self.id + 1)
+            said.append(Release(car_id=other, lease_id=self.lease.lease_id, fence=self.lease.fence, reason="driving"))
+        for old in [*list(self.past)[-3:], *([self.pending] if self.pending else [])]:
+            if old is not self.pending:
+                said.append(old)
             if not isinstance(old, Poll):
                 fence = Fence(old.fence + self.chance.choice((-1, 1, 1)))
                 said.append(replace(old, fence=fence))
@@ -188,6 +195,9 @@ class SimulatedCar:
             if isinstance(old, Delivery):
                 said.append(replace(old, rows=old.rows + 1, signature=FORGED))
                 said.append(replace(old, stop=old.stop + 5, signature=FORGED))
+                if old is self.pending:
+                    start = old.stop + 1
+                    said.append(replace(old, start=start, stop=start + 1, rows=self.next_rows, signature=FORGED))
                 if old in self.acknowledged:
                     said.append(replace(old, sha256=digest(b"other"), signature=FORGED))
         return said

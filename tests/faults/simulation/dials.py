@@ -21,6 +21,10 @@ class Dials:
     planner_lock: timedelta = timedelta(seconds=60)
     long_deadline: timedelta = timedelta(hours=6)
     short_deadline: timedelta = timedelta(minutes=30)
+    short: float = 0.25
+    """Share of orders with the short one."""
+    late: timedelta = timedelta(minutes=2)
+    """How long after a deadline the night's task gives up what is left."""
     keep_nights: timedelta = timedelta(minutes=30)
     """How long a published night can still be asked about before its partitions are dropped."""
     sound_every: int = 24
@@ -40,7 +44,8 @@ class Dials:
     overlap: float = 0.04
     """Per tick: a transaction stays open while others work."""
     step_back: float = 0.01
-    """Per tick: the database's clock is set back by a few seconds."""
+    """Per tick: the database's clock is set back by up to `step_back_s`."""
+    step_back_s: int = 5
     restarts: int = 0
     """How often the database itself is stopped without a checkpoint."""
     outage: float = 0.002

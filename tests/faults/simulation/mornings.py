@@ -8,11 +8,12 @@ from typing import Any
 
 import psycopg
 from faults.simulation.dials import Dials
+from faults.simulation.facts import ShardFacts
 from faults.simulation.faulty import CrashedError, FaultyLedger
 from faults.simulation.gateways import failing
 from faults.simulation.sound import FORGET
 from faults.simulation.store import RIGHT, SimulatedStore, digest
-from faults.simulation.witness import ShardFacts, Witness
+from faults.simulation.witness import Witness
 from ledger_nights import EVENING, frozen_order, manifest
 
 from fleetbatch.errors import TransientError
@@ -53,7 +54,7 @@ class Mornings:
         """Open one more order, on a night of its own."""
         self.count += 1
         kind, attempts = self.chance.choice(_CLASSES), self.chance.choice((1, 2, 3))
-        short = self.chance.random() < 0.25
+        short = self.chance.random() < self.dials.short
         night = (_FIRST_NIGHT + timedelta(days=self.count)).isoformat()
         usual = frozen_order(night, data_class=kind, attempts=attempts)
         deadline = now + (self.dials.short_deadline if short else self.dials.long_deadline)
@@ -91,7 +92,7 @@ class Mornings:
         for night in list(self.nights):
             counts = self.ledger.counts(night.key)
             self.witness.check("P2 no shard disappears", (night, counts), holds=counts.total == self.dials.shards)
-            if counts.finished or now >= night.deadline_at or night.state is OrderState.CANCELLED:
+            if counts.finished or now >= night.deadline_at + self.dials.late or night.state is OrderState.CANCELLED:
                 self._close(night, now)
         while self.published and self.published[0][0] <= now - self.dials.keep_nights:
             self._drop(self.published.pop(0)[1])

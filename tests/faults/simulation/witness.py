@@ -1,14 +1,11 @@
-"""What nobody may ever see: the rules P1 to P5 held against every answer that left the ledger.
-
-The witness knows only what was acknowledged, and what may have happened to calls whose answer was lost.
-"""
+"""What nobody may ever see: rules P1 to P5 against every answer of the ledger, by what was acknowledged before."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from faults.simulation.facts import PartKey, ShardFacts, fence_of, part_key, shard_of
 from ledger_nights import EVENING
 
 from fleetbatch.ledger.machine import ending
@@ -28,25 +25,7 @@ from fleetbatch.ledger.messages import (
 from fleetbatch.nouns import OrderKey
 from fleetbatch.units import CLOUD_CAR
 
-PartKey = tuple[str, int, int, str]
-"""Lease, start, stop, sha256."""
-
-
-@dataclass(slots=True, kw_only=True)
-class ShardFacts:
-    """What was acknowledged about one shard."""
-
-    order: OrderKey
-    row_group_rows: tuple[int, ...]
-    valid: bool = False
-    durable: int = 0
-    """Row groups below this were acknowledged and not refused since."""
-    fence: int = 0
-    refusals: int = 0
-    """Attempts that say something about the work."""
-    judged: set[int] = field(default_factory=set)
-    parts: dict[PartKey, int] = field(default_factory=dict)
-    """Every acknowledged part, and the car that made it."""
+_MARGIN = timedelta(minutes=2)  # a clock that is set back may make a lease look too long by so much
 
 
 class Witness:
@@ -70,6 +49,8 @@ class Witness:
         self.over: dict[tuple[int, str], Terminal | Released] = {}
         self.unsure: set[PartKey] = set()
         self.owners: dict[str, int] = {}
+        self.exhausted: set[int] = set()
+        """Shards that only trusted machines may have."""
         self.let_go: set[tuple[int, str]] = set()
         self.planner: tuple[object, datetime] | None = None
 
@@ -131,7 +112,7 @@ class Witness:
     def beaten(self, beat: Beat, answer: BeatAnswer) -> None:
         if self._forged(beat, success=answer.go_on):
             return
-        if _shard(beat.lease_id) not in self.shards:
+        if shard_of(beat.lease_id) not in self.shards:
             return
         known = self.over.get((beat.car_id, beat.lease_id))
         if answer.go_on:
@@ -144,7 +125,7 @@ class Witness:
             )
 
     def delivered(self, part: Delivery, answer: Delivered | Terminal | Refused) -> None:
-        shard, key = _shard(part.lease_id), _part(part)
+        shard, key = shard_of(part.lease_id), part_key(part)
         facts = self.shards.get(shard)
         if facts is None or self._forged(part, success=isinstance(answer, Delivered)):
             return
@@ -176,7 +157,7 @@ class Witness:
             facts.durable = max(facts.durable, part.stop)
 
     def released(self, release: Release, answer: Released | Terminal) -> None:
-        facts = self.shards.get(_shard(release.lease_id))
+        facts = self.shards.get(shard_of(release.lease_id))
         if facts is None or self._forged(release, success=isinstance(answer, Released)):
             return
         known = self.over.get((release.car_id, release.lease_id))
@@ -190,7 +171,8 @@ class Witness:
             self.check("P2 a lease that ended otherwise was not released", (answer, known), holds=released)
         else:
             self.over[release.car_id, release.lease_id] = answer
-            facts.refusals += release.reason == "refused"
+            if release.reason == "refused":
+                self._failed(shard_of(release.lease_id))
             if release.fence == facts.fence:
                 self.check(
                     "P1 letting go keeps what is durable",
@@ -211,7 +193,7 @@ class Witness:
     def forged(self, message: Beat | Delivery | Release) -> bool:
         """Say whether a message names another's lease, as far as is known, or another fence."""
         owner = self.owners.get(message.lease_id, message.car_id)
-        return owner != message.car_id or message.fence != _fence(message.lease_id)
+        return owner != message.car_id or message.fence != fence_of(message.lease_id)
 
     def _forged(self, message: Beat | Delivery | Release, *, success: bool) -> bool:
         """Such a message never succeeds."""
@@ -234,7 +216,7 @@ class Witness:
         self.check(
             "P5 a lease is for its own length",
             (lease, until),
-            holds=until <= max(known, self.now + length) + timedelta(seconds=30),
+            holds=until <= max(known, self.now + length) + _MARGIN,
         )
         self.promised[lease] = (max(known, until), length)
 
@@ -272,7 +254,15 @@ class Witness:
         facts = self.shards[shard]
         if surely or facts.fence not in facts.judged:
             facts.durable = 0
-        facts.refusals += surely
+        if surely:
+            self._failed(shard)
+
+    def _failed(self, shard: int) -> None:
+        """Count an attempt that says something about the work."""
+        facts = self.shards[shard]
+        facts.refusals += 1
+        if facts.refusals >= self.attempts_max[facts.order]:
+            self.exhausted.add(shard)
 
     def judged(self, shard: int, fence: int) -> None:
         facts = self.shards[shard]
@@ -300,23 +290,11 @@ class Witness:
     def forget(self, order: OrderKey) -> None:
         """A night was dropped: nothing more is known of it, here as there."""
         self.shards = {shard: facts for shard, facts in self.shards.items() if facts.order != order}
-        self.over = {key: said for key, said in self.over.items() if _shard(key[1]) in self.shards}
-        self.owners = {lease: car for lease, car in self.owners.items() if _shard(lease) in self.shards}
-        self.unsure = {key for key in self.unsure if _shard(key[0]) in self.shards}
-        self.promised = {lease: told for lease, told in self.promised.items() if _shard(lease) in self.shards}
+        self.over = {key: said for key, said in self.over.items() if shard_of(key[1]) in self.shards}
+        self.owners = {lease: car for lease, car in self.owners.items() if shard_of(lease) in self.shards}
+        self.exhausted &= set(self.shards)
+        self.unsure = {key for key in self.unsure if shard_of(key[0]) in self.shards}
+        self.promised = {lease: told for lease, told in self.promised.items() if shard_of(lease) in self.shards}
 
-    def maybe(self, parts: list[Delivery]) -> None:
-        """The answer to these was lost on the way: they may count, or not."""
-        self.unsure.update(_part(part) for part in parts)
-
-
-def _part(part: Delivery) -> PartKey:
-    return part.lease_id, part.start, part.stop, part.sha256
-
-
-def _shard(lease: str) -> int:
-    return int(lease[9:25], 16)
-
-
-def _fence(lease: str) -> int:
-    return int(lease[26:])
+    def maybe(self, parts: list[Delivery]) -> None:  # the answer to these was lost: they may count, or not
+        self.unsure.update(part_key(part) for part in parts)

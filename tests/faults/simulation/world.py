@@ -1,74 +1,25 @@
 """The whole cell in virtual time: one seed, one story. Real statements on a real PostgreSQL; the rest is simulated."""
 
-import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import psycopg
-from faults.simulation.cars import FORGED, Message, Poll, SimulatedCar
+from faults.simulation.cars import FORGED, Message, Poll
+from faults.simulation.cell import PURPOSES, SimulatedCell
 from faults.simulation.dials import CALM, Dials
-from faults.simulation.faulty import CrashedError, FaultyLedger
+from faults.simulation.faulty import CrashedError
 from faults.simulation.gateways import SimulatedGateway, failing
-from faults.simulation.mornings import Mornings
-from faults.simulation.network import Network
-from faults.simulation.sound import SIDE, unsound
-from faults.simulation.store import SimulatedStore
-from faults.simulation.trusted import SimulatedAuditor, SimulatedCloud, SimulatedPlanner
-from faults.simulation.witness import Witness
-from ledger_nights import EVENING, enrolment, no, yes
+from ledger_nights import no, yes
 
 from fleetbatch.errors import TransientError
-from fleetbatch.gateway.gate import Gate
-from fleetbatch.ledger.messages import Beat, ConsentChange, Delivery, LedgerDials, Release
-from fleetbatch.nouns import Cell
-from fleetbatch.units import CarId, CellName, RoundId, ShardId
-
-CELL = Cell(
-    name=CellName("eu-1"), region="eu", ledger_url="", gateway_ledger_url="", gateway_url="http://gateway.invalid"
-)
+from fleetbatch.ledger.messages import Beat, ConsentChange, Delivery, Release
+from fleetbatch.units import CarId, ShardId
 
 
-class Here(Executor):
-    """Nobody runs anything in the background of virtual time."""
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        raise NotImplementedError
-
-
-class World:
+class World(SimulatedCell):
     """Everything that happens to one cell."""
-
-    def __init__(self, url: str, seed: int, dials: Dials, stack: ExitStack) -> None:
-        self.url = url
-        self.dials = dials
-        self._stack = stack
-        self.chance = chance = random.Random(seed)
-        self.now = EVENING
-        self.ticks = self.events = 0
-        self.evening = False
-        self.witness = Witness(dials.outage_after)
-        self.network = Network(chance, dials)
-        self.store = SimulatedStore(chance)
-        self.store.away, self.store.cut = dials.store_away, dials.cut_upload
-        self.observer = stack.enter_context(psycopg.connect(url, autocommit=True))
-        self.observer.execute(SIDE.encode())
-        self.ledgers: list[FaultyLedger] = []
-        self.gateways = [self._gateway(self._ledger(stack, patient=False)) for _ in range(dials.gateways)]
-        self.owner = self._ledger(stack, patient=False)
-        trusted = [self._ledger(stack, patient=True) for _ in range(5)]
-        self.planners = [SimulatedPlanner(ledger, self.witness, chance, dials) for ledger in trusted[:2]]
-        self.auditors = [SimulatedAuditor(one, self.witness, self.store, chance, dials) for one in trusted[2:4]]
-        self.cloud = SimulatedCloud(trusted[4], self.witness, self.store, chance, dials)
-        self.mornings = Mornings(trusted[4], self.witness, self.store, chance, dials)
-        self.cars: dict[int, SimulatedCar] = {}
-        self.decisions: list[tuple[datetime, ConsentChange]] = []
-        self.epoch = [0]
-        self.written: dict[RoundId, int] = {}
-        self.busy: dict[tuple[int, int], datetime] = {}
 
     def begin(self) -> None:
         """Enrol cars and open orders."""
@@ -82,7 +33,7 @@ class World:
         self.ticks += 1
         self.now += self.dials.tick
         if self.chance.random() < self.dials.step_back:
-            self.now -= self.dials.tick + timedelta(seconds=self.chance.randint(1, 5))
+            self.now -= self.dials.tick + timedelta(seconds=self.chance.randint(1, self.dials.step_back_s))
         self._turn_clock()
         self._outage()
         self._owners()
@@ -114,22 +65,11 @@ class World:
         self.decisions = [
             (self.now, yes(car, purpose))
             for car in self.cars
-            for purpose in _PURPOSES
+            for purpose in PURPOSES
             if self.witness.consent.get((car, purpose)) is not True
         ]
         self.mornings.resume()
         self.evening = True
-
-    def reconnect(self) -> None:
-        """The database was restarted."""
-        self.observer.close()
-        self.observer = self._stack.enter_context(psycopg.connect(self.url, autocommit=True))
-
-    def look(self) -> None:
-        """Look at every table."""
-        for rule, rows in unsound(self.observer).items():
-            self.witness.broken(rule, rows)
-        self.witness.seen["tables"] += 1
 
     # -- what happens in a tick
 
@@ -144,7 +84,7 @@ class World:
         for car in list(self.cars):
             dice = chance.random()
             if dice < dials.withdraw:
-                purpose = chance.choice(_PURPOSES)
+                purpose = chance.choice(PURPOSES)
                 self.decisions.append((self.now, no(car, purpose)))
                 self.decisions.append((self.now + timedelta(minutes=chance.uniform(1, 20)), yes(car, purpose)))
             elif dice > 1 - dials.distrust and car not in self.witness.distrusted:
@@ -320,65 +260,6 @@ class World:
             self.mornings.operate()
         while not self.evening and len(self.mornings.nights) < self.dials.orders:
             self.mornings.open_next(self.now)
-
-    # -- the parts
-
-    def _turn_clock(self) -> None:
-        self.witness.now = self.now
-        for ledger in self.ledgers:
-            ledger.turn_clock(self.now)
-
-    def _ledger(self, stack: ExitStack, *, patient: bool) -> FaultyLedger:
-        """A ledger of one process; one that is not patient gives up where it meets another's lock."""
-        dials = LedgerDials(
-            connections=1,
-            retries=2,
-            outage_after=self.dials.outage_after,
-            audit_claim=self.dials.audit_claim,
-            planner_lock=self.dials.planner_lock,
-            session={} if patient else {"lock_timeout": "40ms"},
-        )
-        ledger = FaultyLedger(self.url, dials)
-        ledger._holder = f"process {len(self.ledgers)}"  # its own name is drawn anew in every run
-        stack.callback(ledger.close)
-        self.ledgers.append(ledger)
-        return ledger
-
-    def _gateway(self, ledger: FaultyLedger) -> SimulatedGateway:
-        gate = Gate(
-            cell=CELL,
-            deployment_key=bytes(32),
-            store=self.store.as_store(),
-            ledger=ledger,
-            executor=Here(),
-            clock=lambda: self.now,
-        )
-        return SimulatedGateway(gate, ledger, self.chance, self.dials)
-
-    def _enrol(self, cars: Any) -> None:
-        ledger = self.planners[0].ledger
-        ledger.enrol([enrolment(car) for car in cars])
-        for car in cars:
-            self.cars[car] = SimulatedCar(car, self.chance, self.dials, now=self.now)
-            for purpose in _PURPOSES:
-                if self.chance.random() < 0.9:
-                    ledger.set_consent(yes(car, purpose))
-                    self.witness.consent[car, purpose] = True
-                else:
-                    self.decisions.append((self.now + timedelta(minutes=10), yes(car, purpose)))
-
-    def _rows_of(self, shard: int) -> tuple[int, ...]:
-        return self.witness.shards[shard].row_group_rows
-
-    def _stray(self) -> int | None:
-        """Now and then a gateway grants by an old plan: any shard that there is, or was."""
-        if self.chance.random() > 0.15:
-            return None
-        night = self.chance.randint(max(1, self.mornings.count - 4), self.mornings.count)
-        return (night << 20) + self.chance.randrange(self.dials.shards)
-
-
-_PURPOSES = ("compute", "data:confidential")
 
 
 @contextmanager
