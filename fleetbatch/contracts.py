@@ -13,7 +13,11 @@ import yaml
 from fleetbatch.errors import RejectedError
 
 _PACKAGE = Path(__file__).parent
-_PLAIN = {
+_WHOLE: tuple[pa.DataType, ...] = (
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+    *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+)
+_PLAIN: Mapping[str, pa.DataType] = {
     "string": pa.string(),
     "binary": pa.binary(),
     "bool": pa.bool_(),
@@ -21,9 +25,7 @@ _PLAIN = {
     "double": pa.float64(),
     "date32": pa.date32(),
     "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
-} | {
-    str(t): t
-    for t in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
+    **{str(kind): kind for kind in _WHOLE},
 }
 _NESTED = re.compile(r"list<(?P<item>.+)>(\[(?P<size>\d+)])?")
 
@@ -106,7 +108,7 @@ def empty(name: str) -> pa.Table:
     return contract(name).schema.empty_table()
 
 
-def _column(table: pa.Table, field: pa.Field, problems: list[str]) -> pa.ChunkedArray:
+def _column(table: pa.Table, field: "pa.Field[Any]", problems: list[str]) -> "pa.ChunkedArray[Any]":
     if table.column_names.count(field.name) > 1:
         problems.append(f"column {field.name!r} is there twice")
         return pa.chunked_array([], type=field.type)

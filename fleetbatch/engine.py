@@ -28,5 +28,5 @@ def open_engine(url: str, *, workers: int = 2) -> Iterator[Executor]:
     except ImportError as error:
         summary = "engine dask:// needs the package `distributed`: pip install 'fleetbatch[dask]'"
         raise RejectedError(summary) from error
-    with Client(f"tcp://{address}") as client:
+    with Client(f"tcp://{address}") as client:  # type: ignore[no-untyped-call] # distributed has no types
         yield client.get_executor()

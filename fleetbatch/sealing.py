@@ -4,17 +4,17 @@ The key of a shard follows from its order's secret, so nothing is lost when a cu
 wrapped secret makes every stray copy of the night unreadable.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-import pyarrow.parquet.encryption as pe
+import pyarrow.parquet.encryption
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.units import ShardId, shard_hex
 
-if TYPE_CHECKING:
-    from pyarrow._parquet_encryption import FileDecryptionProperties, FileEncryptionProperties
+# pyarrow's types do not know the encryption module's newer functions.
+_parquet: Any = pyarrow.parquet.encryption
 
 KEY_BYTES: Final = 32
 
@@ -39,14 +39,14 @@ def shard_key(secret: bytes, shard_id: ShardId) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(secret)
 
 
-def seal(key: bytes) -> "FileEncryptionProperties":
+def seal(key: bytes) -> Any:  # noqa: ANN401 # FileEncryptionProperties, which pyarrow exports nowhere
     """Return what `pq.ParquetWriter(encryption_properties=...)` needs: AES-GCM over footer and all columns.
 
     The key is used as it is, without a second data key inside the file: it belongs to this one file already.
     """
-    return pe.create_encryption_properties(key)
+    return _parquet.create_encryption_properties(key)
 
 
-def unseal(key: bytes) -> "FileDecryptionProperties":
+def unseal(key: bytes) -> Any:  # noqa: ANN401 # FileDecryptionProperties, which pyarrow exports nowhere
     """Return what `pq.ParquetFile(decryption_properties=...)` needs."""
-    return pe.create_decryption_properties(key)
+    return _parquet.create_decryption_properties(key)
