@@ -146,9 +146,7 @@ def test_spoiled_pictures_are_read_or_unreadable_but_never_raise(
         assert 0 < len(found.reason) <= 200
 
 
-smooth = st.sampled_from(
-    ["bilinear", "bicubic", "lanczos"]
-)  # the others hang on a hair's breadth
+smooth = st.sampled_from(["bilinear", "bicubic", "lanczos"])  # the others hang on a hair's breadth
 anchors = st.sampled_from(["centre", "top_left"])
 modes = st.one_of(
     st.builds(Resize, mode=st.just("squash"), filter=smooth),
