@@ -123,14 +123,16 @@ class SimulatedAuditor:
         self.work: list[tuple[datetime, AuditVerdict]] = []
 
     def claim(self, now: datetime, busy: dict[tuple[int, int], datetime]) -> None:
-        """Claim returned shards; `busy` says until when each is another's."""
+        """Claim returned shards; `busy` says until when each is another's. Who dies forgets what it claimed."""
+        if self.chance.random() < self.dials.crash:
+            self.work.clear()
         tasks = failing(self.ledger, self.chance, self.dials, lambda: self.ledger.to_audit(self.chance.choice((3, 20))))
         for task in tasks:
             free = busy.get((task.shard_id, task.fence), now) <= now
             self.witness.check("P3 a claimed shard is one auditor's", task.shard_id, holds=free)
             self._covers(task)
             busy[task.shard_id, task.fence] = task.claimed_until
-            wait = timedelta(seconds=self.chance.choice((10, 60, 200, 500)))
+            wait = timedelta(seconds=self.chance.choice((10, 10, 60, 200, 500, 1000)))
             self.work.append((now + wait, judge(task, wrong=self._liars(task))))
 
     def tell(self, now: datetime) -> int:
