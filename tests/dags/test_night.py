@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,22 +57,35 @@ class Runs:
 def runs(airflow: dict[str, str], postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """Orders that are due as soon as they are frozen, so that they close without a car."""
     folder = tmp_path_factory.mktemp("nights")
-    (folder / "orders").mkdir()
-    (folder / "orders" / "small.toml").write_text(DUE_AT_ONCE)
-    (folder / "orders" / "wrong.toml").write_text(WRONG)
-    (folder / "orders" / "colours.zip").write_bytes(colour_bundle())
-    wanted = [("small", NIGHT), ("small", NIGHT), ("wrong", NIGHT)]
+    orders = folder / "orders"
+    orders.mkdir()
+    (orders / "small.toml").write_text(DUE_AT_ONCE)
+    (orders / "wrong.toml").write_text(WRONG)
+    (orders / "colours.zip").write_bytes(colour_bundle())
     with deployed(folder, postgres) as settings:
-        home = Path(airflow["AIRFLOW_HOME"]).parent
-        env = airflow_env(os.environ, home=home, settings=settings, dags=dags_folder(), orders=folder / "orders")
-        answer, log = folder / "runs.json", folder / "runs.log"
-        script = str(Path(__file__).parent / "run_dags.py")
-        with log.open("wb") as sink:
-            command = [sys.executable, script, json.dumps(wanted), str(answer)]
-            subprocess.run(command, env=env, stdout=sink, stderr=subprocess.STDOUT, timeout=240, check=False)
-        assert answer.exists(), log.read_text()
-        said = log.read_text().split("=== ")[1:]
-        yield Runs(ended=json.loads(answer.read_text()), said=said, store=folder / "store")
+        homes = [Path(airflow["AIRFLOW_HOME"]).parent, folder / "another"]
+        shutil.copytree(homes[0], homes[1])
+        # Side by side: a run without a scheduler sleeps a second for every task that it skips.
+        wanted = [[("small", NIGHT), ("small", NIGHT)], [("wrong", NIGHT)]]
+        envs = [airflow_env(os.environ, home=h, settings=settings, dags=dags_folder(), orders=orders) for h in homes]
+        started = [start(each, env, home) for each, env, home in zip(wanted, envs, homes, strict=True)]
+        told = [run for child, home in zip(started, homes, strict=True) for run in finish(child, home)]
+        yield Runs(ended=[end for end, _ in told], said=[said for _, said in told], store=folder / "store")
+
+
+def start(wanted: list[Any], env: dict[str, str], home: Path) -> "subprocess.Popen[bytes]":
+    script = str(Path(__file__).parent / "run_dags.py")
+    with (home / "runs.log").open("wb") as sink:
+        command = [sys.executable, script, json.dumps(wanted), str(home / "runs.json")]
+        return subprocess.Popen(command, env=env, stdout=sink, stderr=subprocess.STDOUT)
+
+
+def finish(child: "subprocess.Popen[bytes]", home: Path) -> list[tuple[dict[str, Any], str]]:
+    """How each run ended, and what it said."""
+    child.wait(240)
+    log = (home / "runs.log").read_text()
+    assert child.returncode == 0, log
+    return list(zip(json.loads((home / "runs.json").read_text()), log.split("=== ")[1:], strict=True))
 
 
 def states(ended: dict[str, Any]) -> list[str]:
