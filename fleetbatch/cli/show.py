@@ -35,12 +35,15 @@ def print_facts(facts: Mapping[str, Any], *, json: bool) -> None:
 
 
 def print_scores(scores: pa.Table) -> None:
-    """Print a table of numbers."""
-    table = Table()
-    for name in scores.column_names:
-        table.add_column(name, justify="left" if pa.types.is_string(scores.schema.field(name).type) else "right")
-    for row in scores.to_pylist():
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
+    """Print a table of numbers, a column for each of its rows: there are few models and many scores."""
+    first, *others = scores.column_names
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in scores[first].to_pylist():
+        table.add_column(str(name), justify="right", overflow="fold")
+    for other in others:
+        values = scores[other].to_pylist()
+        table.add_row(other, *(f"{value:.3f}" if isinstance(value, float) else str(value) for value in values))
     Console(highlight=False).print(table)
 
 
