@@ -43,7 +43,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) --dist loadfile
 
 test-dags: $(STAMP)
-	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) tests/dags
+	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) --dist loadfile tests/dags
 
 check: $(STAMP)
 	$(BIN)/ruff check .
