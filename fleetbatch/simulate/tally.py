@@ -7,7 +7,7 @@ import numpy as np
 from fleetbatch.planner import Policy
 from fleetbatch.simulate.lives import LOST
 from fleetbatch.simulate.night import Night
-from fleetbatch.simulate.scenario import CREDIT_PER_UNIT
+from fleetbatch.simulate.scenario import CREDIT_PER_UNIT, Scenario
 from fleetbatch.simulate.world import Floats, World
 
 PRIORITIES: Final = 3
@@ -23,12 +23,7 @@ def summary(night: Night) -> dict[str, Any]:
     cars = night.deliveries.car >= 0
     planners = [moment.planned.planner for moment in night.moments]
     return {
-        "scenario": {
-            name: str(found) if name in {"starts_at", "stays", "replan"} else found
-            for name in ("cars", "shards", "seed", "load", "hours", "replan", "starts_at", "stays", "believed", "cloud")
-            if (found := getattr(world.scenario, name)) is not None
-        }
-        | {"lived_by": "agents and machines" if world.scenario.is_exact else "arrays"},
+        "scenario": _scenario(world.scenario),
         "cars_at_a_plug": len(world.fleet),
         "rounds": len(night.moments),
         "rounds_by_planner": {name: planners.count(name) for name in sorted(set(planners))},
@@ -57,6 +52,16 @@ def summary(night: Night) -> dict[str, Any]:
         "cars_that_earned": int((credits_eur(night) > 0.0).sum()),
         "bad_cars_caught": int(night.caught.sum()),
         "charges_later": night.charges_later,
+    }
+
+
+def _scenario(scenario: Scenario) -> dict[str, Any]:
+    """Return what was simulated, without what was left at nothing."""
+    names = ("cars", "shards", "seed", "load", "hours", "replan", "starts_at", "stays", "believed", "cloud")
+    found = {name: getattr(scenario, name) for name in names}
+    told = {name: str(value) if name in {"starts_at", "stays", "replan"} else value for name, value in found.items()}
+    return {name: told[name] for name in names if found[name] is not None} | {
+        "lived_by": "agents and machines" if scenario.is_exact else "arrays"
     }
 
 
