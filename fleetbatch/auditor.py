@@ -69,33 +69,41 @@ def _audit(settings: "Settings", cell_name: str, dials: "Dials", every_s: float,
     desk = None
     with PostgresLedger.open(cell.ledger_url) as ledger:
         while not stop.is_set():
-            with open_engine(settings.engine, workers=dials.workers) as pool:
-                if desk is None:
-                    door = Door(ledger=ledger, store=store, pool=pool, deployment_key=settings.deployment_key)
-                    desk = Desk(door, dials)
-                else:
-                    desk.hire(pool)
-                say("auditing")
-                try:
+            try:
+                with open_engine(settings.engine, workers=dials.workers) as pool:
+                    if desk is None:
+                        door = Door(ledger=ledger, store=store, pool=pool, deployment_key=settings.deployment_key)
+                        desk = Desk(door, dials)
+                    else:
+                        desk.hire(pool)
                     _run_desk(desk, every_s, stop)
-                finally:
-                    for child in multiprocessing.active_children():
-                        child.kill()  # what they compute is given out again; the engine would wait for it
+            except TransientError as error:
+                _not_reached(error, stop)
         if desk is not None:
             _let_go(desk)
 
 
 def _run_desk(desk: "Desk", every_s: float, stop: threading.Event) -> None:
-    while not stop.is_set() and not desk.broken:
-        try:
-            desk.tick(now=datetime.now(UTC))
-        except TransientError as error:
-            say("not reached", level=logging.WARNING, detail=str(error))
-            stop.wait(_RETRY_S)
-        if desk.running:
-            wait(desk.running, timeout=every_s, return_when=FIRST_COMPLETED)
-        else:
-            stop.wait(every_s)
+    say("auditing")
+    try:
+        while not stop.is_set() and not desk.broken:
+            try:
+                desk.tick(now=datetime.now(UTC))
+            except TransientError as error:
+                _not_reached(error, stop)
+            if desk.running:
+                wait(desk.running, timeout=every_s, return_when=FIRST_COMPLETED)
+            else:
+                stop.wait(every_s)
+    finally:
+        for child in multiprocessing.active_children():
+            child.kill()  # what they compute is given out again; the engine would wait for it
+
+
+def _not_reached(error: TransientError, stop: threading.Event) -> None:
+    """Say that the ledger or the engine is out of reach, and wait a little."""
+    say("not reached", level=logging.WARNING, detail=str(error))
+    stop.wait(_RETRY_S)
 
 
 def _let_go(desk: "Desk") -> None:
