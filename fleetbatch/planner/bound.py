@@ -1,7 +1,8 @@
 """A bound that no plan beats, adaptive ones included, from the prices of any plan. Pure.
 
 For prices mu >= 0 of a unit of each kind in each block (Lagrange), with E_ih the expected seconds of car i in block h:
-UB = sum_i sum_h E_ih max(0, max_k(mu_kh rate_ik) - cost_ih) + sum_tiers W max(0, v - min_{h in time} mu_kh).
+UB = sum_i sum_h E_ih max(0, max_k(mu_kh rate_ik) - cost_ih) + sum_tiers W max(0, max_{h in time} v_h - mu_kh), where
+v_h is what a unit is worth that is done in block h (risk.py).
 A car that is gone completes nothing, so nobody's expected work in a block exceeds rate * E (dispatch 2.3); whether
 cars leave together does not matter. All the open work is a bound as well, and the lower of the two counts.
 """
@@ -13,6 +14,7 @@ from fleetbatch.planner.grid import Grid
 from fleetbatch.planner.inputs import CHUNK, Floats
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.risk import worth
 
 ROUNDING = 1e-6
 """32-bit products, summed in 64 bits, are right to better than this; the bound is raised by it."""
@@ -20,17 +22,16 @@ ROUNDING = 1e-6
 
 def upper_bound(fleet: Fleet, work: Work, grid: Grid, policy: Policy, price: Floats, cost: Floats) -> float:
     """Return the bound at these prices [kind, block]; `cost` is [class, block] at the cheapest tariff."""
-    value = np.asarray(policy.value_per_unit, np.float64)
-    usable = grid.usable(grid.latest)
+    value, usable = worth(fleet, work, grid, policy), grid.usable(grid.latest)
     total = 0.0
     for deadline, blocks in enumerate(usable):
-        least = price[:, blocks].min(axis=1, initial=np.inf)
-        total += float(np.sum(work.demand[:, deadline] * np.maximum(value - least[:, None], 0.0)))
+        gain = value[blocks, deadline] - price[:, blocks, None]  # [kind, block, priority]
+        total += float(np.sum(work.demand[:, deadline] * gain.max(axis=1, initial=0.0)))
     of = np.repeat(np.arange(fleet.classes()), np.diff(fleet.starts)) if len(fleet.order) else np.zeros(0, np.int64)
     for first in range(0, len(fleet.order), CHUNK):
         part = slice(first, min(first + CHUNK, len(fleet.order)))
         total += _cars_worth(fleet.best[:, part], fleet.presence[:, part], cost[of[part]].astype(np.float32), price)
-    everything = float(np.sum(work.demand * value))
+    everything = float(np.sum(work.demand * np.asarray(policy.value_per_unit, np.float64)))
     return min(total, everything) * (1.0 + ROUNDING)
 
 

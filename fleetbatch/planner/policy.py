@@ -33,6 +33,8 @@ class Policy:
     """[priority], 0 is the highest; priorities beyond the last count as the last."""
     unit_currency: float = 4e-5
     """What one value is worth in the currency of the prices (the design's ten times the energy)."""
+    upsets_per_hour: float = 0.05
+    """How often many cars are lost at once; what is planned late must be worth the risk (risk.py). 0 knows no risk."""
     model_bytes: Row = ()
     """[workload], what a car that has not cached the model loads first; empty counts as 0."""
     commit_s: float = 1800.0
@@ -88,6 +90,7 @@ def _number_problems(policy: Policy) -> Iterator[str]:
         "value_per_unit": policy.value_per_unit,
         "model_bytes": policy.model_bytes,
         "unit_currency": (policy.unit_currency,),
+        "upsets_per_hour": (policy.upsets_per_hour,),
         "commit_s": (policy.commit_s,),
     }
     for name, values in numbers.items():

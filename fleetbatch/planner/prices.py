@@ -15,6 +15,7 @@ from fleetbatch.planner.grid import Grid
 from fleetbatch.planner.inputs import Floats, Ints
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.risk import worth
 
 SECONDS_MAX = 30.0
 """A guard only: a round that needs it is planned by the simple rule."""
@@ -25,7 +26,7 @@ SCALE = 1e3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """A plan for classes that keeps every bound, and prices; value is worth less cost."""
+    """A plan for classes that keeps every bound, and prices; value is worth less cost and risk."""
 
     share: Floats
     """[class, block, kind] of the class's time; sums over kinds are at most 1."""
@@ -69,7 +70,7 @@ def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | No
     demand, supply = work.demand * scale, fleet.work * scale
     # Values are measured by the highest, so that a policy in other units gives the same numbers to the solver.
     highest = max([*policy.value_per_unit, 1e-300])
-    value = np.asarray(policy.value_per_unit, np.float64) / highest
+    value = worth(fleet, work, grid, policy) / highest
     cost = costs(fleet, grid, policy, dearest=True) * fleet.seconds * scale / highest
     columns = _columns(supply, demand, grid)
     model = _model(columns, supply, demand, cost, value)
@@ -129,7 +130,7 @@ def _model(columns: _Columns, supply: Floats, demand: Floats, cost: Floats, valu
     model = highspy.HighsLp()
     model.num_col_, model.num_row_ = count, classes * blocks + kinds * blocks + demand.size
     model.sense_ = highspy.ObjSense.kMaximize
-    model.col_cost_ = np.concatenate([-cost[columns.c, columns.h] / weight, value[p]])
+    model.col_cost_ = np.concatenate([-cost[columns.c, columns.h] / weight, value[h, d, p]])
     model.col_lower_, model.col_upper_ = np.zeros(count), np.full(count, highspy.kHighsInf)
     free = np.full(classes * blocks, -highspy.kHighsInf)
     still = np.zeros(kinds * blocks)
@@ -157,8 +158,8 @@ def _feasible(columns: _Columns, raw: Floats, price: Floats, given: tuple[Floats
     made = np.einsum("chk,chk->kh", supply, share)
     flow *= np.minimum(1.0, made / np.maximum(flow.sum(axis=(2, 3)), 1e-12))[:, :, None, None]
     flow *= np.minimum(1.0, demand / np.maximum(flow.sum(axis=1), 1e-12))[:, None]
-    worth = float(np.sum(flow * value)) - float(np.sum(cost[:, :, None] * share))
-    return Solution(share=share, flow=flow, price=price, value=worth)
+    earned = float(np.sum(flow * value)) - float(np.sum(cost[:, :, None] * share))
+    return Solution(share=share, flow=flow, price=price, value=earned)
 
 
 def _in_units(scaled: Solution, scale: float, highest: float) -> Solution:
