@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort  # type: ignore[import-untyped]  # it ships no types
 
-from fleetbatch.bundle import Bundle, Golden, Manifest
+from fleetbatch.bundle import Bundle, Golden, GoldenAnswer, Manifest, difference, found_in, golden_found, places_of
 from fleetbatch.errors import RejectedError
 from fleetbatch.pixels import Floats, Unreadable, decode, prepare
 
@@ -25,7 +25,10 @@ _DTYPES: Final[dict[str, tuple[str, npt.DTypeLike]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
-    """An opened model: call it with [N, ...] inputs for [N, classes] scores between 0 and 1, in the labels' order."""
+    """An opened model: call it with [N, ...] inputs for [N, classes] scores between 0 and 1, in the labels' order.
+
+    A detector gives [N, places, values] as they are, for `found_in`.
+    """
 
     session: ort.InferenceSession
     manifest: Manifest
@@ -47,6 +50,8 @@ class Inference:
             inputs = np.concatenate([inputs, np.zeros((self.batch - rows, *inputs.shape[1:]), inputs.dtype)])
         output = self.manifest.output
         [raw] = self.session.run([output.name], {self.manifest.input.name: inputs.astype(self.dtype, copy=False)})
+        if output.kind == "boxes":
+            return np.asarray(raw, dtype=np.float32)[:rows]
         scores = np.asarray(raw, dtype=np.float32).reshape(len(inputs), -1)[:rows]
         if output.kind == "logits":
             scores = _softmax(scores)
@@ -120,7 +125,27 @@ def _golden_problems(bundle: Bundle, inference: Inference, golden: Golden) -> li
     picture = decode(golden.content)
     if isinstance(picture, Unreadable):
         return [f"{answer.picture}: {picture.reason}"]
-    scores = inference(prepare(picture, bundle.manifest)[np.newaxis])[0].astype(np.float64)
+    [raw] = inference(prepare(picture, bundle.manifest)[np.newaxis])
+    if bundle.manifest.boxes is not None:
+        return _box_problems(bundle, raw, answer, picture.size)
+    return _class_problems(raw.astype(np.float64), answer, tolerance)
+
+
+def _box_problems(bundle: Bundle, raw: Floats, answer: GoldenAnswer, size: tuple[int, int]) -> list[str]:
+    manifest = bundle.manifest
+    assert manifest.boxes is not None
+    if manifest.boxes.strides and len(raw) != places_of(manifest):
+        return [f"{answer.picture}: the model answers {len(raw)} places, `boxes.strides` make {places_of(manifest)}"]
+    why = difference(
+        golden_found(answer),
+        found_in(raw, manifest, bundle.labels, size),
+        score_min=manifest.boxes.score_min,
+        tolerance=manifest.golden_tolerance,
+    )
+    return [f"{answer.picture}: {why} (ours is the golden)"] if why else []
+
+
+def _class_problems(scores: npt.NDArray[np.float64], answer: GoldenAnswer, tolerance: float) -> list[str]:
     classes = list(answer.classes)
     found, told = scores[classes], np.asarray(answer.scores)
     wrong = ~(np.abs(found - told) <= tolerance)  # written so that NaN is wrong
@@ -182,7 +207,15 @@ def _input_problems(taken: Any, manifest: Manifest, *, main: bool) -> list[str]:
 
 
 def _output_problems(given: Any, bundle: Bundle) -> list[str]:  # noqa: ANN401 (onnxruntime ships no types)
-    output = bundle.manifest.output
+    output, boxes = bundle.manifest.output, bundle.manifest.boxes
+    if boxes is not None:
+        values = 4 + boxes.objectness + len(bundle.labels)
+        match given.shape:
+            case [_, _, str() | None]:
+                return []
+            case [_, _, int(found)] if found == values:
+                return []
+        return [f"output {output.name!r} is {given.shape}; a box and the labels make {values} values a place"]
     classes = len(bundle.labels) + (output.background is not None)
     problems = []
     if output.background is not None and output.background >= classes:

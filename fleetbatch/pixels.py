@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fleetbatch.bundle import Manifest, Resize
+from fleetbatch.bundle import Manifest, placement
 
 FORMATS: Final = ("JPEG", "PNG", "BMP", "WEBP")
 PIXELS_MAX: Final = 64_000_000
@@ -77,7 +77,7 @@ def decode(content: bytes) -> Image.Image | Unreadable:
 
 def prepare(picture: Image.Image, manifest: Manifest) -> Floats:
     """Return the picture as one input of the model without the batch axis: [3, H, W] for NCHW, [H, W, 3] for NHWC."""
-    fitted = _fit(picture, manifest.resize, (manifest.input.width, manifest.input.height))
+    fitted = _fit(picture, manifest)
     values = np.asarray(fitted, dtype=np.float32)
     if manifest.input.colour == "BGR":
         values = values[:, :, ::-1]
@@ -142,20 +142,17 @@ def _crop(picture: Image.Image, shorter_side: int, size: tuple[int, int], how: I
     return picture.resize(size, how, box=(left * across, top * down, right * across, bottom * down))
 
 
-def _fit(picture: Image.Image, resize: Resize, size: tuple[int, int]) -> Image.Image:
+def _fit(picture: Image.Image, manifest: Manifest) -> Image.Image:
+    resize, size = manifest.resize, (manifest.input.width, manifest.input.height)
     how = _FILTERS[resize.filter]
-    width, height = size
     match resize.mode:
         case "squash":
             return picture.resize(size, how)
         case "crop":
             return _crop(picture, resize.shorter_side, size, how)
         case "letterbox":
-            factor = min(width / picture.width, height / picture.height)
-            small = picture.resize((max(1, int(picture.width * factor)), max(1, int(picture.height * factor))), how)
+            place = placement(picture.width, picture.height, manifest)
+            small = picture.resize((place.width, place.height), how)
             ground = Image.new("RGB", size, (resize.padding,) * 3)
-            corner = (0, 0)
-            if resize.anchor == "centre":
-                corner = ((width - small.width) // 2, (height - small.height) // 2)
-            ground.paste(small, corner)
+            ground.paste(small, (place.left, place.top))
             return ground

@@ -12,10 +12,14 @@ so that the same content is the same bytes:
 """
 
 from fleetbatch.bundle.archive import BUNDLE_BYTES, build_bundle, bundle_sha256, open_bundle
+from fleetbatch.bundle.boxes import Found, difference, found_in, golden_found, overlap, places_of
 from fleetbatch.bundle.content import Bundle, Content, Golden
 from fleetbatch.bundle.manifest import (
+    DETECTIONS_MAX,
     FORMAT,
     PRECISIONS,
+    Box,
+    Boxes,
     Dtype,
     Filter,
     GoldenAnswer,
@@ -28,15 +32,20 @@ from fleetbatch.bundle.manifest import (
     Resize,
     read_section,
 )
+from fleetbatch.bundle.placing import Placement, placement
 
 __all__ = [
     "BUNDLE_BYTES",
+    "DETECTIONS_MAX",
     "FORMAT",
     "PRECISIONS",
+    "Box",
+    "Boxes",
     "Bundle",
     "Content",
     "Dtype",
     "Filter",
+    "Found",
     "Golden",
     "GoldenAnswer",
     "Input",
@@ -44,10 +53,17 @@ __all__ = [
     "Manifest",
     "Normalise",
     "Output",
+    "Placement",
     "Precision",
     "Resize",
     "build_bundle",
     "bundle_sha256",
+    "difference",
+    "found_in",
+    "golden_found",
     "open_bundle",
+    "overlap",
+    "placement",
+    "places_of",
     "read_section",
 ]

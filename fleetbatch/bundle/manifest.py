@@ -1,13 +1,15 @@
 """What a bundle says about a model: how a picture becomes its input, and its output an answer."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
 FORMAT: Final = 1
 SIDE_PIXELS: Final = 4096
 """The longest side of a model's input."""
+DETECTIONS_MAX: Final = 64
+"""Of one picture; the best are kept."""
 PRECISIONS: Final = ("fp32", "fp16", "int8")
 
 Layout = Literal["NCHW", "NHWC"]
@@ -17,6 +19,9 @@ Filter = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 Three = tuple[float, float, float]
 Side = Annotated[int, msgspec.Meta(ge=1, le=SIDE_PIXELS)]
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -66,14 +71,33 @@ class Normalise(_Section, frozen=True, kw_only=True):
 
 
 class Output(_Section, frozen=True, kw_only=True):
-    """What the model answers: [N, classes], or [N, classes, 1, 1] or [N, 1, 1, classes], squeezed."""
+    """What the model answers: [N, classes], or [N, classes, 1, 1] or [N, 1, 1, classes], squeezed; boxes: see Boxes."""
 
     name: str
-    kind: Literal["softmax", "logits"]
+    kind: Literal["softmax", "logits", "boxes"]
     """logits become scores by softmax over all classes, the background class included."""
     background: Annotated[int, msgspec.Meta(ge=0)] | None = None
     """The index of a class that is no answer; it is dropped, and labels.txt does not name it."""
     top_k: Annotated[int, msgspec.Meta(ge=1, le=5)] = 5
+
+
+class Boxes(_Section, frozen=True, kw_only=True):
+    """How a detector's output [N, places, values] becomes boxes; a place's values are its box, then its classes.
+
+    corners: left, top, right, bottom; centres: x and y of the middle, width, height: both in the input's pixels. yolox:
+    as centres, but the middle counts from the place's cell and the sides are logarithms, in strides of its grid; the
+    grids follow each other in the order of `strides`, each row by row.
+    """
+
+    form: Literal["corners", "centres", "yolox"]
+    strides: tuple[Annotated[int, msgspec.Meta(ge=1, le=SIDE_PIXELS)], ...] = ()
+    """yolox only: pixels of a cell, grid by grid; each divides the input's sides."""
+    objectness: bool = False
+    """Between box and classes stands how likely anything is there; it multiplies every class."""
+    score_min: Share = 0.3
+    """What scores less is no detection."""
+    overlap_max: Share = 0.45
+    """Of two boxes with one label whose intersection over union is larger, the one with the better score stays."""
 
 
 class Manifest(_Section, frozen=True, kw_only=True):
@@ -86,17 +110,21 @@ class Manifest(_Section, frozen=True, kw_only=True):
     resize: Resize
     normalise: Normalise
     output: Output
+    boxes: Boxes | None = None
+    """Detectors only, whose output is of kind boxes."""
     golden_tolerance: Annotated[float, msgspec.Meta(gt=0, le=0.1)] = 0.02
     """How far a score may be from the golden's."""
 
 
 class GoldenAnswer(_Section, frozen=True, kw_only=True):
-    """The best classes of one golden picture, best first."""
+    """The best classes of one golden picture, best first; of a detector, all that it must find there."""
 
     picture: str
     classes: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
     labels: tuple[str, ...]
     scores: tuple[Annotated[float, msgspec.Meta(ge=0, le=1)], ...]
+    boxes: tuple[Box, ...] = ()
+    """Detectors only: one for each class, in pixels of the picture."""
 
 
 def read_section(kind: type[AnySection], raw: Any, where: str, problems: list[str]) -> AnySection | None:  # noqa: ANN401 (parsed TOML or JSON)
@@ -118,8 +146,9 @@ def read_section(kind: type[AnySection], raw: Any, where: str, problems: list[st
 
 
 def _read_field(kind: Any, value: Any, where: str, problems: list[str]) -> Any:  # noqa: ANN401 (any field's type)
-    if isinstance(kind, type) and issubclass(kind, _Section):
-        return read_section(kind, value, where, problems)
+    section = next((k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, _Section)), None)
+    if section is not None and (value is not None or section is kind):
+        return read_section(section, value, where, problems)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
