@@ -1,7 +1,12 @@
 """May this car compute now? Pure: vehicle signals, the owner's wishes and a latch in, the latch out.
 
-Signals are COVESA VSS names. What is unknown, missing or not a number means no. Compute draws from the charger, so the
-charger must be able to spare the power beside what the battery needs to be ready when the owner leaves.
+Signals are COVESA VSS names. What is unknown, missing or not a number means no.
+
+A charge never ends later because of compute. A charge that comes later is still later when the owner comes early, so a
+stated departure lends nothing: compute takes what the charger has left over beside all that the battery draws now
+(P_compute <= P_plug - P_needed(t) of the trust design, with P_needed(t) the present draw). A battery that is given less
+because of compute draws exactly what compute leaves, so a charger without anything left over while computing is
+taken as busy. Every stop protects the owner and is immediate; only starting waits.
 """
 
 import math
@@ -24,7 +29,7 @@ VOLTAGE: Final = f"{_BATTERY}.Charging.ChargeVoltage.Phase1"
 CURRENT: Final = f"{_BATTERY}.Charging.ChargeCurrent.Phase1"
 CURRENT_MAX: Final = f"{_BATTERY}.Charging.MaximumChargingCurrent.Phase1"
 TIME_TO_COMPLETE: Final = f"{_BATTERY}.Charging.TimeToComplete"
-"""Seconds until the owner's target at the present rate."""
+"""Seconds until the owner's target at the present rate; told to the fleet, not looked at here."""
 SPEED: Final = "Vehicle.Speed"
 """km/h."""
 
@@ -54,11 +59,12 @@ class Limits:
     """Share of charge above the reserve before compute starts."""
     too_hot_c: float = 45.0
     cool_again_c: float = 42.0
-    spare_margin: float = 0.1
-    """Share of `power_w` that the charger must have left over before compute starts."""
+    start_spare_w: float = 60.0
+    go_on_spare_w: float = 30.0
+    """What the charger must have left over beside battery and compute; sensors may be wrong by less than this."""
     standing_kmh: float = 0.5
     settle: timedelta = timedelta(minutes=5)
-    """At most one change of state in this time, stopping for the `AT_ONCE` reasons excepted."""
+    """Compute starts at least so long after the last change of state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,52 +85,43 @@ class Latch:
     """Why it is not willing; None while it is, or before the first look."""
 
 
-AT_ONCE: Final[frozenset[ReleaseReason]] = frozenset({"unplugged", "driving", "too_hot", "consent"})
-
-
 def decide(latch: Latch, reading: Reading, limits: Limits, *, now: datetime) -> Latch:
     """Return the decision after a look at the signals.
 
-    Stopping for an `AT_ONCE` reason is immediate; every other change waits until the last one is `settle` ago.
+    Stopping is immediate; starting waits until the last change is `settle` ago. So a car changes its mind once in that
+    time, or twice where the owner's interest ends what had just begun.
     """
-    against = why_not(reading, limits, computing=latch.willing, now=now)
-    if (against is None) == latch.willing:
-        return latch if latch.willing else Latch(willing=False, changed_at=latch.changed_at, why_not=against)
+    against = why_not(reading, limits, computing=latch.willing)
     settled = latch.changed_at is None or now - latch.changed_at >= limits.settle
-    if not settled and (against is None or against.reason not in AT_ONCE):
+    if against is None and not (latch.willing or settled):
         return latch
-    return Latch(willing=against is None, changed_at=now, why_not=against)
+    willing = against is None
+    return Latch(willing=willing, changed_at=latch.changed_at if willing == latch.willing else now, why_not=against)
 
 
-def why_not(reading: Reading, limits: Limits, *, computing: bool, now: datetime) -> WhyNot | None:
+def why_not(reading: Reading, limits: Limits, *, computing: bool) -> WhyNot | None:
     """Return the first reason against computing at this moment, or None; `computing` chooses the latch's side."""
-    checks: tuple[Callable[[Reading, Limits, bool, datetime], WhyNot | None], ...]
+    checks: tuple[Callable[[Reading, Limits, bool], WhyNot | None], ...]
     checks = (_consent, _cable, _speed, _temperature, _charge, _charger)
-    return next((found for check in checks if (found := check(reading, limits, computing, now)) is not None), None)
+    return next((found for check in checks if (found := check(reading, limits, computing)) is not None), None)
 
 
-def spare_w(reading: Reading, *, now: datetime) -> float | None:
-    """Return what the charger can spare beside the battery's need, in watts; None when a signal is unknown.
+def spare_w(reading: Reading) -> float | None:
+    """Return what the charger has left over beside what the battery draws, in watts; None when a signal is unknown.
 
-    P_plug - P_needed: with a departure, the battery needs what brings it to its target by then; without one it needs
-    all that it draws now.
+    Where a vehicle counts the draw of compute as charge current, this is less than there is, never more.
     """
     volts, now_a, max_a = (_number(reading.signals, name) for name in (VOLTAGE, CURRENT, CURRENT_MAX))
     if volts is None or now_a is None or max_a is None:
         return None
-    drawn_w, needed = volts * now_a, 1.0
-    to_complete_s = _number(reading.signals, TIME_TO_COMPLETE)
-    if reading.departure_at is not None and to_complete_s is not None:
-        left_s = (reading.departure_at - now).total_seconds()
-        needed = min(1.0, to_complete_s / left_s) if left_s > 0 else 1.0
-    return volts * max_a - drawn_w * needed
+    return volts * (max_a - now_a)
 
 
-def _consent(reading: Reading, _limits: Limits, _computing: bool, _now: datetime) -> WhyNot | None:  # noqa: FBT001 (one shape for all checks)
+def _consent(reading: Reading, _limits: Limits, _computing: bool) -> WhyNot | None:  # noqa: FBT001 (one shape for all checks)
     return None if reading.consent else WhyNot(reason="consent", detail="the owner said no in the car")
 
 
-def _cable(reading: Reading, _limits: Limits, _computing: bool, _now: datetime) -> WhyNot | None:  # noqa: FBT001
+def _cable(reading: Reading, _limits: Limits, _computing: bool) -> WhyNot | None:  # noqa: FBT001
     match reading.signals.get(CABLE):
         case True:
             return None
@@ -134,14 +131,14 @@ def _cable(reading: Reading, _limits: Limits, _computing: bool, _now: datetime) 
             return _unknown("unplugged", CABLE)
 
 
-def _speed(reading: Reading, limits: Limits, _computing: bool, _now: datetime) -> WhyNot | None:  # noqa: FBT001
+def _speed(reading: Reading, limits: Limits, _computing: bool) -> WhyNot | None:  # noqa: FBT001
     speed = _number(reading.signals, SPEED)
     if speed is None:
         return _unknown("driving", SPEED)
     return WhyNot(reason="driving", detail=f"{speed:.1f} km/h") if abs(speed) > limits.standing_kmh else None
 
 
-def _temperature(reading: Reading, limits: Limits, computing: bool, _now: datetime) -> WhyNot | None:  # noqa: FBT001
+def _temperature(reading: Reading, limits: Limits, computing: bool) -> WhyNot | None:  # noqa: FBT001
     celsius = _number(reading.signals, TEMPERATURE)
     if celsius is None:
         return _unknown("too_hot", TEMPERATURE)
@@ -151,7 +148,7 @@ def _temperature(reading: Reading, limits: Limits, computing: bool, _now: dateti
     )
 
 
-def _charge(reading: Reading, limits: Limits, computing: bool, _now: datetime) -> WhyNot | None:  # noqa: FBT001
+def _charge(reading: Reading, limits: Limits, computing: bool) -> WhyNot | None:  # noqa: FBT001
     percent = _number(reading.signals, SOC)
     if percent is None:
         return _unknown("battery_low", SOC)
@@ -160,11 +157,11 @@ def _charge(reading: Reading, limits: Limits, computing: bool, _now: datetime) -
     return None if enough else WhyNot(reason="battery_low", detail=f"charge {percent:.1f} %, wanted {wanted:.1f} %")
 
 
-def _charger(reading: Reading, limits: Limits, computing: bool, now: datetime) -> WhyNot | None:  # noqa: FBT001
-    spare = spare_w(reading, now=now)
+def _charger(reading: Reading, limits: Limits, computing: bool) -> WhyNot | None:  # noqa: FBT001
+    spare = spare_w(reading)
     if spare is None:
         return _unknown("charger_busy", f"{VOLTAGE}, {CURRENT} or {CURRENT_MAX}")
-    wanted = limits.power_w * (1 if computing else 1 + limits.spare_margin)
+    wanted = limits.power_w + (limits.go_on_spare_w if computing else limits.start_spare_w)
     enough = spare >= wanted
     return None if enough else WhyNot(reason="charger_busy", detail=f"{spare:.0f} W to spare, wanted {wanted:.0f} W")
 

@@ -97,12 +97,18 @@ def _doubts(dials: Dials) -> Mapping[str, pl.Expr]:
         "silent": pl.col("_last_seen_s") > dials.silent_after_s,
         "unplugged": ~pl.col(PLUGGED),
         "driving": pl.col("Vehicle.Speed").fill_null(0.0) > 0.0,
-        "unwilling": ~pl.col("willing"),
+        "unwilling": ~(pl.col("willing") | (_waits_for_its_charge() & (pl.col("_ready_s") > 0.0))),
         "distrusted": pl.col("_reputation") < dials.reputation_min,
         "unreadable": broken,
         "no_window": pl.col("survival").is_null(),
         "leaving": pl.col("_limit_s") <= pl.col("_ready_s"),
     }
+
+
+def _waits_for_its_charge() -> pl.Expr:
+    """Return whether a car is only unwilling until its charge has got further, which can be foreseen."""
+    said = pl.col("unwilling_reason").fill_null("")
+    return pl.any_horizontal(said.str.starts_with("battery_low:"), said.str.starts_with("charger_busy:"))
 
 
 def _columns(joined: pl.DataFrame, frame: Frame, dials: Dials, *, now: datetime) -> dict[str, Any]:
@@ -126,7 +132,7 @@ def _columns(joined: pl.DataFrame, frame: Frame, dials: Dials, *, now: datetime)
         "mem_B": np.nan_to_num(np.clip(_numbers(joined, "memory_bytes", 0.0), 0.0, 2.0**60)).astype(np.uint64),
         "link_down_Bps": link,
         "link_up_Bps": link,
-        "ready_s": ready_s(charging).astype(np.float32),
+        "ready_s": np.where(joined["willing"].to_numpy(), 0.0, ready_s(charging)).astype(np.float32),
         "limit_s": limit_s(charging).astype(np.float32),
         "survival": _survival(joined["survival"]),
         "reputation": _numbers(joined, "reputation", 1.0).astype(np.float32),
@@ -144,7 +150,7 @@ def _charging(joined: pl.DataFrame, *, now: datetime) -> Charging:
         soc=_numbers(joined, _BATTERY + "StateOfCharge.Current", np.nan) / 100.0,
         reserve_soc=_numbers(joined, "reserve_soc", 0.0),
         full_in_s=_numbers(joined, _CHARGING + "TimeToComplete", np.nan),
-        charge_w=_numbers(joined, _BATTERY + "CurrentPower", np.nan),
+        charge_w=volts * _numbers(joined, _CHARGING + "ChargeCurrent.Phase1", np.nan),
         plug_w=volts * _numbers(joined, _CHARGING + "MaximumChargingCurrent.Phase1", np.nan),
         compute_w=_numbers(joined, "power_w", 0.0),
         departs_in_s=-_age_s(joined["departure_at"], now),

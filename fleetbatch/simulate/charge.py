@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 EFFICIENCY: Final = 0.9
 VOLTS: Final = 230.0
 RESERVE_MARGIN: Final = conditions.Limits().soc_margin
-SPARE_MARGIN: Final = conditions.Limits().spare_margin
+SPARE_W: Final = conditions.Limits().start_spare_w
 LATE_S: Final = 1.0
 """A charge that ends later by less is not later."""
 
@@ -48,8 +48,8 @@ class Plugs:
 
     @property
     def room(self) -> npt.NDArray[np.bool_]:
-        """Return where the plug can give both at once, with the margin that a car asks for before it starts."""
-        return np.asarray(self.plug_w - self.accept_w >= (1.0 + SPARE_MARGIN) * self.compute_w)
+        """Return where the plug can give both at once, with what a car wants left over before it starts."""
+        return np.asarray(self.plug_w - self.accept_w >= self.compute_w + SPARE_W)
 
     def reserve_at(self) -> Floats:
         """Return when each charge stands at the owner's reserve and its margin; infinite where it never will."""

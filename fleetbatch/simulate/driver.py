@@ -20,7 +20,7 @@ FIRST_LOOK_S: Final = 1.0
 LEAST_S: Final = 1e-3
 LOOK_EVERY_S: Final = 0.25
 LOOK_AGAIN_S: Final = 60.0
-"""How often a car looks while its charger is busy with a departure ahead, or while it is giving a lease back."""
+"""How often a car looks while it is giving a lease back."""
 CHANCE: Final = 0.5
 """Where a car spreads its calls by chance; a simulated one always draws the middle."""
 
@@ -137,8 +137,6 @@ class Driver:
         if drawn > 0.0:
             yield self.reserve_at_s
             yield at_s + 3600.0 * self.charge.missing_wh / drawn
-            if not math.isnan(float(self.plugs.departs_s[self.place])):
-                yield at_s + LOOK_AGAIN_S
 
     def _s(self, instant: datetime) -> float:
         return (instant - self.epoch).total_seconds()

@@ -90,6 +90,7 @@ def _spoken(world: World, standing: Standing, now: datetime) -> pa.Table:
         _CHARGING + "MaximumChargingCurrent.Phase1": plugs.plug_w[who] / VOLTS,
         "Vehicle.Speed": np.zeros(rows),
         "willing": standing.willing,
+        "unwilling_reason": pa.array(["charger_busy: waits for its charge"] * rows, mask=standing.willing),
         "hardware_class": _names(HARDWARE, fleet.hw[who]),
         "provider": _names(("sim",), np.zeros(rows, np.int64)),
         "threads": np.ones(rows, np.int32),

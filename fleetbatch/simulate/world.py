@@ -29,8 +29,8 @@ KIND_WORKLOAD: Final = np.array([0, 0, 1, 1, 2])
 KIND_SHARE: Final = np.array([0.3, 0.2, 0.2, 0.1, 0.2])
 KIND_BYTES: Final = np.array([0.5e6, 2e6, 4e6, 8e6, 0.1e6])
 """Bytes a unit."""
-CIRCUIT_W: Final = np.array([2_300.0, 3_700.0, 7_400.0, 11_000.0])
-CIRCUIT_SHARE: Final = np.array([0.15, 0.10, 0.40, 0.35])
+CIRCUIT_W: Final = np.array([1_400.0, 2_300.0, 3_700.0, 7_400.0, 11_000.0])
+CIRCUIT_SHARE: Final = np.array([0.05, 0.10, 0.10, 0.40, 0.35])
 JOULES_PER_KWH: Final = 3.6e6
 ROW_GROUPS_MAX: Final = 2_000
 

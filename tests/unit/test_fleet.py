@@ -15,6 +15,7 @@ from fleetbatch.fleet.charge import HORIZON_S, Charging, limit_s, ready_s
 
 NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
 MODEL = "ab" * 32
+BATTERY = "Vehicle.Powertrain.TractionBattery"
 
 
 def ledger_cars(*rows: dict[str, Any]) -> pa.Table:
@@ -188,7 +189,7 @@ def charging(**changes: float) -> Charging:
 
 
 def test_below_the_reserve_a_car_is_ready_when_its_charge_gets_there() -> None:
-    [seconds] = ready_s(charging(soc=0.1, reserve_soc=0.4, full_in_s=9000.0))
+    [seconds] = ready_s(charging(soc=0.1, reserve_soc=0.4, full_in_s=9000.0, plug_w=11_000.0))
     assert seconds == pytest.approx(3000.0)
 
 
@@ -196,33 +197,36 @@ def test_a_car_below_the_reserve_that_does_not_say_when_it_is_full_is_not_ready(
     assert ready_s(charging(soc=0.1, full_in_s=float("nan"))) == [HORIZON_S]
 
 
-def test_with_room_at_the_plug_only_the_departure_bounds() -> None:
-    assert limit_s(charging(compute_w=300.0)) == [7200.0]
+def test_with_room_at_the_plug_a_car_is_ready_while_it_charges() -> None:
+    assert ready_s(charging(compute_w=300.0)) == [0.0]
 
 
-def test_without_room_compute_ends_early_enough_to_charge_in_time() -> None:
-    [seconds] = limit_s(charging(charge_w=1000.0, plug_w=1000.0, compute_w=1000.0))
-    assert seconds == pytest.approx(3600.0)
+def test_without_room_a_car_is_ready_when_it_is_charged_whatever_departure_was_stated() -> None:
+    for departs in (float("nan"), 7200.0, 90_000.0):
+        assert ready_s(charging(charge_w=7000.0, compute_w=350.0, departs_in_s=departs)) == [3600.0]
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_charge_is_never_complete_later_than_the_departure(seed: int) -> None:
-    chance = np.random.default_rng(seed)
-    power, plug, compute = (
-        chance.uniform(100, 7000, 200),
-        chance.uniform(1000, 7400, 200),
-        chance.uniform(50, 1500, 200),
+def test_only_a_stated_departure_bounds_a_car() -> None:
+    assert limit_s(charging()) == [7200.0]
+    assert limit_s(charging(departs_in_s=float("nan"))) == [HORIZON_S]
+
+
+def test_a_car_that_waits_for_its_charge_is_planned_from_when_it_will_be_ready() -> None:
+    tight = {
+        f"{BATTERY}.Charging.ChargeVoltage.Phase1": 230.0,
+        f"{BATTERY}.Charging.ChargeCurrent.Phase1": 16.0,
+        f"{BATTERY}.Charging.MaximumChargingCurrent.Phase1": 16.0,
+        f"{BATTERY}.Charging.TimeToComplete": 1800.0,
+    }
+    why = {"willing": False, "unwilling_reason": "charger_busy: 0 W to spare, wanted 200 W"}
+    [row], out = seen([said(1, NOW, **tight, **why)], ledger_cars({"car_id": 1}), windows(1))
+    assert (row["ready_s"], out) == (1800.0, {})
+    rows, out = seen(
+        [said(1, NOW, **tight, willing=False, unwilling_reason="too_hot: 50 C")], ledger_cars({"car_id": 1}), windows(1)
     )
-    full, departs = chance.uniform(0, 30_000, 200), chance.uniform(0, 40_000, 200)
-    given = Charging(
-        soc=np.full(200, 0.5), reserve_soc=np.full(200, 0.2), full_in_s=full, charge_w=np.minimum(power, plug),
-        plug_w=plug, compute_w=compute, departs_in_s=departs,
-    )  # fmt: skip
-    busy = limit_s(given)
-    left_w = np.where(plug - given.charge_w >= compute, given.charge_w, given.charge_w - compute)
-    charged = left_w * busy + given.charge_w * np.maximum(departs - busy, 0.0)
-    needed = np.minimum(given.charge_w * full, given.charge_w * departs)
-    assert np.all((charged >= needed - 1e-3) | (busy == 0.0))
+    assert (rows, out) == ([], {1: "unwilling"})
+    [row], _ = seen([said(1, NOW, **tight)], ledger_cars({"car_id": 1}), windows(1))
+    assert row["ready_s"] == 0.0
 
 
 def test_a_snapshot_does_not_depend_on_the_order_of_rows() -> None:
