@@ -5,10 +5,10 @@ its lock to run out. Whatever fails fails one round: it is logged, and the next 
 """
 
 import argparse
-import io
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,10 +20,8 @@ from typing import Any, Final
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from fleetbatch import fleet, layout, planner, windows
-from fleetbatch.contracts import empty
+from fleetbatch import fleet, planner, windows
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.messages import FencedOff, PlannerLock
 from fleetbatch.ledger.postgres import PostgresLedger
@@ -71,6 +69,8 @@ class Planned:
     excluded: pa.Table
     shards: pa.Table
     round: planner.Round
+    forecast: Mapping[str, int]
+    """How many cars were forecast by each level of contract `idle_windows`."""
 
     def tables(self) -> Mapping[str, pa.Table]:
         """Return what is kept under layout.round_table."""
@@ -93,8 +93,8 @@ class Memory:
 
     newest: pl.DataFrame = field(default_factory=fleet.nothing_heard)
     telemetry_seen: frozenset[str] = frozenset()
-    stays: pa.Table = field(default_factory=lambda: empty("stays"))
-    stays_seen: frozenset[str] = frozenset()
+    serving: windows.Serving = field(default_factory=windows.nothing_served)
+    """The day's past stays, and the model that forecasts with them."""
     offered: pa.Table | None = None
     published_at: datetime | None = None
 
@@ -136,6 +136,7 @@ class Dispatcher:
     def _publish(self, lock: PlannerLock, planned: Planned, offers: pa.Table, *, now: datetime) -> RoundId:
         r = planned.round
         stats: dict[str, Any] = {"planner": r.planner, **r.stats, **_worth(r.certificate)}
+        stats |= {"forecast": dict(planned.forecast), "forecast_reason": self.memory.serving.tonight.reason}
         round_id = self.ledger.write_round(lock, offers, stats)
         self.memory = replace(self.memory, offered=offers, published_at=now)
         planner.keep(self.store, self.cell, round_id, planned.tables(), rounds_kept=self.dials.rounds_kept)
@@ -149,11 +150,13 @@ def plan(seen: Seen, memory: Memory, dials: Dials, *, now: datetime) -> Planned:
     frame = fleet.frame(seen.open_shards, hardware_seen)
     shards = planner.open_work(seen.open_shards, seen.cars, frame.kinds, dials.beliefs, now=now)
     policy = planner.measured_policy(dials.policy, seen.rates, frame.kinds, frame.hardware, dials.beliefs)
-    ahead = windows.predict(fleet.plugged(memory.newest, dials.timezone), memory.stays, now)
+    plugged, serving = fleet.plugged(memory.newest, dials.timezone), memory.serving
+    ahead = windows.predict(plugged, serving.past, now, forecaster=serving.tonight.forecaster)
     snapshot = fleet.snapshot(memory.newest, seen.cars, ahead, frame, dials.snapshot, now=now)
     cars = planner.with_free_times(snapshot.cars, shards, policy)
     checked = verified(cars, shards, now, policy, plans=(planner.plan_round, planner.plan_simply))
-    return Planned(cars=cars, excluded=snapshot.excluded, shards=shards, round=checked)
+    forecast = Counter(map(str, ahead["level"].to_pylist()))
+    return Planned(cars=cars, excluded=snapshot.excluded, shards=shards, round=checked, forecast=forecast)
 
 
 def verified(
@@ -179,16 +182,31 @@ def offers_of(round_: planner.Round) -> pa.Table:
 
 
 def remember(memory: Memory, store: Store, cell: CellName, *, now: datetime) -> Memory:
-    """Return the memory after reading the telemetry and the stays that are new; broken files are logged once."""
+    """Return the memory after reading what is new: telemetry, the day's stays and model; broken files are logged."""
     heard = fleet.hear(store, cell, seen=memory.telemetry_seen, now=now)
     for broken in heard.broken:
         say("telemetry skipped", level=logging.ERROR, problem=broken)
-    stays, stays_seen = memory.stays, frozenset(store.keys(layout.stays(cell, "").partition("day=")[0]))
-    if stays_seen != memory.stays_seen:
-        tables = [pq.read_table(io.BytesIO(store.read(key))) for key in sorted(stays_seen)]
-        stays = pa.concat_tables([empty("stays"), *tables], promote_options="permissive")
+    serving = windows.serve(store, cell, memory.serving, now=now)
+    if serving is not memory.serving:
+        _say_level(serving)
     newest = fleet.fold(memory.newest, heard.rows)
-    return replace(memory, newest=newest, telemetry_seen=heard.seen, stays=stays, stays_seen=stays_seen)
+    return replace(memory, newest=newest, telemetry_seen=heard.seen, serving=serving)
+
+
+def _say_level(serving: windows.Serving) -> None:
+    """Log who forecasts from now on and why; that a model has stepped aside is a warning."""
+    tonight = serving.tonight
+    model = "" if tonight.state is None else tonight.state.model_sha256
+    aside = model != "" and tonight.forecaster is None
+    level = logging.WARNING if aside else logging.INFO
+    say(
+        "forecasts",
+        level=level,
+        by=tonight.level,
+        reason=tonight.reason,
+        model=model[:12],
+        stays=len(serving.past.closed),
+    )
 
 
 def _news(memory: Memory, offers: pa.Table, dials: Dials, *, now: datetime) -> bool:
@@ -236,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_REJECTED
     every = timedelta(seconds=given.round_every_s)
     heard = fleet.Dials(silent_after_s=given.silent_after_s)
-    dials = Dials(round_every=every, timezone=given.timezone, snapshot=heard)
+    dials = Dials(round_every=every, timezone=cell.timezone, snapshot=heard)
     with _until_told() as stop, PostgresLedger.open(cell.ledger_url) as ledger:
         dispatcher = Dispatcher(cell.name, ledger, store, dials)
         say("ready", round_every_s=given.round_every_s)
@@ -261,7 +279,6 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--settings", type=Path, required=True, help="the deployment's settings file")
     parser.add_argument("--cell", required=True, help="the cell to plan for")
     parser.add_argument("--round-every-s", type=float, default=Dials().round_every.total_seconds())
-    parser.add_argument("--timezone", default=Dials().timezone, help="IANA name of the cars' local time")
     silent = "seconds after which a car that was not heard gets no offer; several times the gateway's poll interval"
     parser.add_argument("--silent-after-s", type=float, default=fleet.Dials().silent_after_s, help=silent)
     return parser.parse_args(arguments)

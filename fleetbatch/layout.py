@@ -120,6 +120,16 @@ def open_stays(cell: CellName, day: str) -> str:
     return f"cells/{cell}/windows/open/{day}.parquet"
 
 
+def stays_days(cell: CellName) -> str:
+    """Where the days of closed stays lie."""
+    return f"cells/{cell}/stays/"
+
+
+def open_stays_days(cell: CellName) -> str:
+    """Where the days of open stays lie."""
+    return f"cells/{cell}/windows/open/"
+
+
 def windows_models(cell: CellName) -> str:
     """Where the cell's windows models lie, by the day on which they were learnt."""
     return f"cells/{cell}/windows/models/"
@@ -138,6 +148,11 @@ def windows_states(cell: CellName) -> str:
 def windows_state(cell: CellName, day: str) -> str:
     """Calibration, thresholds and level from a day on, as JSON."""
     return f"{windows_states(cell)}{day}.json"
+
+
+def windows_inputs(cell: CellName) -> tuple[str, ...]:
+    """Where everything lies that a cell's forecasts follow from, as prefixes."""
+    return (stays_days(cell), open_stays_days(cell), windows_states(cell), windows_models(cell))
 
 
 def windows_page(cell: CellName, day: str) -> str:

@@ -15,7 +15,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.postgres import PostgresLedger, migrate
 from fleetbatch.local.cars import ParkedCar, drive, enrol, park, show_signals
 from fleetbatch.local.history import write_history
-from fleetbatch.local.laptop import CELLS, free_ports, laptop_cars, write_settings
+from fleetbatch.local.laptop import free_ports, laptop_cars, write_settings
 from fleetbatch.local.postgres import Postgres, start_postgres, stop_postgres
 from fleetbatch.local.processes import Child, Children, children, wait_ready
 from fleetbatch.local.progress import Progress
@@ -131,13 +131,12 @@ def deployment(home: Path, *, lock: int, cars: int, progress: Progress) -> Itera
 def _start_services(running: Deployment, progress: Progress) -> None:
     ready = []
     dispatching = ["--round-every-s", str(ROUND_S), "--silent-after-s", str(SILENT_S)]
-    timezones = {name: timezone for name, _, timezone in CELLS}
     for cell in running.settings.cells:
         port = cell.gateway_url.rpartition(":")[2]
         progress.now(f"starting cell {cell.name}")
         for name, options in (
             ("gateway", ["--port", port, *_gateway_dials()]),
-            ("dispatcher", [*dispatching, "--timezone", timezones[cell.name]]),
+            ("dispatcher", dispatching),
             ("auditor", ["--every-s", str(AUDIT_S), "--workers", "1"]),
         ):
             command = [sys.executable, "-m", f"fleetbatch.{name}", "--settings", str(running.settings_file)]

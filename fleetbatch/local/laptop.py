@@ -75,13 +75,14 @@ def write_settings(home: Path, server: Postgres, ports: Sequence[int]) -> Settin
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_bytes(KEY_BYTES).hex())
     lines = [f"store = {json.dumps((home / 'store').resolve().as_uri())}", 'deployment_key_file = "deployment.key"', ""]
-    for (name, region, _), port in zip(CELLS, ports, strict=True):
+    for (name, region, timezone), port in zip(CELLS, ports, strict=True):
         database = f"cell_{name.replace('-', '_')}"
         make_database(server, database)
         lines += [
             "[[cells]]",
             f'name = "{name}"',
             f'region = "{region}"',
+            f'timezone = "{timezone}"',
             f'ledger_url = "{server.database_url(database)}"',
             f'gateway_ledger_url = "{server.database_url(database, role="fleetbatch_gateway")}"',
             f'gateway_url = "http://127.0.0.1:{port}"',

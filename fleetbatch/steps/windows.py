@@ -4,11 +4,12 @@ import logging
 from datetime import date, datetime
 from typing import Any
 
+import msgspec
+
+from fleetbatch.logs import say
 from fleetbatch.settings import Settings
 from fleetbatch.store import Store, open_store
 from fleetbatch.windows.daily import ingest_until, refit_cell, tune_day
-
-_LOG = logging.getLogger(__name__)
 
 
 def ingest_step(settings: Settings, day: date, *, now: datetime) -> dict[str, Any]:
@@ -16,9 +17,9 @@ def ingest_step(settings: Settings, day: date, *, now: datetime) -> dict[str, An
     store, told = _store(settings), {}
     for cell in settings.cells:
         for done, found in ingest_until(store, cell.name, day, timezone=cell.timezone, now=now).items():
-            _LOG.info("%s %s: %d stays closed, %d go on", cell.name, done, found.closed, found.open)
+            say("stays closed", cell=cell.name, day=str(done), closed=found.closed, open=found.open)
             for broken in found.broken:
-                _LOG.warning("%s: telemetry left out: %s", cell.name, broken)
+                say("telemetry skipped", level=logging.ERROR, cell=cell.name, problem=broken)
             told[f"{cell.name}/{done}"] = found.closed
     return {"day": str(day), "closed": told}
 
@@ -28,8 +29,10 @@ def tune_step(settings: Settings, day: date, *, now: datetime) -> dict[str, Any]
     store, told = _store(settings), {}
     for cell in settings.cells:
         tuned = tune_day(store, cell.name, day, now=now)
-        level = logging.INFO if tuned.level == "L2" or not tuned.model_sha256 else logging.WARNING
-        _LOG.log(level, "%s: %s serves: %s", cell.name, tuned.level, tuned.reason)
+        level = logging.WARNING if tuned.model_sha256 and tuned.level == "L1" else logging.INFO
+        say(
+            "forecasts", level=level, cell=cell.name, by=tuned.level, reason=tuned.reason, model=tuned.model_sha256[:12]
+        )
         told[cell.name] = f"{tuned.level}: {tuned.reason}"
     return {"day": str(day), "levels": told}
 
@@ -40,7 +43,7 @@ def refit_step(settings: Settings, day: date, *, now: datetime) -> dict[str, Any
     for cell in settings.cells:
         fitted = refit_cell(store, cell.name, day, now=now)
         told[cell.name] = "kept" if fitted.bundle is not None else "; ".join(fitted.problems)
-        _LOG.info("%s: new model: %s", cell.name, told[cell.name])
+        say("model learnt", cell=cell.name, outcome=told[cell.name], figures=msgspec.to_builtins(fitted.figures))
     return {"day": str(day), "models": told}
 
 

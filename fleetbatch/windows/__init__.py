@@ -1,6 +1,18 @@
 """How long will this car stay plugged in? Histories to survival curves, and were the promises kept."""
 
 from fleetbatch.windows.forecast import Forecaster, as_bytes, bookable, open_forecaster, predict, promised_risk
+from fleetbatch.windows.serving import Serving, nothing_served, serve
 from fleetbatch.windows.stays import read_stays
 
-__all__ = ["Forecaster", "as_bytes", "bookable", "open_forecaster", "predict", "promised_risk", "read_stays"]
+__all__ = [
+    "Forecaster",
+    "Serving",
+    "as_bytes",
+    "bookable",
+    "nothing_served",
+    "open_forecaster",
+    "predict",
+    "promised_risk",
+    "read_stays",
+    "serve",
+]

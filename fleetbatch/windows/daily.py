@@ -4,6 +4,8 @@ The doing part: reads, decides by the pure modules beside it, writes under the d
 """
 
 import io
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
@@ -14,18 +16,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleetbatch import layout
-from fleetbatch.contracts import conform, empty
+from fleetbatch.errors import RejectedError
+from fleetbatch.logs import say
 from fleetbatch.store import Store
-from fleetbatch.units import CellName, Sha256
-from fleetbatch.windows.bundle import open_bundle
+from fleetbatch.units import CellName
+from fleetbatch.windows.bundle import WindowsBundle, open_bundle
 from fleetbatch.windows.closing import close_stays
-from fleetbatch.windows.forecast import Forecaster, open_forecaster
 from fleetbatch.windows.page import day_page
 from fleetbatch.windows.refit import Refit, RefitDials, refit
 from fleetbatch.windows.shadow import Model, model_of, pick, promoted
-from fleetbatch.windows.tuning import Tuned, TuningDials, tune
+from fleetbatch.windows.state import Tuned
+from fleetbatch.windows.stored import latest_state, open_model, read_history, read_stays_file, read_tables, union
+from fleetbatch.windows.tuning import TuningDials, tune
 
 CATCH_UP_DAYS: Final = 14
+TRIED: Final = 3
+"""Of the newest models, besides the one that serves: a broken one must not stand in the way of those before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +46,13 @@ class Ingested:
 def ingest_day(store: Store, cell: CellName, day: date, *, timezone: str, now: datetime) -> Ingested:
     """Close the stays of a day (UTC) from its telemetry; the cell's cars live by the clock of `timezone`."""
     until = min(now, datetime.combine(day + timedelta(days=1), time(), UTC))
-    signals, broken = _tables(store, layout.telemetry_day(cell, str(day)), "signals")
-    before = _read(store, layout.open_stays(cell, str(day - timedelta(days=1))))
+    signals, broken = read_tables(store, layout.telemetry_day(cell, str(day)), "signals")
+    before = read_stays_file(store, layout.open_stays(cell, str(day - timedelta(days=1))))
     heard = pl.DataFrame(signals.select(["car_id"])).vstack(pl.DataFrame(before.select(["car_id"])))
     cars = heard.unique().sort("car_id").with_columns(timezone=pl.lit(timezone)).to_arrow()
     told = close_stays(before, signals, cars, now=until)
     key = layout.stays(cell, str(day))
-    closed = _union(_read(store, key), told.closed)
+    closed = union(read_stays_file(store, key), told.closed)
     store.write(key, _parquet(closed))
     store.write(layout.open_stays(cell, str(day)), _parquet(told.open))
     return Ingested(closed=told.closed.num_rows, open=told.open.num_rows, broken=broken)
@@ -54,7 +60,7 @@ def ingest_day(store: Store, cell: CellName, day: date, *, timezone: str, now: d
 
 def ingest_until(store: Store, cell: CellName, day: date, *, timezone: str, now: datetime) -> dict[date, Ingested]:
     """Ingest a day and whatever days before it were missed, at most two weeks of them."""
-    prefix = layout.open_stays(cell, "").removesuffix(".parquet")
+    prefix = layout.open_stays_days(cell)
     done = [date.fromisoformat(key.removeprefix(prefix)[:10]) for key in store.keys(prefix)]
     last = max((d for d in done if d < day), default=day - timedelta(days=1))
     missed = min((day - last).days, CATCH_UP_DAYS)
@@ -63,16 +69,24 @@ def ingest_until(store: Store, cell: CellName, day: date, *, timezone: str, now:
 
 
 def tune_day(store: Store, cell: CellName, day: date, *, now: datetime, dials: TuningDials | None = None) -> Tuned:
-    """Write the state and the page from `now` on, and return the state; a better shadow takes over."""
+    """Write the state and the page from `now` on, and return the state; a better shadow takes over.
+
+    A model that cannot be opened is named and left out; without any, L1 serves and the reason says so.
+    """
     dials = dials or TuningDials()
     stays = read_history(store, cell, day)
     yesterday = latest_state(store, cell, before=day)
-    models = tuple(model_of(key) for key in store.keys(layout.windows_models(cell)))
-    current, shadow = pick(models, yesterday.model_sha256 if yesterday else "", day)
-    tuned = _tuned(store, stays, current, now, dials)
+    served = yesterday.model_sha256 if yesterday else ""
+    bundles, refused = _open_models(store, cell, served, day)
+    current, shadow = pick(tuple(bundles), served, day)
+    tuned = tune(stays, bundles[current] if current else None, now, dials)
+    if current is None and refused:
+        tuned = msgspec.structs.replace(tuned, reason="no model can be used: " + "; ".join(refused))
     if shadow is not None:
-        trial = _tuned(store, stays, shadow, now, dials)
-        tuned = trial if promoted(tuned, trial, shadow.day, day) else tuned
+        trial = tune(stays, bundles[shadow], now, dials)
+        taken = promoted(tuned, trial, shadow.day, day)
+        say("shadow", cell=cell, model=shadow.sha256[:12], promoted=taken, figures=msgspec.to_builtins(trial.figures))
+        tuned = trial if taken else tuned
     store.write(layout.windows_state(cell, str(day)), msgspec.json.encode(tuned))
     store.write(layout.windows_page(cell, str(day)), day_page(cell, day, tuned).encode())
     return tuned
@@ -87,63 +101,20 @@ def refit_cell(store: Store, cell: CellName, day: date, *, now: datetime, dials:
     return fitted
 
 
-def tonight(store: Store, cell: CellName, day: date) -> tuple[Forecaster | None, Tuned | None]:
-    """Return the forecaster that serves on a day and its state; no forecaster means L1, no state nothing tuned yet."""
-    state = latest_state(store, cell, before=day + timedelta(days=1))
-    if state is None or state.level == "L1":
-        return None, state
-    models = [model_of(key) for key in store.keys(layout.windows_models(cell))]
-    serving = next((m for m in models if m.sha256 == Sha256(state.model_sha256)), None)
-    if serving is None:
-        return None, state
-    return open_forecaster(open_bundle(store.read(serving.key)), state.calibration()), state
-
-
-def read_history(store: Store, cell: CellName, day: date) -> pa.Table:
-    """Return the closed stays of all days and the open ones of the day or the last before it, as contract stays."""
-    closed, _ = _tables(store, layout.stays(cell, "").partition("day=")[0], "stays")
-    prefix = layout.open_stays(cell, "").removesuffix(".parquet")
-    days = [key for key in store.keys(prefix) if key <= layout.open_stays(cell, str(day))]
-    still = _read(store, max(days)) if days else empty("stays")
-    return _union(closed, still)
-
-
-def latest_state(store: Store, cell: CellName, *, before: date) -> Tuned | None:
-    """Return the newest state of a day before the one given."""
-    limit = layout.windows_state(cell, str(before))
-    keys = [key for key in store.keys(layout.windows_states(cell)) if key < limit]
-    return msgspec.json.decode(store.read(max(keys)), type=Tuned) if keys else None
-
-
-def _tuned(store: Store, stays: pa.Table, model: Model | None, now: datetime, dials: TuningDials) -> Tuned:
-    return tune(stays, None if model is None else open_bundle(store.read(model.key)), now, dials)
-
-
-def _tables(store: Store, prefix: str, name: str) -> tuple[pa.Table, tuple[str, ...]]:
-    """Return the tables under a prefix as one; a file that is no Parquet is named and left out."""
-    tables, broken = [empty(name)], []
-    for key in sorted(store.keys(prefix)):
+def _open_models(
+    store: Store, cell: CellName, serving: str, day: date
+) -> tuple[Mapping[Model, WindowsBundle], tuple[str, ...]]:
+    """Return the model that serves and the newest others of up to the day, and what is wrong with the rest of these."""
+    known = sorted(map(model_of, store.keys(layout.windows_models(cell))), key=lambda m: (m.day, m.sha256))
+    known = [model for model in known if model.day <= day]
+    bundles, refused = {}, []
+    for model in {*known[-TRIED:], *(m for m in known if m.sha256 == serving)}:
         try:
-            tables.append(conform(pq.read_table(io.BytesIO(store.read(key))), name))
-        except pa.ArrowInvalid as error:
-            broken.append(f"{key}: {error}")
-    return pa.concat_tables(tables), tuple(broken)
-
-
-def _read(store: Store, key: str) -> pa.Table:
-    if store.size(key) is None:
-        return empty("stays")
-    return conform(pq.read_table(io.BytesIO(store.read(key))), "stays")
-
-
-def _union(first: pa.Table, second: pa.Table) -> pa.Table:
-    """Return the stays of both, each once: a start tells a car's stay, and one with an end knows more."""
-    both = (
-        pl.DataFrame(first)
-        .vstack(pl.DataFrame(second))
-        .sort("car_id", "plugged_in_at", "unplugged_at", nulls_last=True)
-    )
-    return conform(both.unique(["car_id", "plugged_in_at"], keep="first", maintain_order=True).to_arrow(), "stays")
+            bundles[model] = open_model(store, model)
+        except RejectedError as error:
+            refused.append(f"{model.day} {model.sha256[:12]}: {error}")
+            say("model left out", level=logging.ERROR, cell=cell, model=model.sha256[:12], problem=str(error))
+    return bundles, tuple(sorted(refused))
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -4,7 +4,7 @@ from datetime import date
 
 from fleetbatch import pages
 from fleetbatch.units import CellName
-from fleetbatch.windows.tuning import Tuned
+from fleetbatch.windows.state import Tuned
 
 _SIDE, _EDGE = 320, 40
 

@@ -10,7 +10,8 @@ from fleetbatch.windows.bundle import build_bundle, open_bundle
 from fleetbatch.windows.calibration import no_calibration
 from fleetbatch.windows.conformal import first_thresholds
 from fleetbatch.windows.learning import learn_model
-from fleetbatch.windows.tuning import Figures, TuningDials, tune
+from fleetbatch.windows.state import Figures
+from fleetbatch.windows.tuning import TuningDials, tune
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

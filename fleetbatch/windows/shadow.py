@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from fleetbatch.units import Sha256
-from fleetbatch.windows.tuning import Tuned
+from fleetbatch.windows.state import Tuned
 
 SHADOW: Final = timedelta(days=7)
 """A model is judged on days after its own, so that it has not learnt from them."""

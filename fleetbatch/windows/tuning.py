@@ -5,10 +5,9 @@ said before: the same stays give the same state, however often it is asked.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -16,13 +15,13 @@ from fleetbatch.windows import scores
 from fleetbatch.windows.bundle import WindowsBundle
 from fleetbatch.windows.calibration import Calibration, conditions_of, fit_calibration, no_calibration
 from fleetbatch.windows.clock import BoolArray, FloatArray, IntArray, hours
-from fleetbatch.windows.conformal import Thresholds
 from fleetbatch.windows.groups import GroupCurves, fit_groups
 from fleetbatch.windows.landmarks import Landmarks, landmarks
 from fleetbatch.windows.learning import CHUNK, LearningDials, default_learning, raw_forecast, see_all
 from fleetbatch.windows.past import recent
 from fleetbatch.windows.rolling import Rolled, RollingDials, roll
 from fleetbatch.windows.shrink import shrunk_log_survival
+from fleetbatch.windows.state import Figures, Stratum, Tuned
 from fleetbatch.windows.stays import Moments, Stays, read_stays
 from fleetbatch.windows.strata import strata_of
 
@@ -43,52 +42,6 @@ class TuningDials:
     judged_min: int = 200
     landmarks_max: int = 150_000
     """More than this and whole cars are left out, the same ones every day."""
-
-
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What a level's forecasts of the judged days were worth."""
-
-    forecasts: int
-    integrated_brier: float
-    calibration_error_8h: float
-    booked: float
-    evicted: float
-
-
-class Stratum(msgspec.Struct, frozen=True, kw_only=True):
-    """What the serving level's bookings were worth in one stratum."""
-
-    name: str
-    forecasts: int
-    booked: float
-    evicted: float
-
-
-class Tuned(msgspec.Struct, frozen=True, kw_only=True):
-    """The state that a day's forecasts are made with; travels as JSON."""
-
-    level: Literal["L1", "L2"]
-    reason: str
-    model_sha256: str
-    """Empty without a model."""
-    tuned_at: str
-    coefficients: list[list[float]]
-    risk_length: list[float]
-    risk_history: list[float]
-    risk_day: list[float]
-    figures: dict[str, Figures]
-    strata: list[Stratum]
-    reliability_8h: list[tuple[float, float, int]]
-
-    def calibration(self) -> Calibration:
-        """Return the calibration as arrays."""
-        return Calibration(coefficients=np.array(self.coefficients))
-
-    def thresholds(self) -> Thresholds:
-        """Return the thresholds of the serving level as arrays."""
-        return Thresholds(
-            length=np.array(self.risk_length), history=np.array(self.risk_history), day=np.array(self.risk_day)
-        )
 
 
 def tune(stays: pa.Table, bundle: WindowsBundle | None, now: datetime, dials: TuningDials) -> Tuned:
@@ -185,7 +138,7 @@ def _told(
         level=level,
         reason=reason,
         model_sha256="" if bundle is None else str(bundle.sha256),
-        tuned_at=now.isoformat(),
+        tuned_at=now.astimezone(UTC).isoformat(),
         coefficients=calibration.coefficients.tolist(),
         risk_length=run.thresholds.length.tolist(),
         risk_history=run.thresholds.history.tolist(),

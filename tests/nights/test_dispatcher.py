@@ -21,6 +21,7 @@ from deployments import deployed
 from ledger_nights import Cell, frozen_order, no, part
 from planner_tables import NOW, POLICY, car, cars, shard, shards
 from signal_rows import PLUGGED, said, signals
+from windows_story import live, past, serve_model
 
 from fleetbatch import layout
 from fleetbatch.dispatcher import Dials, Dispatcher, verified
@@ -66,6 +67,15 @@ class Scene:
         for car_id, shard_id in zip(offers.car_id.tolist(), offers.shard_id.tolist(), strict=True):
             queues.setdefault(car_id, []).append(shard_id)
         return queues
+
+    def forecast(self, round_id: RoundId | None) -> tuple[dict[str, int], str]:
+        """Return how many cars each level forecast in a round, and why that level, as the ledger keeps it."""
+        with psycopg.connect(self.url) as connection:
+            [stats] = connection.execute(
+                "SELECT stats FROM fleetbatch.rounds WHERE round_id = %s", [round_id]
+            ).fetchone() or [None]
+        assert stats is not None
+        return stats["forecast"], stats["forecast_reason"]
 
     def planned(self) -> list[dict[str, Any]]:
         """Return the assignments of the newest round, as kept."""
@@ -192,6 +202,49 @@ def test_a_dispatcher_survives_its_database_cutting_every_connection(scene: Scen
             " AND pid <> pg_backend_pid()"
         )
     assert scene.round() is not None
+
+
+def test_the_model_of_the_day_forecasts_and_one_that_is_broken_gives_way_to_habits_and_says_why(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "fleetbatch")
+    open_shards(scene, 11)
+    scene.cell.enrol(1)
+    scene.say(said(1, scene.now))
+    model = serve_model(scene.store, EU, now=scene.now)
+    assert scene.forecast(scene.round())[0] == {"L2": 1}
+    scene.store.write(model, scene.store.read(model)[:-100])
+    assert scene.round() is None  # what is open stays open
+
+    restarted = Dispatcher(EU, scene.cell.ledger, scene.store, Dials())
+    by, reason = scene.forecast(restarted.run_round(now=scene.now))
+    assert by == {"L1": 1}
+    assert "not a bundle of a windows model" in reason
+    [model_served, gave_way] = [r for r in caplog.records if r.message == "forecasts"]
+    assert (model_served.levelname, gave_way.levelname) == ("INFO", "WARNING")
+    assert vars(gave_way)["facts"]["reason"] == reason
+
+
+def test_a_model_that_nobody_judged_for_a_week_steps_aside(scene: Scene) -> None:
+    scene.cell.enrol(1)
+    serve_model(scene.store, EU, now=scene.now)
+    scene.now += timedelta(days=8)
+    scene.say(said(1, scene.now))
+    by, reason = scene.forecast(scene.round())
+    assert by == {"L1": 1}
+    assert "nobody has judged the model since" in reason
+
+
+def test_a_past_that_was_read_serves_round_after_round_until_the_store_knows_more(scene: Scene) -> None:
+    scene.cell.enrol(1)
+    scene.say(said(1, scene.now))
+    scene.round()
+    read = scene.dispatcher.memory.serving
+    scene.round()
+    assert scene.dispatcher.memory.serving is read
+    live(scene.store, EU, past(until=scene.now), now=scene.now)
+    scene.round()
+    assert len(scene.dispatcher.memory.serving.past.closed) > 300
 
 
 def _spoiled(fleet: pa.Table, work: pa.Table, now: datetime, policy: Policy) -> Round:

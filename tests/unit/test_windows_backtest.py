@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from windows_story import NOW, SMALL, past, plugged_in
+from windows_story import NOW, SMALL, live, past, plugged_in
 
 from fleetbatch import layout
 from fleetbatch.errors import RejectedError
@@ -16,10 +16,12 @@ from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName
 from fleetbatch.windows.backtest import Backtest, BacktestDials, backtest
 from fleetbatch.windows.calibration import CalibrationDials
-from fleetbatch.windows.daily import _parquet, ingest_day, latest_state, refit_cell, tonight, tune_day
+from fleetbatch.windows.daily import ingest_day, refit_cell, tune_day
 from fleetbatch.windows.forecast import predict
 from fleetbatch.windows.refit import Gates, RefitDials
 from fleetbatch.windows.rolling import RollingDials
+from fleetbatch.windows.serving import tonight
+from fleetbatch.windows.stored import latest_state
 from fleetbatch.windows.tuning import TuningDials
 
 CUT = NOW - timedelta(days=30)
@@ -92,11 +94,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path) -
 def cell_with_a_past(folder: Path) -> Store:
     """A store whose days hold the stays that ended on them."""
     store = open_store(folder.as_uri(), deployment_key=bytes(32))
-    stays = pl.DataFrame(past())
-    for (day,), ended in stays.drop_nulls("unplugged_at").group_by(pl.col("unplugged_at").dt.date()):
-        store.write(layout.stays(CELL, str(day)), _parquet(ended.to_arrow().cast(past().schema)))
-    still = stays.filter(pl.col("unplugged_at").is_null()).to_arrow().cast(past().schema)
-    store.write(layout.open_stays(CELL, f"{NOW:%Y-%m-%d}"), _parquet(still))
+    live(store, CELL, past(), now=NOW)
     return store
 
 
@@ -111,7 +109,7 @@ def test_a_cell_learns_tunes_and_forecasts_with_its_model_and_twice_is_once(tmp_
     assert refused.bundle is None
     assert "too few to learn from" in refused.problems[0]
     assert tune_day(store, CELL, today, now=NOW, dials=tuning).reason == "there is no model"
-    assert tonight(store, CELL, today)[0] is None
+    assert tonight(store, CELL, today).reason == "there is no model"
 
     assert refit_cell(store, CELL, today, now=NOW, dials=RefitDials(tuning=tuning, gates=lenient)).bundle is not None
     state = tune_day(store, CELL, today, now=NOW, dials=tuning)
@@ -123,13 +121,11 @@ def test_a_cell_learns_tunes_and_forecasts_with_its_model_and_twice_is_once(tmp_
     assert "circle" in page
     assert latest_state(store, CELL, before=today + timedelta(days=1)) == state
 
-    forecaster, _ = tonight(store, CELL, today)
-    if state.level == "L2":
-        assert forecaster is not None
-        answer = predict(plugged_in(past()), past(), NOW, forecaster=forecaster)
+    served = tonight(store, CELL, today)
+    assert (served.level, served.reason) == (state.level, state.reason)
+    if served.forecaster is not None:
+        answer = predict(plugged_in(past()), past(), NOW, forecaster=served.forecaster)
         assert set(answer["model_sha256"].to_pylist()) == {state.model_sha256}
-    else:
-        assert forecaster is None
 
 
 def test_a_day_without_telemetry_carries_the_open_stays_on(tmp_path: Path) -> None:

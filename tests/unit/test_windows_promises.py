@@ -18,8 +18,9 @@ from fleetbatch.windows.landmarks import Landmarks
 from fleetbatch.windows.refit import Gates, gate
 from fleetbatch.windows.rolling import RollingDials, roll
 from fleetbatch.windows.shadow import Model, pick, promoted
+from fleetbatch.windows.state import Figures, Tuned
 from fleetbatch.windows.stays import Moments, Started
-from fleetbatch.windows.tuning import Figures, Tuned, serving
+from fleetbatch.windows.tuning import serving
 
 START_H = hours(datetime(2026, 3, 2, tzinfo=UTC))
 
