@@ -2,80 +2,97 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleetbatch import layout
-from fleetbatch.contracts import conform, contract, empty
+from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
-from fleetbatch.merge.files import Merging, NamedMissing, ResultFiles
+from fleetbatch.merge.files import ROW_GROUP_BYTES, RowFile
+from fleetbatch.merge.joining import Joined, JoinJob, join_shards
 from fleetbatch.nouns import FrozenOrder, Merged, OrderKey
 from fleetbatch.store import Store
-from fleetbatch.units import CLOUD_CAR, Sha256, ShardId, shard_hex
-from fleetbatch.workloads import workload
+from fleetbatch.units import Sha256, ShardId
 
 _BATCH_ROWS: Final = 65_536
-_PROBLEMS_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Inputs:
-    """The sorted parts, the reasons, and where each shard's parts stand."""
+class Merging:
+    """Dials of the merge; they bound its memory."""
 
-    order: FrozenOrder
-    contract: str
-    parts: pa.Table
-    part_shards: np.ndarray[tuple[int], np.dtype[np.uint64]]
-    reasons: dict[int, str]
+    rows_per_file: int = 1_000_000
+    row_group_bytes: int = ROW_GROUP_BYTES
+    """A row group of a result file is written when this much waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """Shards that go into one file."""
+
+    first_row: int
+    shards: tuple[tuple[ShardId, int], ...]
 
 
 def merge_order(
-    store: Store, order: FrozenOrder, parts: pa.Table, missing: pa.Table, *, merging: Merging | None = None
+    store: Store,
+    order: FrozenOrder,
+    parts: pa.Table,
+    missing: pa.Table,
+    *,
+    merging: Merging | None = None,
+    pool: Executor | None = None,
 ) -> Merged:
     """Join parts with their sources, shard by shard, into staged files; name the rows that nobody computed.
 
-    `parts` are the ledger's valid parts, `missing` its shards given up (shard_id, reason). Memory is bounded by a shard
-    and a row group of the result, whatever the night's size. Raises RejectedError when rows would be lost or doubled,
-    or when a part is not what the ledger recorded.
+    `parts` are the ledger's valid parts, `missing` its shards given up (shard_id, reason). Several files are joined on
+    the pool, when one is given; which file a row goes to does not depend on it. Memory is bounded by a file's sources,
+    whatever the night's size. Raises RejectedError when rows would be lost or doubled, or when a part is not what the
+    ledger recorded.
     """
-    key = order.key
-    inputs = _inputs(order, parts, missing)
-    token = _token(inputs)
-    with tempfile.TemporaryDirectory(prefix="fleetbatch-merge-") as name:
-        folder = Path(name)
-        results_in = contract(inputs.contract)
-        rows_in, shards = 0, 0
-        with (
-            ResultFiles(store, key, token, folder, results_in, merging or Merging()) as files,
-            NamedMissing(folder / "missing.parquet") as named,
-        ):
-            for shard_id, sources in _shards(store, key, folder):
-                results, unanswered = _merge_shard(store, inputs, shard_id, sources)
-                files.add(results)
-                named.add(_missing_rows(key, unanswered, inputs.reasons.get(shard_id)))
-                rows_in, shards = rows_in + sources.num_rows, shards + 1
-        missing_data = named.path.read_bytes()
-    store.write(layout.missing(key), missing_data)
+    key, dials = order.key, merging or Merging()
+    parts = parts.sort_by([("shard_id", "ascending"), ("row_group_start", "ascending"), ("key", "ascending")])
+    reasons: dict[int, str] = {row["shard_id"]: row["reason"] for row in missing.to_pylist()}
+    token = _token(key, parts, reasons)
+    shards = _planned(store, key)
+    jobs = [
+        JoinJob(
+            store=store,
+            order=order,
+            token=token,
+            number=number,
+            first_row=file.first_row,
+            shards=file.shards,
+            parts=_of_shards(parts, file),
+            reasons={shard: reasons[shard] for shard, _ in file.shards if shard in reasons},
+            row_group_bytes=dials.row_group_bytes,
+        )
+        for number, file in enumerate(_files(shards, dials.rows_per_file))
+    ]
+    joined = list((pool.map if pool and len(jobs) > 1 else map)(join_shards, jobs))
+    files = tuple(one.file for one in joined if one.file)
+    dead, rows_in = sum(one.dead_rows for one in joined), sum(rows for _, rows in shards)
     merged = Merged(
         key=str(key),
         token=token,
-        files=tuple(files.staged),
-        missing_sha256=Sha256(hashlib.sha256(missing_data).hexdigest()),
-        shards=shards,
+        files=files,
+        missing_sha256=_gather_missing(store, key, joined),
+        shards=len(shards),
         rows_in=rows_in,
-        rows_out=files.rows - files.dead,
-        dead_letter_rows=files.dead,
-        missing_rows=named.rows,
+        rows_out=sum(file.rows for file in files) - dead,
+        dead_letter_rows=dead,
+        missing_rows=sum(one.missing_rows for one in joined),
     )
-    assert merged.rows_in == merged.rows_out + merged.dead_letter_rows + merged.missing_rows
+    _refuse_unplanned(merged, parts, shards)
     store.write(layout.staged(key, "merged.json"), msgspec.json.encode(merged))
     return merged
 
@@ -85,112 +102,67 @@ def load_merged(store: Store, key: OrderKey) -> Merged:
     return msgspec.json.decode(store.read(layout.staged(key, "merged.json")), type=Merged)
 
 
-def _inputs(order: FrozenOrder, parts: pa.Table, missing: pa.Table) -> _Inputs:
-    parts = parts.sort_by([("shard_id", "ascending"), ("row_group_start", "ascending"), ("key", "ascending")])
-    return _Inputs(
-        order=order,
-        contract=workload(order.order.workload).results_contract,
-        parts=parts,
-        part_shards=parts["shard_id"].to_numpy().astype(np.uint64),
-        reasons={row["shard_id"]: row["reason"] for row in missing.to_pylist()},
-    )
-
-
-def _token(inputs: _Inputs) -> str:
-    digest = hashlib.blake2b(str(inputs.order.key).encode(), digest_size=8)
-    for batch in inputs.parts.select(["key", "sha256"]).to_batches(max_chunksize=_BATCH_ROWS):
+def _token(key: OrderKey, parts: pa.Table, reasons: dict[int, str]) -> str:
+    digest = hashlib.blake2b(str(key).encode(), digest_size=8)
+    for batch in parts.select(["key", "sha256"]).to_batches(max_chunksize=_BATCH_ROWS):
         for part in batch.to_pylist():
             digest.update(f"{part['key']} {part['sha256']}\n".encode())
-    for shard_id, reason in sorted(inputs.reasons.items()):
+    for shard_id, reason in sorted(reasons.items()):
         digest.update(f"{shard_id} {reason}\n".encode())
-    return f"g{inputs.order.key.generation}-{digest.hexdigest()}"
+    return f"g{key.generation}-{digest.hexdigest()}"
 
 
-def _shards(store: Store, key: OrderKey, folder: Path) -> Iterator[tuple[ShardId, pa.Table]]:
-    """Yield each shard's sources as soon as all its rows were read; the file keeps a shard's rows together."""
-    local = folder / "manifest.parquet"
-    store.fetch(layout.manifest(key), local)
-    manifest = pq.read_table(local, columns=["shard_id", "rows"])
-    rows: dict[int, int] = {row["shard_id"]: row["rows"] for row in manifest.to_pylist()}
-    local = folder / "sources.parquet"
-    store.fetch(layout.sources(key), local)
-    waiting: dict[int, pa.Table] = {}
-    for batch in pq.ParquetFile(local).iter_batches(_BATCH_ROWS):
-        table = conform(pa.Table.from_batches([batch]), "sources")
-        shard_ids = table["shard_id"].to_numpy()
-        for shard_id in map(int, np.unique(shard_ids)):
-            pieces = [waiting.pop(shard_id, table.slice(0, 0)), table.filter(pa.array(shard_ids == shard_id))]
-            waiting[shard_id] = pa.concat_tables(pieces)
-            if waiting[shard_id].num_rows == rows.get(shard_id):
-                yield ShardId(shard_id), waiting.pop(shard_id)
-                del rows[shard_id]
-    if waiting or rows:
+def _planned(store: Store, key: OrderKey) -> list[tuple[ShardId, int]]:
+    """Return the manifest's shards with their rows; raise RejectedError when the sources have another number."""
+    with tempfile.TemporaryDirectory(prefix="fleetbatch-merge-") as folder:
+        local = Path(folder) / "manifest.parquet"
+        store.fetch(layout.manifest(key), local)
+        manifest = pq.read_table(local, columns=["shard_id", "rows"])
+    shards = [(ShardId(row["shard_id"]), int(row["rows"])) for row in manifest.to_pylist()]
+    sources = pl.scan_parquet(store.uri(layout.sources(key)), storage_options=store.storage_options())
+    found, planned = sources.select(pl.len()).collect().item(), sum(rows for _, rows in shards)
+    if found != planned:
         summary = f"the sources of {key} are not those of its manifest; cut the order again (force)"
-        odd = [shard_hex(ShardId(shard_id)) for shard_id in {*waiting, *rows}]
-        raise RejectedError(summary, [f"shard {name}" for name in sorted(odd)[:_PROBLEMS_SHOWN]])
+        raise RejectedError(summary, [f"the sources have {found} rows, the manifest has {planned}"])
+    return shards
 
 
-def _merge_shard(store: Store, inputs: _Inputs, shard_id: ShardId, sources: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return a shard's results in the order of its rows, and the sources of the rows that have none."""
-    first, last = (int(np.searchsorted(inputs.part_shards, np.uint64(shard_id), side=s)) for s in ("left", "right"))
-    parts = inputs.parts.slice(first, last - first).to_pylist()
-    if not parts:
-        return empty(inputs.contract), sources
-    answered = pa.concat_tables(_answers(store, inputs, part) for part in parts)
-    _refuse_strangers(shard_id, answered["item_id"], sources["item_id"])
-    place = pc.index_in(sources["item_id"], value_set=answered["item_id"].combine_chunks())
-    found = pc.is_valid(place)
-    results = answered.take(place.drop_null()).append_column("source_uri", sources["source_uri"].filter(found))
-    return conform(results, inputs.contract), sources.filter(pc.invert(found))
+def _files(shards: Sequence[tuple[ShardId, int]], rows_max: int) -> Iterator[_File]:
+    """Yield shards that follow each other, at most so many rows together; a shard's rows stay in one file."""
+    waiting: list[tuple[ShardId, int]] = []
+    first_row = held = 0
+    for shard, rows in shards:
+        if waiting and held + rows > rows_max:
+            yield _File(first_row=first_row, shards=tuple(waiting))
+            first_row, held, waiting = first_row + held, 0, []
+        waiting.append((shard, rows))
+        held += rows
+    if waiting:
+        yield _File(first_row=first_row, shards=tuple(waiting))
 
 
-def _refuse_strangers(shard_id: ShardId, answered: "pa.ChunkedArray[Any]", known: "pa.ChunkedArray[Any]") -> None:
-    strangers = answered.filter(pc.invert(pc.is_in(answered, value_set=known.combine_chunks())))
-    doubled = len(answered) - pc.count_distinct(answered).as_py()
-    if len(strangers) or doubled:
-        summary = f"the valid parts of shard {shard_hex(shard_id)} are not its rows; audit it again"
-        problems = [f"row {item} is not in the shard" for item in strangers.to_pylist()[:_PROBLEMS_SHOWN]]
-        raise RejectedError(summary, problems + ([f"{doubled} rows are answered twice"] if doubled else []))
+def _of_shards(parts: pa.Table, file: _File) -> pa.Table:
+    wanted = pa.array([shard for shard, _ in file.shards], pa.uint64())
+    return parts.filter(pc.is_in(parts["shard_id"], value_set=wanted))
 
 
-def _answers(store: Store, inputs: _Inputs, part: dict[str, Any]) -> pa.Table:
-    """Read one part and put beside each row what the ledger knows of it."""
-    data = store.read(part["key"])
-    found = hashlib.sha256(data).hexdigest()
-    if found != part["sha256"]:
-        summary = f"part {part['key']} is not the file that was delivered"
-        raise RejectedError(summary, [f"sha256 is {found}, the ledger recorded {part['sha256']}"])
-    table = conform(pq.read_table(pa.BufferReader(data)), workload(inputs.order.order.workload).answers_contract)
-    known = {
-        "shard_id": shard_hex(ShardId(part["shard_id"])),
-        "car_class": part["hardware_class"],
-        "provider": part["provider"],
-        "model_sha256": inputs.order.model_sha256,
-        "runner_version": part["runner_version"],
-        "computed_at": part["confirmed_at"],
-        "energy_wh": part["energy_wh"] / max(1, table.num_rows),
-        "energy_source": part["energy_source"],
-    }
-    types = contract(inputs.contract).schema
-    for column, value in known.items():
-        table = table.append_column(column, pa.repeat(pa.scalar(value, types.field(column).type), table.num_rows))
-    if part["car_id"] == CLOUD_CAR:
-        return table.append_column("audit_state", pa.repeat(pa.scalar("trusted"), table.num_rows))
-    audited = pa.array(part.get("audited_items") or [], pa.string())
-    state = pc.if_else(pc.is_in(table["item_id"], value_set=audited), "audited", "sampled")
-    return table.append_column("audit_state", state)
+def _gather_missing(store: Store, key: OrderKey, joined: Sequence[Joined]) -> Sha256:
+    """Put the files' missing rows into one, which exists also when nothing is missing; return its sha256."""
+    with tempfile.TemporaryDirectory(prefix="fleetbatch-merge-") as folder:
+        path, one = Path(folder) / "missing.parquet", Path(folder) / "one.parquet"
+        with RowFile(path, contract("missing_rows"), always=True) as named:
+            for staged in (found.missing_key for found in joined if found.missing_key):
+                store.fetch(staged, one)
+                for batch in pq.ParquetFile(one).iter_batches(_BATCH_ROWS):
+                    named.add(conform(pa.Table.from_batches([batch]), "missing_rows"))
+        data = path.read_bytes()
+    store.write(layout.missing(key), data)
+    return Sha256(hashlib.sha256(data).hexdigest())
 
 
-def _missing_rows(key: OrderKey, unanswered: pa.Table, reason: str | None) -> pa.Table:
-    """Name the rows without an answer; raise RejectedError when nobody gave their shard up: they would be lost."""
-    if not unanswered.num_rows:
-        return empty("missing_rows")
-    if reason is None:
-        first = unanswered["item_id"][0].as_py()
-        summary = f"{unanswered.num_rows} rows have neither answer nor reason, the first is {first}; is {key} over?"
-        raise RejectedError(summary)
-    rows = unanswered.select(["item_id", "source_uri"])
-    named = {"night": key.night, "order": key.order, "generation": key.generation, "reason": reason}
-    for column, value in named.items():
-        rows = rows.append_column(column, pa.array([value] * unanswered.num_rows))
-    return conform(rows, "missing_rows")
+def _refuse_unplanned(merged: Merged, parts: pa.Table, shards: Sequence[tuple[ShardId, int]]) -> None:
+    """Raise RejectedError when parts belong to no shard of the order, or the balance is not even."""
+    unplanned = {*parts["shard_id"].to_numpy().tolist()} - {shard for shard, _ in shards}
+    if unplanned or merged.rows_in != merged.rows_out + merged.dead_letter_rows + merged.missing_rows:
+        summary = f"the parts of {merged.key} are not those of its shards; cut the order again (force)"
+        raise RejectedError(summary, [f"shard {shard:016x} is not in the manifest" for shard in sorted(unplanned)])

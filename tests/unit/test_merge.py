@@ -1,6 +1,7 @@
 """The merge: every row of the input stands in the results once, or is named missing."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,40 @@ def test_sources_that_are_not_the_manifests_stop_the_merge(store: Store) -> None
     night._table(layout.manifest(night.order.key), [night._shard(5, [3])], "manifest")
     with pytest.raises(RejectedError, match="not those of its manifest"):
         merge_order(store, night.order, night.parts_table(), missing_shards())
+
+
+def test_sources_with_more_rows_than_the_manifest_stop_the_merge(store: Store) -> None:
+    night = ResultNight(store, {5: [2]}).deliver_all()
+    night.shards = {5: [1]}
+    night._table(layout.manifest(night.order.key), [night._shard(5, [1])], "manifest")
+    with pytest.raises(RejectedError, match="not those of its manifest"):
+        merge_order(store, night.order, night.parts_table(), missing_shards())
+
+
+def test_a_part_of_a_shard_that_nobody_planned_stops_the_merge(store: Store) -> None:
+    night = ResultNight(store, {5: [2], 9: [1]}).deliver_all()
+    night.shards = {5: [2]}
+    night.__post_init__()
+    with pytest.raises(RejectedError, match="shard 0000000000000009 is not in the manifest"):
+        merge_order(store, night.order, night.parts_table(), missing_shards())
+
+
+def test_answers_in_another_order_stand_in_the_order_of_their_sources(store: Store) -> None:
+    night = ResultNight(store, {5: [3]})
+    rows = [night.answer(item, group) for item, group in night.items(5)]
+    night.deliver_rows(5, 0, 1, [rows[2], rows[0], rows[1]])
+    merged = merge_order(store, night.order, night.parts_table(), missing_shards())
+    assert [row["item_id"] for row in rows_of(store, merged)] == night.all_items()
+
+
+def test_files_are_joined_alike_here_and_on_a_pool(store: Store) -> None:
+    night = ResultNight(store, {5: [2], 9: [3], 12: [1]}).deliver_all()
+    dials = Merging(rows_per_file=3)
+    here = merge_order(store, night.order, night.parts_table(), missing_shards(), merging=dials)
+    with ThreadPoolExecutor(2) as pool:
+        there = merge_order(store, night.order, night.parts_table(), missing_shards(), merging=dials, pool=pool)
+    assert len(here.files) == 3
+    assert there == here
 
 
 def test_merging_twice_stages_the_same_files_under_the_same_names(store: Store) -> None:

@@ -1,0 +1,188 @@
+"""One result file: some shards of the order, each with all its rows, joined from their parts on any machine."""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fleetbatch import layout
+from fleetbatch.contracts import conform, contract, empty
+from fleetbatch.errors import RejectedError
+from fleetbatch.merge.files import RowFile, stage
+from fleetbatch.nouns import FrozenOrder, OrderKey, StagedFile
+from fleetbatch.store import Store
+from fleetbatch.units import CLOUD_CAR, ShardId, shard_hex
+from fleetbatch.workloads import workload
+
+_PROBLEMS_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinJob:
+    """Shards that follow each other in the order's sources; it pickles, so that any machine of the engine may do it."""
+
+    store: Store
+    order: FrozenOrder
+    token: str
+    number: int
+    """Of the file among the night's."""
+    first_row: int
+    """Of the first shard, in the table of sources."""
+    shards: tuple[tuple[ShardId, int], ...]
+    """Each shard with its rows, in the order of the sources."""
+    parts: pa.Table
+    """The shards' valid parts, by shard and row group."""
+    reasons: dict[int, str]
+    """Why shards were given up."""
+    row_group_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """What one job staged."""
+
+    file: StagedFile | None
+    dead_rows: int
+    missing_rows: int
+    missing_key: str | None
+    """Where the names of its missing rows are staged, if it has any."""
+
+
+def join_shards(job: JoinJob) -> Joined:
+    """Stage one result file, and the names of the rows that nobody computed.
+
+    Memory is bounded by the sources of the file, a shard and a row group. Raises RejectedError when rows would be lost
+    or doubled, or when a part is not what the ledger recorded.
+    """
+    key, name = job.order.key, f"{job.token}-{job.number:05d}"
+    sources, dead, row = _sources(job), 0, 0
+    results_in = contract(workload(job.order.order.workload).results_contract)
+    with tempfile.TemporaryDirectory(prefix="fleetbatch-merge-") as folder:
+        path, missing_path = Path(folder) / "results.parquet", Path(folder) / "missing.parquet"
+        with (
+            RowFile(path, results_in, job.row_group_bytes) as results,
+            RowFile(missing_path, contract("missing_rows")) as missing,
+        ):
+            for shard_id, rows in job.shards:
+                answered, unanswered = _join_shard(job, shard_id, sources.slice(row, rows))
+                results.add(answered)
+                dead += answered.num_rows - answered["error"].null_count
+                missing.add(_missing_rows(key, unanswered, job.reasons.get(shard_id)))
+                row += rows
+        staged = _stage_results(job, path, f"{name}.parquet", results.rows) if results.rows else None
+        missing_key = layout.staged(key, f"{name}-missing.parquet") if missing.rows else None
+        if missing_key:
+            stage(job.store, missing_path, missing_key)
+    return Joined(file=staged, dead_rows=dead, missing_rows=missing.rows, missing_key=missing_key)
+
+
+def _stage_results(job: JoinJob, path: Path, name: str, rows: int) -> StagedFile:
+    key = layout.staged(job.order.key, name)
+    size, digest = stage(job.store, path, key)
+    return StagedFile(name=name, key=key, rows=rows, size_bytes=size, sha256=digest)
+
+
+def _sources(job: JoinJob) -> pa.Table:
+    """Read the sources of the job's shards; raise RejectedError when they are not those of the manifest."""
+    rows = sum(rows for _, rows in job.shards)
+    uri, options = job.store.uri(layout.sources(job.order.key)), job.store.storage_options()
+    found = pl.scan_parquet(uri, storage_options=options).slice(job.first_row, rows).collect()
+    table = conform(found.to_arrow(), "sources")
+    planned = np.repeat(np.array([shard for shard, _ in job.shards], np.uint64), [rows for _, rows in job.shards])
+    shards = table["shard_id"].to_numpy()
+    if shards.size != planned.size or (shards != planned).any():
+        known = {shard for shard, _ in job.shards}
+        short = np.unique(planned[: shards.size][shards != planned[: shards.size]])
+        odd = {*map(int, short), *({*map(int, np.unique(shards))} ^ known)}
+        summary = f"the sources of {job.order.key} are not those of its manifest; cut the order again (force)"
+        raise RejectedError(summary, [f"shard {name}" for name in sorted(map(_name, odd or known))[:_PROBLEMS_SHOWN]])
+    return table
+
+
+def _name(shard_id: int) -> str:
+    return shard_hex(ShardId(shard_id))
+
+
+def _join_shard(job: JoinJob, shard_id: ShardId, sources: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return a shard's results in the order of its rows, and the sources of the rows that have none."""
+    name = workload(job.order.order.workload).results_contract
+    ids = job.parts["shard_id"].to_numpy()
+    first, last = (int(np.searchsorted(ids, np.uint64(shard_id), side=s)) for s in ("left", "right"))
+    parts = job.parts.slice(first, last - first).to_pylist()
+    if not parts:
+        return empty(name), sources
+    answered = pa.concat_tables(_answers(job, part) for part in parts)
+    begun = sources.slice(0, answered.num_rows)
+    if answered.num_rows > sources.num_rows or not pc.all(pc.equal(answered["item_id"], begun["item_id"])).as_py():
+        return _place(name, shard_id, answered, sources)
+    results = answered.append_column("source_uri", begun["source_uri"])  # as it comes: parts in order, rows in order
+    return conform(results, name), sources.slice(answered.num_rows)
+
+
+def _place(name: str, shard_id: ShardId, answered: pa.Table, sources: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Put answers that came in another order beside their sources."""
+    _refuse_strangers(shard_id, answered["item_id"], sources["item_id"])
+    place = pc.index_in(sources["item_id"], value_set=answered["item_id"].combine_chunks())
+    found = pc.is_valid(place)
+    results = answered.take(place.drop_null()).append_column("source_uri", sources["source_uri"].filter(found))
+    return conform(results, name), sources.filter(pc.invert(found))
+
+
+def _refuse_strangers(shard_id: ShardId, answered: "pa.ChunkedArray[Any]", known: "pa.ChunkedArray[Any]") -> None:
+    strangers = answered.filter(pc.invert(pc.is_in(answered, value_set=known.combine_chunks())))
+    doubled = len(answered) - pc.count_distinct(answered).as_py()
+    if len(strangers) or doubled:
+        summary = f"the valid parts of shard {shard_hex(shard_id)} are not its rows; audit it again"
+        problems = [f"row {item} is not in the shard" for item in strangers.to_pylist()[:_PROBLEMS_SHOWN]]
+        raise RejectedError(summary, problems + ([f"{doubled} rows are answered twice"] if doubled else []))
+
+
+def _answers(job: JoinJob, part: dict[str, Any]) -> pa.Table:
+    """Read one part and put beside each row what the ledger knows of it."""
+    data = job.store.read(part["key"])
+    found = hashlib.sha256(data).hexdigest()
+    if found != part["sha256"]:
+        summary = f"part {part['key']} is not the file that was delivered"
+        raise RejectedError(summary, [f"sha256 is {found}, the ledger recorded {part['sha256']}"])
+    work = workload(job.order.order.workload)
+    table = conform(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False), work.answers_contract)
+    known = {
+        "shard_id": shard_hex(ShardId(part["shard_id"])),
+        "car_class": part["hardware_class"],
+        "provider": part["provider"],
+        "model_sha256": job.order.model_sha256,
+        "runner_version": part["runner_version"],
+        "computed_at": part["confirmed_at"],
+        "energy_wh": part["energy_wh"] / max(1, table.num_rows),
+        "energy_source": part["energy_source"],
+    }
+    types = contract(work.results_contract).schema
+    for column, value in known.items():
+        table = table.append_column(column, pa.repeat(pa.scalar(value, types.field(column).type), table.num_rows))
+    if part["car_id"] == CLOUD_CAR:
+        return table.append_column("audit_state", pa.repeat(pa.scalar("trusted"), table.num_rows))
+    audited = pa.array(part.get("audited_items") or [], pa.string())
+    state = pc.if_else(pc.is_in(table["item_id"], value_set=audited), "audited", "sampled")
+    return table.append_column("audit_state", state)
+
+
+def _missing_rows(key: OrderKey, unanswered: pa.Table, reason: str | None) -> pa.Table:
+    """Name the rows without an answer; raise RejectedError when nobody gave their shard up: they would be lost."""
+    if not unanswered.num_rows:
+        return empty("missing_rows")
+    if reason is None:
+        first = unanswered["item_id"][0].as_py()
+        summary = f"{unanswered.num_rows} rows have neither answer nor reason, the first is {first}; is {key} over?"
+        raise RejectedError(summary)
+    rows = unanswered.select(["item_id", "source_uri"])
+    named = {"night": key.night, "order": key.order, "generation": key.generation, "reason": reason}
+    for column, value in named.items():
+        rows = rows.append_column(column, pa.array([value] * unanswered.num_rows))
+    return conform(rows, "missing_rows")
