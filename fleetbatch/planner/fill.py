@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetbatch.planner.classes import Fleet
-from fleetbatch.planner.grid import Grid
+from fleetbatch.planner.grid import Grid, buffer_from
 from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards
 from fleetbatch.planner.kinds import Work
+from fleetbatch.planner.lists import Lists, split
 from fleetbatch.planner.pieces import Pieces, Running, concat, rows
 from fleetbatch.planner.policy import Policy, rate_matrix
 from fleetbatch.planner.prices import Solution
@@ -58,46 +59,12 @@ def fill(given: Given, solution: Solution, running: Running, reason: Reason) -> 
     return filling.righted(filling.queues(running))
 
 
-class _Lists:
-    """What waits of each kind and deadline, the most urgent first."""
-
-    def __init__(self, work: Work) -> None:
-        kinds, deadlines, levels = work.demand.shape
-        self.order = work.order
-        edges = work.starts[::levels]
-        self.at = edges[:-1].reshape(kinds, deadlines).copy()
-        self.end = edges[1:].reshape(kinds, deadlines)
-        self.back: dict[tuple[int, int], Ints] = {}
-
-    def waiting(self, kind: int) -> Ints:
-        """Return how many shards wait for each deadline."""
-        back = [len(self.back.get((kind, deadline), ())) for deadline in range(self.at.shape[1])]
-        return np.asarray(self.end[kind] - self.at[kind] + back)
-
-    def take(self, kind: int, counts: Ints) -> Ints:
-        """Take so many from the front of each deadline's list, early deadlines first."""
-        taken = []
-        for deadline, count in enumerate(counts.tolist()):
-            back = self.back.pop((kind, deadline), np.zeros(0, np.int64))
-            at, fresh = int(self.at[kind, deadline]), max(count - len(back), 0)
-            taken += [back[:count], self.order[at : at + fresh]]
-            self.at[kind, deadline] = at + fresh
-            self.give_back(kind, deadline, back[count:])
-        return np.concatenate(taken)
-
-    def give_back(self, kind: int, deadline: int, places: Ints) -> None:
-        """Put shards in front of their list again."""
-        if len(places):
-            known = self.back.get((kind, deadline), np.zeros(0, np.int64))
-            self.back[kind, deadline] = np.concatenate([places, known])
-
-
 class _Filling:
     """Cars' queues as they grow; arrays over cars are in class order."""
 
     def __init__(self, given: Given, running: Running, reason: Reason) -> None:
         order, self.reason = given.fleet.order, reason
-        self.given, self.lists, self.order = given, _Lists(given.work), order
+        self.given, self.lists, self.order = given, Lists(given.work), order
         self.speed, self.hw, self.link = given.fleet.speed, given.fleet.car_hw, given.fleet.link
         self.loaded = given.cars.cached[order]
         self.limit = given.cars.limit[order]
@@ -106,6 +73,7 @@ class _Filling:
         self.queue = np.bincount(running.pieces.car, minlength=len(order))[order].astype(np.uint16)
         self.turn = 255 - given.cars.survival[order, LATER_POINT]
         self.parts: list[Pieces] = []
+        self.whole = True
 
     @property
     def place_of(self) -> Ints:
@@ -115,19 +83,37 @@ class _Filling:
         return place
 
     def block(self, block: int, solution: Solution) -> None:
-        """Fill one block: the solution's shares first, then whoever is left idle takes what pays and fits."""
+        """Fill one block; a shard that a car would not end by its deadline is given to it only if to nobody else."""
         until = min(float(self.given.grid.edges[block + 1]), self.given.policy.commit_s)
+        for self.whole in (True, False):
+            self._by_shares(block, solution, until)
+            self._by_price(block, solution.price[:, block], until, np.ones(len(self.given.grid.deadlines), bool))
+            self._by_price(block, self._lowest_value, until, self._pressing(block))
+
+    def _by_shares(self, block: int, solution: Solution, until: float) -> None:
+        """Let each car take the kind that the solution's shares give it."""
         chosen = self._chosen(block, solution)
-        kinds = range(len(self.given.work.kinds))
-        for kind in kinds:
-            shares = solution.flow[kind, block].sum(axis=1)
-            self._waves(kind, np.flatnonzero((chosen == kind) & (self.given.fleet.rate[kind] > 0.0)), shares, until)
-        left = [int(self.lists.waiting(kind).sum()) for kind in kinds]
+        for kind in range(len(self.given.work.kinds)):
+            able = (chosen == kind) & (self.given.fleet.rate[kind] > 0.0) & (self.free < until)
+            self._waves(kind, np.flatnonzero(able), solution.flow[kind, block].sum(axis=1), until)
+
+    def _by_price(self, block: int, price: Floats, until: float, due: Bools) -> None:
+        """Let whoever is left idle take what is worth the energy at these prices, the dearest kind first."""
+        left = [int(self.lists.waiting(kind)[due].sum()) for kind in range(len(price))]
         energy = np.repeat(self.given.cost[:, block].astype(np.float32), np.diff(self.given.fleet.starts))
-        for kind in sorted(kinds, key=lambda k: (-solution.price[k, block], -left[k])):
+        for kind in sorted(np.flatnonzero(left).tolist(), key=lambda k: (-price[k], -left[k])):
             rate = self.given.fleet.rate[kind]
-            pays = (rate * np.float32(solution.price[kind, block]) >= energy) & (rate > 0.0) & (self.free < until)
-            self._waves(kind, np.flatnonzero(pays), np.zeros(self.lists.at.shape[1]), until)
+            pays = (rate * np.float32(price[kind]) >= energy) & (rate > 0.0) & (self.free < until)
+            self._waves(kind, np.flatnonzero(pays), np.zeros(len(due)), until, due)
+
+    @property
+    def _lowest_value(self) -> Floats:
+        return np.full(len(self.given.work.kinds), min(self.given.policy.value_per_unit))
+
+    def _pressing(self, block: int) -> Bools:
+        """Return the deadlines in whose buffer the block begins: nothing due then waits for a better car."""
+        grid = self.given.grid
+        return np.asarray(grid.edges[block] >= buffer_from(grid.deadlines, self.given.policy))
 
     def queues(self, running: Running) -> Pieces:
         """Return all pieces; what runs comes first on its car, then wave by wave, so that no sort is needed."""
@@ -209,13 +195,14 @@ class _Filling:
         names = np.tile(np.append(np.arange(cuts.shape[1]), IDLE).astype(np.int16), len(cuts))
         return np.repeat(names, np.diff(bounds, axis=1).ravel())
 
-    def _waves(self, kind: int, cars: Ints, shares: Floats, until: float) -> None:
-        """Let cars take shards of a kind until none of them is free before `until`, or none is left."""
+    def _waves(self, kind: int, cars: Ints, shares: Floats, until: float, due: Bools | None = None) -> None:
+        """Let cars take shards of a kind, of `due` deadlines, until none is free before `until`, or none is left."""
         cars = cars[np.argsort(self.turn[cars], kind="stable")]
         for _ in range(self.given.policy.pieces_max):
             free, limit = self.free[cars], self.limit[cars]
             cars = cars[(free < until) & (free < limit) & (self.queue[cars] < self.given.policy.pieces_max)]
-            counts = _split(len(cars), shares, self.lists.waiting(kind))
+            waiting = self.lists.waiting(kind)
+            counts = split(len(cars), shares, waiting if due is None else waiting * due)
             if not counts.sum() or not self._wave(kind, cars[: counts.sum()], counts):
                 return
 
@@ -264,21 +251,10 @@ class _Filling:
         room = np.minimum(self.limit[cars], shards.deadline[shard]) - begins
         groups = np.minimum(np.floor(np.maximum(room, 0.0) / np.maximum(tau, 1e-9) + 1e-9), stop - start)
         groups[(groups < np.minimum(policy.piece_row_groups_min, stop - start)) | (room < 0.0)] = 0.0
+        if self.whole:
+            groups[(begins + (stop - start) * tau > shards.deadline[shard]) & (groups < stop - start)] = 0.0
         return _Fit(start=start, stop=start + groups.astype(np.int64), ends=begins + groups * tau, tau=tau, units=units)
 
 
 WHOLE = 0.999
 RIGHTING_PASSES = 3
-
-
-def _split(cars: int, shares: Floats, waiting: Ints) -> Ints:
-    """Return how many shards of each deadline to take for so many cars: by shares, then whatever waits, early first."""
-    total = float(shares.sum())
-    wanted = np.floor(cars * shares / total + 0.5).astype(np.int64) if total > 0.0 else np.zeros(len(waiting), np.int64)
-    counts = np.minimum(wanted, waiting)
-    for deadline in range(len(counts)):
-        over = int(counts.sum()) - cars
-        counts[-1 - deadline] -= min(max(over, 0), int(counts[-1 - deadline]))
-    for deadline in range(len(counts)):
-        counts[deadline] += min(cars - int(counts.sum()), int(waiting[deadline] - counts[deadline]))
-    return np.asarray(counts)

@@ -1,4 +1,4 @@
-"""Time in a few blocks: their edges are the commit horizon, the tariff's changes and the deadlines. Pure."""
+"""Time in a few blocks: edges are the commit horizon, the tariff's changes, the deadlines and their buffers. Pure."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,8 @@ def grid_of(shards: Shards, policy: Policy) -> Grid:
         return Grid(edges=np.zeros(1), deadlines=np.zeros(0), latest=np.zeros(0))
     end = float(latest[-1])
     wanted = {0.0, end, *deadlines.tolist()}
-    for edge in (policy.commit_s, *policy.price_until_s, *latest.tolist()):
+    buffers = buffer_from(deadlines, policy)
+    for edge in (policy.commit_s, *buffers.tolist(), *policy.price_until_s, *latest.tolist()):
         if 0.0 < edge < end and len(wanted) <= BLOCKS_MAX:
             wanted.add(float(edge))
     edges = sorted(wanted)
@@ -51,6 +52,11 @@ def grid_of(shards: Shards, policy: Policy) -> Grid:
         widest = int(np.argmax(np.diff(edges)))
         edges.insert(widest + 1, (edges[widest] + edges[widest + 1]) / 2.0)
     return Grid(edges=np.array(edges), deadlines=deadlines, latest=latest)
+
+
+def buffer_from(deadlines: Floats, policy: Policy) -> Floats:
+    """Return from when on each deadline is too near for more than what goes wrong."""
+    return np.asarray(deadlines - np.minimum(policy.buffer_s, deadlines / 2.0))
 
 
 def _deadlines(seconds: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:

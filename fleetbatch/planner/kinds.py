@@ -21,6 +21,7 @@ _CODES = 1 << 16
 """5 bits of workload, then 11 of a 32-bit float: eight of exponent, three of mantissa, an eighth of an octave each."""
 _SHIFT = 20
 _HALF_OCTAVE = 22
+SIZES = 4
 
 Singles = npt.NDArray[np.float32]
 Claims = tuple[int, int, int]
@@ -56,7 +57,7 @@ class Work:
     tier: npt.NDArray[np.uint16]
     """[shards], (kind * deadlines + deadline) * priorities + priority; the number of tiers for what is not open."""
     order: Ints
-    """Places of the open shards by tier, then id."""
+    """Places of the open shards by tier, then size in steps of an octave, the largest first, then id."""
     starts: Ints
     """order[starts[t]:starts[t + 1]] are the shards of tier t."""
     largest: float
@@ -108,7 +109,7 @@ def work_of(shards: Shards, grid: Grid, policy: Policy) -> Work:
         kinds=_kinds(codes, groups, claims),
         demand=units_left.reshape(len(groups), len(grid.deadlines), len(policy.value_per_unit)),
         tier=tier,
-        order=np.argsort(tier, kind="stable")[: int(count.sum())],
+        order=_by_size(shards, tier)[: int(count.sum())],
         starts=np.concatenate([[0], np.cumsum(count)]).astype(np.int64),
         largest=codes.largest * (1.0 + 1e-6),
     )
@@ -169,6 +170,18 @@ def _merged(present: Ints) -> list[Ints]:
         _, place = min(pairs)
         groups[place : place + 2] = [np.concatenate(groups[place : place + 2])]
     return groups
+
+
+def _by_size(shards: Shards, tier: npt.NDArray[np.uint16]) -> Ints:
+    """Return places by tier and size: long shards are begun first, so that none is left to the end of the night."""
+    rank: npt.NDArray[Any] = tier.astype(np.uint16 if int(tier.max(initial=0)) < 1 << 14 else np.uint32)
+    middle = float(shards.work_units.mean()) if len(tier) else 0.0
+    for part in _parts(shards):
+        units, place = shards.work_units[part], rank[part]
+        place *= SIZES
+        for size in (0.5, 1.0, 2.0):
+            place += units < size * middle
+    return np.argsort(rank, kind="stable")
 
 
 def _tiers(

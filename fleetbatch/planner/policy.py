@@ -35,11 +35,15 @@ class Policy:
     """What one value is worth in the currency of the prices (the design's ten times the energy)."""
     upsets_per_hour: float = 0.05
     """How often many cars are lost at once; what is planned late must be worth the risk (risk.py). 0 knows no risk."""
+    buffer_s: float = 3600.0
+    """The last time before a deadline, at most half of what is left, is kept free for what goes wrong."""
+    buffer_worth: float = 0.5
+    """What a unit planned into the buffer is worth, as a share of its value."""
     model_bytes: Row = ()
     """[workload], what a car that has not cached the model loads first; empty counts as 0."""
     commit_s: float = 1800.0
     """No piece starts later: what lies further ahead is the next rounds'."""
-    pieces_max: int = 8
+    pieces_max: int = 16
     """Longest queue of a car."""
     piece_row_groups_min: int = 1
     """A shorter piece is only placed where it ends its shard."""
@@ -91,6 +95,7 @@ def _number_problems(policy: Policy) -> Iterator[str]:
         "model_bytes": policy.model_bytes,
         "unit_currency": (policy.unit_currency,),
         "upsets_per_hour": (policy.upsets_per_hour,),
+        "buffer_s": (policy.buffer_s,),
         "commit_s": (policy.commit_s,),
     }
     for name, values in numbers.items():
@@ -101,6 +106,6 @@ def _number_problems(policy: Policy) -> Iterator[str]:
     for name in ("pieces_max", "piece_row_groups_min", "prices_from_cars", "solver_iterations_max"):
         if getattr(policy, name) < 1:
             yield f"{name}: {getattr(policy, name)}; expected at least 1"
-    for name in ("stay_min", "window_risk"):
+    for name in ("stay_min", "window_risk", "buffer_worth"):
         if not 0.0 <= getattr(policy, name) <= 1.0:
             yield f"{name}: {getattr(policy, name)}; expected 0 to 1"

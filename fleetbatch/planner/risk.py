@@ -5,12 +5,15 @@ that an audit refuses. Such an upset comes before the instant t with probability
 planned for t is then lost unless the cars have time for it afterwards. The chance that they have is q(t) = min(1, what
 the cars can still do between t and the deadline / all the work that is as urgent), so that a unit is worth
 v * (1 - (1 - exp(-rate * t)) * (1 - q(t))). Cheap hours are waited for while they save more than that.
+
+The last hour before a deadline is a buffer: what is planned into it has nowhere to go when a car is slower than was
+believed, and counts for a share of its value only.
 """
 
 import numpy as np
 
 from fleetbatch.planner.classes import Fleet
-from fleetbatch.planner.grid import Grid
+from fleetbatch.planner.grid import Grid, buffer_from
 from fleetbatch.planner.inputs import Floats
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.policy import Policy
@@ -23,7 +26,17 @@ def worth(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Floats:
     value = np.asarray(policy.value_per_unit, np.float64)
     middle = (grid.edges[:-1] + grid.edges[1:]) / 2.0
     upset = 1.0 - np.exp(-policy.upsets_per_hour * middle / HOUR_S)
-    return np.asarray(value * (1.0 - upset[:, None, None] * (1.0 - mended(fleet, work, grid))))
+    late = (1.0 - policy.buffer_worth) * _in_buffer(grid, policy)
+    return np.asarray(
+        value * (1.0 - late[:, :, None]) * (1.0 - upset[:, None, None] * (1.0 - mended(fleet, work, grid)))
+    )
+
+
+def _in_buffer(grid: Grid, policy: Policy) -> Floats:
+    """Return [block, deadline], which share of each block lies in the buffer before each deadline."""
+    begins, ends = grid.edges[:-1, None], grid.edges[1:, None]
+    inside = np.minimum(ends, grid.latest) - np.maximum(begins, buffer_from(grid.deadlines, policy))
+    return np.asarray(np.maximum(inside, 0.0) / (ends - begins))
 
 
 def mended(fleet: Fleet, work: Work, grid: Grid) -> Floats:

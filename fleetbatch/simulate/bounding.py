@@ -24,7 +24,7 @@ def upper_bound(world: World) -> float:
     shards_open = open_shards(world, untouched, now, 0.0)
     frame = fleet_room.frame(shards_open, HARDWARE)
     shards = planner.open_work(shards_open, ledger_cars(world, untouched, now), frame.kinds, BELIEFS, now=now)
-    policy = replace(policy_at(frame, measured_rates(), 0.0), prices_from_cars=1, upsets_per_hour=0.0)
+    policy = replace(policy_at(frame, measured_rates(), 0.0), prices_from_cars=1, upsets_per_hour=0.0, buffer_worth=1.0)
     return planner.plan_round(_clairvoyant(world, frame), shards, now, policy).certificate.upper_bound
 
 
