@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -89,10 +90,9 @@ def write_night(store: Store, *, shards: int, pool: Executor) -> ResultRows:
 def write_parts(job: tuple[Store, FrozenOrder, int]) -> list[dict[str, Any]]:
     """Write one shard's parts; return what the ledger would say of them."""
     store, order, ordinal = job
-    shard, rows = _shard_id(ordinal), SHARD_ROWS // PARTS
-    found = []
+    shard, found = _shard_id(ordinal), []
     for number in range(PARTS):
-        answers = _answers(_items(shard)[number * rows : (number + 1) * rows], number, seed=ordinal * PARTS + number)
+        answers = _answers(shard, number, seed=ordinal * PARTS + number)
         sink = pa.BufferOutputStream()
         pq.write_table(answers, sink, compression="zstd")
         data = sink.getvalue().to_pybytes()
@@ -126,32 +126,33 @@ def _shard_id(ordinal: int) -> ShardId:
     return ShardId((ordinal + 1) * _STRIDE % 2**64)
 
 
-def _items(shard: ShardId) -> list[str]:
-    return [f"{shard_hex(shard)}-{row:06d}" for row in range(SHARD_ROWS)]
+def _items(shard: ShardId, start: int = 0, stop: int = SHARD_ROWS) -> pl.Series:
+    row = pl.int_range(start, stop).cast(pl.String).str.zfill(6)
+    return pl.select(item_id=pl.concat_str(pl.lit(f"{shard_hex(shard)}-"), row)).to_series()
 
 
 def _sources(shard: ShardId) -> pa.Table:
-    items = _items(shard)
     columns = {
-        "item_id": pa.array(items),
-        "shard_id": pa.array(np.full(SHARD_ROWS, shard, np.uint64)),
-        "row_group": pa.array(np.repeat(np.arange(PARTS, dtype=np.int32), SHARD_ROWS // PARTS)),
-        "source_uri": pa.array([f"s3://photographs/2026/{item}.jpg" for item in items]),
+        "item_id": (items := _items(shard)),
+        "shard_id": np.full(SHARD_ROWS, shard, np.uint64),
+        "row_group": np.repeat(np.arange(PARTS, dtype=np.int32), SHARD_ROWS // PARTS),
+        "source_uri": "s3://photographs/2026/" + items + ".jpg",
     }
-    return conform(pa.table(columns), "sources")
+    return conform(pl.DataFrame(columns).to_arrow(), "sources")
 
 
-def _answers(items: list[str], row_group: int, *, seed: int) -> pa.Table:
-    random, rows = np.random.default_rng(seed), len(items)
-    names = np.array(LABELS)[random.integers(0, len(LABELS), (rows, _TOP))]
+def _answers(shard: ShardId, row_group: int, *, seed: int) -> pa.Table:
+    random, rows = np.random.default_rng(seed), SHARD_ROWS // PARTS
+    items = _items(shard, row_group * rows, (row_group + 1) * rows)
+    names = random.integers(0, len(LABELS), (rows, _TOP))
     scores = np.sort(random.random((rows, _TOP), dtype=np.float32))[:, ::-1]
-    starts = pa.array(np.arange(0, rows * _TOP + 1, _TOP), pa.int32())
+    starts, labels = pa.array(np.arange(0, rows * _TOP + 1, _TOP), pa.int32()), pa.array(LABELS)
     columns = {
-        "item_id": pa.array(items),
+        "item_id": items.to_arrow(),
         "row_group": pa.array(np.full(rows, row_group, np.int32)),
-        "label": pa.array(names[:, 0].tolist()),
+        "label": labels.take(names[:, 0]),
         "score": pa.array(scores[:, 0].copy()),
-        "labels": pa.ListArray.from_arrays(starts, pa.array(names.ravel().tolist())),
+        "labels": pa.ListArray.from_arrays(starts, labels.take(names.ravel())),
         "scores": pa.ListArray.from_arrays(starts, pa.array(scores.ravel())),
     }
     return conform(pa.table(columns), "answers_image")
