@@ -114,6 +114,8 @@ class Manifest(_Section, frozen=True, kw_only=True):
     """Detectors only, whose output is of kind boxes."""
     golden_tolerance: Annotated[float, msgspec.Meta(gt=0, le=0.1)] = 0.02
     """How far a score may be from the golden's."""
+    int8_tolerance: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.15
+    """The same for the int8 variant, which an order must ask for."""
 
 
 class GoldenAnswer(_Section, frozen=True, kw_only=True):

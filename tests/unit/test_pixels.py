@@ -11,7 +11,7 @@ from PIL import Image
 
 from fleetbatch.bundle import Input, Normalise, Resize
 from fleetbatch.packing.reference import reference_input
-from fleetbatch.pixels import PIXELS_MAX, Header, Unreadable, decode, look, prepare
+from fleetbatch.pixels import PIXELS_MAX, Header, Unreadable, decode, look, prepare, reduced_side
 
 
 def scene(width: int = 40, height: int = 24, seed: int = 1) -> Image.Image:
@@ -90,6 +90,26 @@ def test_a_picture_stands_upright_whatever_its_exif_says(orientation: int) -> No
     content = saved(lying, exif=exif)
     assert look(content) == Header(format="PNG", width=lying.width, height=lying.height)
     assert np.array_equal(pixels(content), np.asarray(scene()))
+
+
+def test_a_reduced_jpeg_is_smaller_never_too_small_and_nearly_the_same() -> None:
+    content = saved(scene(800, 600), "JPEG", quality=95)
+    told = manifest(Shape())
+    wanted = replace(told, input=replace(told.input, width=90, height=70), resize=Resize(mode="squash"))
+    whole, reduced = decode(content), decode(content, reduced_to=reduced_side(wanted))
+    assert isinstance(whole, Image.Image)
+    assert isinstance(reduced, Image.Image)
+    assert (whole.size, reduced.size) == ((800, 600), (200, 150))
+    difference = np.abs(prepare(whole, wanted) - prepare(reduced, wanted))
+    assert 0 < difference.mean() < 0.02 * 255
+    assert decode(content, reduced_to=600) == whole
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_only_a_jpeg_can_be_reduced(kind: str) -> None:
+    picture = decode(saved(scene(), kind), reduced_to=4)
+    assert isinstance(picture, Image.Image)
+    assert picture.size == (40, 24)
 
 
 def test_a_torn_picture_an_empty_file_and_a_text_are_unreadable_with_a_reason() -> None:
