@@ -18,9 +18,7 @@ from benchmarks.night import KEY, NOW, SHARES, draw_folder, frozen_order
 from benchmarks.run import tell
 from fleetbatch import layout
 from fleetbatch.audit.choice import audit_seed, choose_rows
-from fleetbatch.bundle import Bundle, open_bundle
 from fleetbatch.checks import check_order
-from fleetbatch.inference import Inference, open_inference
 from fleetbatch.merge import merge_order
 from fleetbatch.nouns import FrozenOrder, OrderKey
 from fleetbatch.publish import publish_order
@@ -28,10 +26,12 @@ from fleetbatch.sealing import shard_key, unseal, unwrap_secret
 from fleetbatch.sharding import cut_order
 from fleetbatch.store import Store
 from fleetbatch.units import LeaseId, ShardId
-from fleetbatch.workloads import workload
+from fleetbatch.workloads import Answer, Device, answer_rows
+from fleetbatch.workloads.image import ImageWorkload
 
 PICTURES = 2000
 LEASE = LeaseId("0" * 32)
+IMAGE = ImageWorkload()
 
 
 def main() -> None:
@@ -46,23 +46,20 @@ def stages(folder: Path) -> None:
     secret = unwrap_secret(frozen.secret_wrapped, KEY)
     with stage("cut"):
         manifest = cut_order(store, frozen, secret=secret, shares=SHARES)
-    bundle = open_bundle(store.read(layout.bundle(frozen.model_sha256)), expected_sha256=frozen.model_sha256)
-    inference = open_inference(bundle, provider="CPUExecutionProvider", threads=1)
+    model = store.read(layout.bundle(frozen.model_sha256))
+    answer = IMAGE.open(model, Device(provider="CPUExecutionProvider"), {})
     with stage("infer"):
         parts = pa.Table.from_pylist(
-            [
-                compute(store, frozen, secret, ShardId(row["shard_id"]), bundle, inference)
-                for row in manifest.to_pylist()
-            ]
+            [compute(store, frozen, secret, ShardId(row["shard_id"]), answer) for row in manifest.to_pylist()]
         )
     with stage("audit"):
         for part in parts.to_pylist():
-            audit(store, frozen, secret, ShardId(part["shard_id"]), bundle, inference)
+            audit(store, frozen, secret, ShardId(part["shard_id"]), answer)
     with stage("merge"):
         missing = pa.table({"shard_id": pa.array([], pa.uint64()), "reason": pa.array([], pa.string())})
         merged = merge_order(store, frozen, parts, missing)
     with stage("check"):
-        verdict = check_order(store, frozen, merged, labels=bundle.labels)
+        verdict = check_order(store, frozen, merged, labels=IMAGE.labels(model))
     assert verdict.passed, verdict
     assert merged.rows_out == PICTURES
     with stage("publish"):
@@ -87,16 +84,11 @@ def opened(store: Store, key: OrderKey, secret: bytes, shard: ShardId) -> pq.Par
     return pq.ParquetFile(sealed, decryption_properties=unseal(shard_key(secret, shard)))
 
 
-def compute(
-    store: Store, frozen: FrozenOrder, secret: bytes, shard: ShardId, bundle: Bundle, inference: Inference
-) -> dict[str, object]:
+def compute(store: Store, frozen: FrozenOrder, secret: bytes, shard: ShardId, answer: Answer) -> dict[str, object]:
     """Answer a shard as a car does and return its part as the ledger would."""
     with opened(store, frozen.key, secret, shard) as file:
         groups = file.num_row_groups
-        answers = [
-            workload("image").answer(file.read_row_group(group), bundle, inference, row_group=group)
-            for group in range(groups)
-        ]
+        answers = [answer_rows(IMAGE, answer, file.read_row_group(group), row_group=group) for group in range(groups)]
     table = pa.concat_tables(answers)
     sink = io.BytesIO()
     pq.write_table(table, sink)
@@ -119,9 +111,7 @@ def compute(
     }
 
 
-def audit(
-    store: Store, frozen: FrozenOrder, secret: bytes, shard: ShardId, bundle: Bundle, inference: Inference
-) -> None:
+def audit(store: Store, frozen: FrozenOrder, secret: bytes, shard: ShardId, answer: Answer) -> None:
     """Recompute the secretly chosen rows of a shard and compare."""
     with opened(store, frozen.key, secret, shard) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
@@ -131,10 +121,8 @@ def audit(
         for group, rows in enumerate(sizes):
             here = [row - first for row in chosen if first <= row < first + rows]
             if here:
-                again = workload("image").answer(
-                    file.read_row_group(group).take(pa.array(here)), bundle, inference, row_group=group
-                )
-                assert not workload("image").compare(again, part).disagreements
+                again = answer_rows(IMAGE, answer, file.read_row_group(group).take(pa.array(here)), row_group=group)
+                assert not IMAGE.compare(again, part).disagreements
             first += rows
 
 

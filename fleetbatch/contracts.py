@@ -1,16 +1,22 @@
 """A column is declared once, in schemas/*.odcs.yaml; tables are conformed where they are read or written."""
 
 import functools
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import yaml
 
 from fleetbatch.errors import RejectedError
+
+WORKLOADS_GROUP: Final = "fleetbatch.workloads"
+"""Entry points by which a package brings a workload; the package's contracts lie in its folder `schemas`."""
 
 _PACKAGE = Path(__file__).parent
 _WHOLE: tuple[pa.DataType, ...] = (
@@ -27,7 +33,10 @@ _PLAIN: Mapping[str, pa.DataType] = {
     "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
     **{str(kind): kind for kind in _WHOLE},
 }
-_NESTED = re.compile(r"list<(?P<item>.+)>(\[(?P<size>\d+)])?")
+_LIST = re.compile(r"list<(?P<item>.+)>(\[(?P<size>\d+)])?")
+_STRUCT = re.compile(r"struct<(?P<fields>.+)>")
+_COMMA = re.compile(r",\s*(?=[a-z_]+:)")
+"""Between the fields of a struct; structs hold plain types and lists of them, never structs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +50,10 @@ class Contract:
     """The columns that together are unique."""
     expectations: tuple[Mapping[str, Any], ...]
     """Great Expectations rules, as {"type": ..., "kwargs": ...}."""
+    headline: str | None
+    """The column whose values sum a row up for a person (customProperties of the table); None when there is none."""
+    ranges: Mapping[str, tuple[float, float]]
+    """Lowest and highest value of numbers (logicalTypeOptions); infinite where one side is not bounded."""
 
 
 def schemas_folder() -> Path:
@@ -52,11 +65,7 @@ def schemas_folder() -> Path:
 @functools.cache
 def contract(name: str) -> Contract:
     """Return a table's contract; raise RejectedError when there is none of that name."""
-    path = schemas_folder() / f"{name}.odcs.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.name.removesuffix(".odcs.yaml") for p in schemas_folder().glob("*.odcs.yaml")))
-        summary = f"there is no contract {name!r}; known are {known}"
-        raise RejectedError(summary)
+    path = _contract_file(name)
     document = yaml.safe_load(path.read_text())
     [table] = document["schema"]
     columns = table["properties"]
@@ -70,18 +79,55 @@ def contract(name: str) -> Contract:
         expectations=tuple(
             rule["implementation"] for rule in table.get("quality", []) if rule.get("engine") == "greatExpectations"
         ),
+        headline=next(
+            (own["value"] for own in table.get("customProperties", []) if own["property"] == "headline"), None
+        ),
+        ranges={c["name"]: bounds for c in columns if (bounds := _range(c.get("logicalTypeOptions", {})))},
     )
 
 
+def _contract_file(name: str) -> Path:
+    file = f"{name}.odcs.yaml"
+    if (ours := schemas_folder() / file).is_file():
+        return ours
+    folders = [schemas_folder(), *_schemas_of_others()]
+    for folder in folders[1:]:
+        if (folder / file).is_file():
+            return folder / file
+    known = ", ".join(sorted(p.name.removesuffix(".odcs.yaml") for f in folders for p in f.glob("*.odcs.yaml")))
+    summary = f"there is no contract {name!r}; known are {known}"
+    raise RejectedError(summary)
+
+
+def _schemas_of_others() -> Iterator[Path]:
+    """Yield the folders `schemas` of the packages that bring workloads; none of them is imported."""
+    for package in sorted({point.module.partition(".")[0] for point in entry_points(group=WORKLOADS_GROUP)}):
+        found = find_spec(package)
+        for place in (found and found.submodule_search_locations) or ():
+            yield Path(place) / "schemas"
+
+
+def _range(options: Mapping[str, Any]) -> tuple[float, float] | None:
+    low, high = options.get("minimum"), options.get("maximum")
+    if low is None and high is None:
+        return None
+    return (-math.inf if low is None else low, math.inf if high is None else high)
+
+
 def arrow_type(text: str) -> pa.DataType:
-    """Return the Arrow type that a physicalType names, such as `list<float>` or `list<uint8>[97]` (fixed size)."""
+    """Return the Arrow type that a physicalType names.
+
+    Besides plain types: `list<float>`, `list<uint8>[97]` (fixed size), `struct<label: string, score: float>`.
+    """
     if text in _PLAIN:
         return _PLAIN[text]
-    nested = _NESTED.fullmatch(text)
-    if nested is None:
-        message = f"unknown physicalType {text!r} in a contract"
-        raise ValueError(message)
-    return pa.list_(arrow_type(nested["item"]), int(nested["size"] or -1))
+    if listed := _LIST.fullmatch(text):
+        return pa.list_(arrow_type(listed["item"]), int(listed["size"] or -1))
+    if struct := _STRUCT.fullmatch(text):
+        fields = [field.partition(":") for field in _COMMA.split(struct["fields"])]
+        return pa.struct([pa.field(name, arrow_type(kind.strip())) for name, _, kind in fields])
+    message = f"unknown physicalType {text!r} in a contract"
+    raise ValueError(message)
 
 
 def conform(table: pa.Table, name: str) -> pa.Table:

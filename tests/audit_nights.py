@@ -11,19 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from builders import colour_bundle
 from PIL import Image
+from turned_clock import migrate_with_turned_clock
 
 from fleetbatch import layout
-from fleetbatch.bundle import open_bundle
-from fleetbatch.inference import open_inference
 from fleetbatch.ledger.messages import ConsentChange, Delivered, Delivery, Enrolment, Granted, GrantRequest
-from fleetbatch.ledger.postgres import PostgresLedger, migrate
+from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.nouns import Auditing, Cutting, FrozenOrder, Order
 from fleetbatch.orders import freeze_order
 from fleetbatch.sealing import shard_key, unseal, unwrap_secret
 from fleetbatch.sharding import cut_order
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CarId, CellName, Night, OrderName, OwnerId, Sha256, ShardId
-from fleetbatch.workloads import workload
+from fleetbatch.workloads import Device, answer_rows, workload
 
 DEPLOYMENT_KEY = bytes(range(32))
 Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
@@ -33,7 +32,7 @@ class AuditNight:
     """An opened order of four shards, six pictures each in three row groups; picture 20 cannot be read by anyone."""
 
     def __init__(self, url: str, folder: Path, ledger: PostgresLedger, *, deadline_hours: float = 8.0) -> None:
-        migrate(url)
+        migrate_with_turned_clock(url)
         self.ledger = ledger
         self.store: Store = open_store((folder / "store").as_uri(), deployment_key=DEPLOYMENT_KEY)
         self.now = datetime.now(UTC)
@@ -42,8 +41,7 @@ class AuditNight:
         self.manifest = cut_order(self.store, self.order, secret=self.secret, shares={CellName("eu-1"): 1.0})
         ledger.open_order(self.order)
         ledger.register_shards(self.order.key, self.manifest)
-        self.bundle = open_bundle(colour_bundle(), expected_sha256=None)
-        self.inference = open_inference(self.bundle, provider="CPUExecutionProvider", threads=1)
+        self.answer = workload("image").open(colour_bundle(), Device(provider="CPUExecutionProvider"), {})
 
     @property
     def shards(self) -> list[ShardId]:
@@ -106,9 +104,7 @@ class AuditNight:
         key = unseal(shard_key(self.secret, lease.shard_id))
         file = pq.ParquetFile(pa.BufferReader(self.store.read(lease.key)), decryption_properties=key)
         rows = file.read_row_group(group)
-        answers: list[dict[str, Any]] = (
-            workload("image").answer(rows, self.bundle, self.inference, row_group=group).to_pylist()
-        )
+        answers: list[dict[str, Any]] = answer_rows(workload("image"), self.answer, rows, row_group=group).to_pylist()
         return answers
 
     def _open(self, folder: Path, deadline_hours: float) -> FrozenOrder:

@@ -24,14 +24,12 @@ from fleetbatch import fleet
 from fleetbatch.audit.desk import Desk, Door
 from fleetbatch.audit.desk import Dials as DeskDials
 from fleetbatch.audit.lane import Lane
-from fleetbatch.bundle import open_bundle
 from fleetbatch.car.identity import make_key, open_identity, public_pem
 from fleetbatch.dispatcher import Dials as DispatcherDials
 from fleetbatch.dispatcher import Dispatcher
 from fleetbatch.gateway import chores
 from fleetbatch.gateway.app import application
 from fleetbatch.gateway.gate import Gate
-from fleetbatch.inference import open_inference
 from fleetbatch.ledger.messages import ConsentChange, Enrolment
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.local.charging import Charging
@@ -46,6 +44,7 @@ from fleetbatch.steps.opening import accept_form, cut_and_register, order_step
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName, OwnerId, Sha256
 from fleetbatch.units import Night as NightDate
+from fleetbatch.workloads import Device, workload
 
 EVENING = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 TICK = timedelta(seconds=30)
@@ -129,7 +128,6 @@ class Night:
             notice_sha256=Sha256("0" * 64),
         )
         side.ledger.set_consent(change)
-        bundle = open_bundle(colour_bundle(), expected_sha256=None)
         wire = InProcess(lambda: side.app, self.loop)
         http = httpx.Client(transport=wire)
         client = GatewayClient(side.gate.cell.gateway_url, identity, http)
@@ -142,8 +140,7 @@ class Night:
             http=http,
             client=client,
             stay=Charging(plugged_in_at=self.now - timedelta(hours=1), soc_at_plug_in=soc),
-            bundle=bundle,
-            inference=open_inference(bundle, provider="CPUExecutionProvider", threads=1),
+            answer=workload("image").open(colour_bundle(), Device(provider="CPUExecutionProvider"), {}),
             agent=switched_on(self.now),
             spoil=spoil,
             now=self.now,

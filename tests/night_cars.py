@@ -10,20 +10,18 @@ from typing import Any
 import httpx
 import pyarrow as pa
 
-from fleetbatch.bundle import Bundle
 from fleetbatch.car import nouns as n
 from fleetbatch.car.agent import parked, step
 from fleetbatch.car.conditions import Limits, Reading, decide
 from fleetbatch.car.identity import Identity
 from fleetbatch.car.moment import Dials
 from fleetbatch.errors import RejectedError
-from fleetbatch.inference import Inference
 from fleetbatch.local.charging import Charging, vehicle_signals
 from fleetbatch.protocol import BeatRequest, Hardware, Lease, PollRequest, ReleaseRequest
 from fleetbatch.runner.client import GatewayClient, Terminal, UnreachableError
 from fleetbatch.runner.delivery import GroupAnswers, deliver, make_part
 from fleetbatch.runner.remote import RemoteShard, http_fetch
-from fleetbatch.workloads import workload
+from fleetbatch.workloads import Answer, answer_rows, workload
 
 App = Callable[[Any, Any, Any], Any]
 Spoil = Callable[[pa.Table], pa.Table]
@@ -100,8 +98,7 @@ class NightCar:
     http: httpx.Client
     client: GatewayClient
     stay: Charging
-    bundle: Bundle
-    inference: Inference
+    answer: Answer
     agent: n.Agent
     now: datetime
     per_row_group: timedelta = timedelta(minutes=1)
@@ -188,7 +185,7 @@ class NightCar:
             self.hear(n.WorkFailed(lease_id=work.lease.lease_id, kind="unreached", detail=str(error)))
             return
         done = work.row_group
-        answers = workload(work.lease.workload).answer(rows, self.bundle, self.inference, row_group=done)
+        answers = answer_rows(workload(work.lease.workload), self.answer, rows, row_group=done)
         busy_s = self.per_row_group.total_seconds()
         self.groups[done] = GroupAnswers(table=self.spoil(answers) if self.spoil else answers, busy_s=busy_s)
         last = done + 1 >= work.lease.row_groups

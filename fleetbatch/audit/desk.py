@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from fleetbatch.audit.lane import Lane, due_before
 from fleetbatch.audit.recompute import (
-    PROVIDER,
+    TRUSTED,
     Audited,
     AuditJob,
     PartJob,
@@ -201,7 +201,7 @@ class Desk:
                     shard_id=shard.shard_id,
                     lease_for=dials.lease_for,
                     hardware_class=CLOUD_CLASS,
-                    provider=PROVIDER,
+                    provider=TRUSTED.provider,
                     threads=1,
                     power_w=dials.power_w,
                     runner_version=dials.runner_version,

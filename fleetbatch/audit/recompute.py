@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 from fleetbatch import layout
 from fleetbatch.audit.choice import Judgement, audit_seed, choose_rows, judge, refuse
 from fleetbatch.audit.delivered import Limits, NotAPart, PartReader, form_problem
-from fleetbatch.bundle import Bundle, open_bundle
+from fleetbatch.bundle import bundle_sha256
 from fleetbatch.errors import RejectedError
-from fleetbatch.inference import Inference, check_goldens, open_inference
 from fleetbatch.ledger.messages import AuditPart, AuditTask, AuditVerdict, Delivery, Granted, LeaseFinding
 from fleetbatch.nouns import FrozenOrder
 from fleetbatch.sealing import shard_key, unseal
 from fleetbatch.store import MissingObject, Store
 from fleetbatch.units import CLOUD_CAR, LeaseId, Sha256, ShardId, shard_hex
-from fleetbatch.workloads import workload
+from fleetbatch.workloads import Answer, Device, answer_rows, workload
 
-PROVIDER: Final = "CPUExecutionProvider"
+TRUSTED: Final = Device(provider="CPUExecutionProvider", threads=1)
+"""The engine runs a process per core."""
 _PART_OVERHEAD_BYTES: Final = 64 * 1024
 """A Parquet file's schema and footer, however few its rows."""
 
@@ -68,15 +68,9 @@ class PartJob:
     power_w: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Model:
-    bundle: Bundle
-    inference: Inference
-
-
 _reader: Final = PartReader()
 """This worker process's child that opens strangers' files; it starts with the first one."""
-_models: Final[dict[Sha256, _Model]] = {}
+_opened: Final[dict[str, Answer]] = {}
 """What this worker process opened last: opening takes longer than many a shard."""
 
 
@@ -232,23 +226,32 @@ def _compare(job: AuditJob, file: pq.ParquetFile, rows: Sequence[int], delivered
 
 
 def _compute(trusted: Trusted, rows: pa.Table, row_group: int, clock: _Clock) -> pa.Table:
-    model, began = _model(trusted), time.monotonic()
-    kind = workload(trusted.order.order.workload)
-    answers = kind.answer(rows, model.bundle, model.inference, row_group=row_group)
+    answer, began = _answer(trusted), time.monotonic()
+    answers = answer_rows(workload(trusted.order.order.workload), answer, rows, row_group=row_group)
     clock.rows += rows.num_rows
     clock.busy_s += time.monotonic() - began
     return answers
 
 
-def _model(trusted: Trusted) -> _Model:
+def _answer(trusted: Trusted) -> Answer:
+    """Return what answers the order's rows; orders of one workload, model and options share it."""
+    order, sha256 = trusted.order.order, trusted.order.model_sha256
+    name = f"{order.workload} {sha256} {order.options}"
+    if name not in _opened:
+        _opened.clear()
+        _opened[name] = workload(order.workload).open(_model(trusted), TRUSTED, dict(order.options))
+    return _opened[name]
+
+
+def _model(trusted: Trusted) -> bytes | None:
     sha256 = trusted.order.model_sha256
-    if sha256 not in _models:
-        bundle = open_bundle(trusted.store.read(layout.bundle(sha256)), expected_sha256=sha256)
-        inference = open_inference(bundle, provider=PROVIDER, threads=1)  # the engine runs a process per core
-        check_goldens(bundle, inference)
-        _models.clear()
-        _models[sha256] = _Model(bundle=bundle, inference=inference)
-    return _models[sha256]
+    if not sha256:
+        return None
+    data = trusted.store.read(layout.bundle(sha256))
+    if bundle_sha256(data) != sha256:
+        summary = f"the bundle {layout.bundle(sha256)} is not the one that was frozen with order {trusted.order.key}"
+        raise RejectedError(summary)
+    return data
 
 
 def _open_shard(trusted: Trusted, key: str, shard_id: ShardId, sha256: Sha256) -> pq.ParquetFile:

@@ -212,7 +212,7 @@ class Gate:
             message = f"the ledger has a lease of order {key} and not the order"
             raise TransientError(message)
         model = row.frozen.model_sha256
-        size = self.store.size(layout.bundle(model))
+        size = self.store.size(layout.bundle(model)) if model else 0
         if size is None:
             message = f"the bundle {model} of order {key} is not in the store"
             raise TransientError(message)

@@ -118,7 +118,7 @@ async def _lease(gate: Gate, granted: Granted, now: datetime) -> Lease:
     known = await gate.order(granted.order_key)
     dials = gate.dials
     left_s = (granted.expires_at - now).total_seconds() if granted.again else dials.lease_for.total_seconds()
-    model_url = gate.store.sign_get(layout.bundle(known.model_sha256), now=now, expires=dials.url_for)
+    model = layout.bundle(known.model_sha256) if known.model_sha256 else ""
     return Lease(
         lease_id=granted.lease_id,
         fence=granted.fence,
@@ -127,7 +127,7 @@ async def _lease(gate: Gate, granted: Granted, now: datetime) -> Lease:
         workload=known.order.workload,
         options=dict(known.order.options),
         model_sha256=known.model_sha256,
-        model_url=model_url,
+        model_url=gate.store.sign_get(model, now=now, expires=dials.url_for) if model else "",
         model_bytes=known.model_bytes,
         shard_url=gate.store.sign_get(granted.key, now=now, expires=dials.url_for),
         shard_bytes=granted.size_bytes,

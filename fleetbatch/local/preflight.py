@@ -6,15 +6,15 @@ from typing import Final
 
 import pyarrow as pa
 
-from fleetbatch.bundle import open_bundle
 from fleetbatch.errors import RejectedError
 from fleetbatch.local.airflow import dags_folder
 from fleetbatch.local.laptop import CELLS
 from fleetbatch.local.progress import Progress
 from fleetbatch.local.request import NightRequest, order_name_of, own_order
 from fleetbatch.nouns import Order
-from fleetbatch.orders import Estimate, Known, estimate_order, load_order, model_file
-from fleetbatch.sharding import list_source, open_source
+from fleetbatch.orders import Estimate, Known, estimate_order, load_order, read_model
+from fleetbatch.sharding import GENERATORS, list_input, open_input
+from fleetbatch.workloads import known_workloads
 
 _NOTHING_MEASURED: Final = pa.table({"workload": pa.array([], pa.string()), "rows": [], "busy_s": []})
 
@@ -37,9 +37,10 @@ def prepare_order(request: NightRequest, progress: Progress) -> Path:
 
 def examine_order(path: Path, *, regions: frozenset[str]) -> tuple[Order, Estimate]:
     """Return an order and what it will take; raise RejectedError with everything that is wrong with it."""
-    order = load_order(path, Known(regions=regions, workloads=frozenset({"image"})))
-    _check_model(order)
-    listing = list_source(open_source(order.source, dict(order.options)), order.source)
+    known = Known(regions=regions, workloads=known_workloads(), generators=frozenset(GENERATORS))
+    order = load_order(path, known)
+    read_model(order)
+    listing = list_input(open_input(order.workload, order.source, dict(order.options)))
     estimate = estimate_order(
         order, items=listing.items, size_bytes=listing.size_bytes, rates=_NOTHING_MEASURED, free_car_hours=None
     )
@@ -66,15 +67,3 @@ def _order_file(folder: Path, name: str) -> Path:
         summary = f"there is no order {name!r} in {folder}; there are {known}"
         raise RejectedError(summary)
     return path
-
-
-def _check_model(order: Order) -> None:
-    path = model_file(order.model)
-    try:
-        open_bundle(path.read_bytes(), expected_sha256=None)
-    except OSError as error:
-        summary = f"cannot read the model bundle {path}: {error.strerror}"
-        raise RejectedError(summary) from error
-    except RejectedError as error:
-        summary = f"{path}: {error.summary}"
-        raise RejectedError(summary, error.problems) from error

@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 import pyarrow as pa
@@ -11,14 +11,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleetbatch import layout
-from fleetbatch.bundle import Bundle, open_bundle
+from fleetbatch.bundle import bundle_sha256
 from fleetbatch.contracts import conform, empty
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import FrozenOrder, Order, OrderKey
 from fleetbatch.orders.parse import model_file
 from fleetbatch.sealing import KEY_BYTES, wrap_secret
 from fleetbatch.store import MissingObject, Store
-from fleetbatch.units import Night, OrderName
+from fleetbatch.units import Night, OrderName, Sha256
+from fleetbatch.workloads import Device, workload
+
+_TRUSTED: Final = Device(provider="CPUExecutionProvider")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +48,10 @@ def freeze_order(
     A published night is done unless forced; an unpublished generation goes on as it was frozen. Raises RejectedError
     when the model cannot be used.
     """
-    data, bundle = _read_bundle(order)
+    data = read_model(order)
+    sha256 = Sha256("") if data is None else bundle_sha256(data)
     known = _generations(store, night, order.name)
-    match choose_generation(known, order, bundle.sha256, force=force, now=now):
+    match choose_generation(known, order, sha256, force=force, now=now):
         case FrozenOrder() as frozen:
             return frozen
         case AlreadyPublished() as done:
@@ -56,11 +60,12 @@ def freeze_order(
             key = OrderKey(night=night, order=order.name, generation=number)
         case unreachable:
             assert_never(unreachable)
-    store.create(layout.bundle(bundle.sha256), data)
+    if data is not None:
+        store.create(layout.bundle(sha256), data)
     frozen = FrozenOrder(
         key=key,
         order=order,
-        model_sha256=bundle.sha256,
+        model_sha256=sha256,
         frozen_at=now,
         deadline_at=now + timedelta(hours=order.deadline_hours),
         secret_wrapped=wrap_secret(secrets.token_bytes(KEY_BYTES), deployment_key),
@@ -110,18 +115,25 @@ def stored_order(store: Store, key: OrderKey) -> FrozenOrder:
         raise RejectedError(summary) from error
 
 
-def _read_bundle(order: Order) -> tuple[bytes, Bundle]:
-    path = model_file(order.model)
+def read_model(order: Order) -> bytes | None:
+    """Return the bytes of an order's bundle once its workload can open it, None for an order without a model.
+
+    Raises RejectedError when no car could use it, the workload's own reasons included.
+    """
+    data = None
+    if order.model:
+        path = model_file(order.model)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            summary = f"cannot read the model bundle {path}: {error.strerror}"
+            raise RejectedError(summary) from error
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        summary = f"cannot read the model bundle {path}: {error.strerror}"
-        raise RejectedError(summary) from error
-    bundle = open_bundle(data, expected_sha256=None)
-    if bundle.manifest.workload != order.workload:
-        summary = f"the bundle {path} is for workload {bundle.manifest.workload!r}; the order is for {order.workload!r}"
-        raise RejectedError(summary)
-    return data, bundle
+        workload(order.workload).open(data, _TRUSTED, dict(order.options))
+    except RejectedError as error:
+        summary = f"order {order.name}, model {order.model or 'none'}: {error.summary}"
+        raise RejectedError(summary, error.problems) from error
+    return data
 
 
 def _generations(store: Store, night: Night, order: OrderName) -> list[Generation]:

@@ -55,7 +55,8 @@ _ORDER: Final[Mapping[str, _Field]] = {
         kind=_Text, expected="a folder of pictures, a list of files, or `generator:road-signs?count=1000`"
     ),
     "model": _Field(
-        kind=_Text, expected="the path of a model bundle, ending in .zip, or the name of one in the package: road-signs"
+        kind=str,
+        expected="the path of a model bundle, ending in .zip, or the name of one in the package: road-signs",
     ),
     "region": _Field(kind=_Text, expected="a region, or `any`"),
     "priority": _whole(0, 2, "0 is served first"),
@@ -86,6 +87,7 @@ _AUDITING: Final[Mapping[str, _Field]] = {
 }
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "workload": "image",
+    "model": "",
     "region": "any",
     "priority": 1,
     "deadline_hours": 10.0,
@@ -203,7 +205,7 @@ def _place_problems(sound: Mapping[str, Any], known: Known, base: Path) -> list[
             problems.append(f"`source` {source!r}: no generator {generator!r}; known are {_listed(known.generators)}")
     elif not _placed(source, base).exists():
         problems.append(f"`source` {_placed(source, base)}: there is no such folder; name a folder of pictures")
-    if "model" in sound and not model_file(_model(sound["model"], base)).is_file():
+    if sound.get("model") and not model_file(_model(sound["model"], base)).is_file():
         file = model_file(_model(sound["model"], base))
         problems.append(f"`model` {file}: there is no such file; make a bundle with `fleetbatch model pack`")
     return problems

@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from fleetbatch.bundle import BUNDLE_BYTES, Bundle, bundle_sha256, open_bundle
+from fleetbatch.bundle import BUNDLE_BYTES, bundle_sha256
 from fleetbatch.errors import RejectedError
 from fleetbatch.runner.client import UnreachableError
 
@@ -20,7 +20,7 @@ BUNDLES_KEPT: Final = 4
 class Fetched:
     """A bundle and how fast it came; 0 when it was here."""
 
-    bundle: Bundle
+    data: bytes
     bytes_per_s: float
 
 
@@ -38,7 +38,7 @@ def fetch_bundle(http: httpx.Client, folder: Path, *, sha256: str, url: str, siz
     if path.is_file():
         data = path.read_bytes()
         if bundle_sha256(data) == sha256:
-            return Fetched(bundle=open_bundle(data, expected_sha256=sha256), bytes_per_s=0.0)
+            return Fetched(data=data, bytes_per_s=0.0)
         path.unlink()
     if size > BUNDLE_BYTES:
         summary = f"bundle {sha256[:12]} has {size} bytes; at most {BUNDLE_BYTES} are taken"
@@ -46,9 +46,11 @@ def fetch_bundle(http: httpx.Client, folder: Path, *, sha256: str, url: str, siz
     began = time.monotonic()
     data = _download(http, url, size)
     rate = len(data) / max(time.monotonic() - began, 1e-3)
-    bundle = open_bundle(data, expected_sha256=sha256)
+    if (found := bundle_sha256(data)) != sha256:
+        summary = f"the bundle is not what its hash says: expected {sha256}, found {found}"
+        raise RejectedError(summary)
     _keep(folder, path, data)
-    return Fetched(bundle=bundle, bytes_per_s=rate)
+    return Fetched(data=data, bytes_per_s=rate)
 
 
 def _download(http: httpx.Client, url: str, size: int) -> bytes:

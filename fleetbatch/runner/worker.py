@@ -12,42 +12,39 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import httpx
 import pyarrow as pa
 
-from fleetbatch.bundle import Bundle
 from fleetbatch.errors import RejectedError, TransientError
-from fleetbatch.inference import Inference, check_goldens, open_inference
 from fleetbatch.protocol import Lease
 from fleetbatch.runner.cache import fetch_bundle
 from fleetbatch.runner.client import open_http
 from fleetbatch.runner.frames import Failed, GroupDone, Work, read_frame, work_of, write_frame
 from fleetbatch.runner.remote import RemoteShard, http_fetch
-from fleetbatch.workloads import workload
+from fleetbatch.workloads import Answer, Device, Workload, answer_rows, workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A bundle that reproduced its goldens on this provider, in this process."""
+class Opened:
+    """A workload with an order's model and options: ready to answer on this provider, in this process."""
 
-    bundle: Bundle
-    inference: Inference
+    lease: tuple[str, str, dict[str, str]]
+    kind: Workload
+    answer: Answer
 
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """Where a worker works: its hardware, its cache, and the model it opened last."""
+    """Where a worker works: its hardware, its cache, and what it opened last."""
 
-    provider: str
-    threads: int
-    precision: str
+    device: Device
     cache: Path
     http: httpx.Client
-    models: dict[str, Model] = field(default_factory=dict)
+    opened: Opened | None = None
     down_bytes_per_s: float = 0.0
 
 
@@ -55,14 +52,14 @@ def compute(bench: Bench, work: Work, out: IO[bytes]) -> None:
     """Compute a lease's row groups and say each as it is done; a lease that cannot be done ends with `Failed`."""
     lease = work.lease
     try:
-        model = _model(bench, lease)
+        opened = _opened(bench, lease)
         key = base64.urlsafe_b64decode(lease.shard_key + "==")
         shard = RemoteShard(http_fetch(bench.http, lease.shard_url), lease.shard_bytes, key)
         if shard.row_groups != lease.row_groups:
             summary = f"the shard has {shard.row_groups} row groups, the lease says {lease.row_groups}"
             raise RejectedError(summary)  # noqa: TRY301 (one place sorts the errors by who acts)
         for row_group in range(work.start, lease.row_groups):
-            write_frame(out, _compute_group(bench, lease, shard, row_group, model))
+            write_frame(out, _compute_group(bench, lease, shard, row_group, opened))
     except RejectedError as error:
         write_frame(out, Failed(lease_id=lease.lease_id, refused=True, detail=str(error)))
     except TransientError as error:
@@ -82,9 +79,8 @@ def main() -> None:
     os.dup2(2, 1)  # whatever prints must not break the frames
     orders: queue.SimpleQueue[Work] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, orders), daemon=True).start()
-    bench = Bench(
-        provider=told.provider, threads=told.threads, precision=told.precision, cache=told.cache, http=open_http()
-    )
+    device = Device(provider=told.provider, threads=told.threads, precision=told.precision)
+    bench = Bench(device=device, cache=told.cache, http=open_http())
     while True:
         compute(bench, orders.get(), out)
 
@@ -96,27 +92,33 @@ def _listen(pipe: IO[bytes], orders: queue.SimpleQueue[Work]) -> None:
     os._exit(0)
 
 
-def _model(bench: Bench, lease: Lease) -> Model:
-    """Return the lease's model; its goldens are checked once per process."""
-    if lease.model_sha256 not in bench.models:
-        fetched = fetch_bundle(
-            bench.http, bench.cache, sha256=lease.model_sha256, url=lease.model_url, size=lease.model_bytes
-        )
-        bench.down_bytes_per_s = fetched.bytes_per_s or bench.down_bytes_per_s
-        inference = open_inference(
-            fetched.bundle, provider=bench.provider, threads=bench.threads, precision=bench.precision
-        )
-        check_goldens(fetched.bundle, inference)
-        bench.models = {lease.model_sha256: Model(bundle=fetched.bundle, inference=inference)}  # one in memory
-    return bench.models[lease.model_sha256]
+def _opened(bench: Bench, lease: Lease) -> Opened:
+    """Return what answers the lease's rows; a model is opened, and its goldens checked, once per process."""
+    wanted = (lease.workload, lease.model_sha256, lease.options)
+    if bench.opened is None or bench.opened.lease != wanted:
+        bench.opened = None  # one in memory
+        kind = workload(lease.workload)
+        answer = kind.open(_model(bench, lease), bench.device, lease.options)
+        bench.opened = Opened(lease=wanted, kind=kind, answer=answer)
+    return bench.opened
 
 
-def _compute_group(bench: Bench, lease: Lease, shard: RemoteShard, row_group: int, model: Model) -> GroupDone:
+def _model(bench: Bench, lease: Lease) -> bytes | None:
+    if not lease.model_sha256:
+        return None
+    fetched = fetch_bundle(
+        bench.http, bench.cache, sha256=lease.model_sha256, url=lease.model_url, size=lease.model_bytes
+    )
+    bench.down_bytes_per_s = fetched.bytes_per_s or bench.down_bytes_per_s
+    return fetched.data
+
+
+def _compute_group(bench: Bench, lease: Lease, shard: RemoteShard, row_group: int, opened: Opened) -> GroupDone:
     began = time.monotonic()
     rows = shard.read(row_group)
     took = max(time.monotonic() - began, 1e-3)
     bench.down_bytes_per_s = rows.nbytes / took
-    answers = workload(lease.workload).answer(rows, model.bundle, model.inference, row_group=row_group)
+    answers = answer_rows(opened.kind, opened.answer, rows, row_group=row_group)
     return GroupDone(
         lease_id=lease.lease_id,
         row_group=row_group,

@@ -1,7 +1,8 @@
-"""Where to cut (pure); write shards, sources and manifest."""
+"""Input becomes sealed shards, a manifest and a table of sources."""
 
 from fleetbatch.sharding.cut import split_region
 from fleetbatch.sharding.cut_order import Progress, cut_order
-from fleetbatch.sharding.sources import Listing, list_source, open_source
+from fleetbatch.sharding.openers import Listing, list_input, open_input
+from fleetbatch.sharding.sources import GENERATORS
 
-__all__ = ["Listing", "Progress", "cut_order", "list_source", "open_source", "split_region"]
+__all__ = ["GENERATORS", "Listing", "Progress", "cut_order", "list_input", "open_input", "split_region"]

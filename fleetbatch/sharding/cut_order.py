@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 from fleetbatch import layout
 from fleetbatch.contracts import conform, contract
 from fleetbatch.nouns import FrozenOrder
-from fleetbatch.pixels import FORMATS, Unreadable, look
 from fleetbatch.sealing import shard_key
-from fleetbatch.sharding.cut import Entry, Plan, content_digest, next_cell, plan_shards, shard_id
+from fleetbatch.sharding.cut import Plan, content_digest, next_cell, plan_shards, shard_id
+from fleetbatch.sharding.openers import Input, list_input, open_input
 from fleetbatch.sharding.shard_file import Row, ShardFile, item_id, read_shard_file, write_shard_file
-from fleetbatch.sharding.sources import Source, list_source, open_source, why_not
 from fleetbatch.store import Store
 from fleetbatch.units import CellName, ShardId, shard_hex
 
@@ -44,7 +43,7 @@ class Task:
 
     store: Store
     frozen: FrozenOrder
-    source: Source
+    given: Input
     secret: bytes
     plan: Plan
 
@@ -58,6 +57,8 @@ class CutShard:
     dead_rows: int
     uris: tuple[str, ...]
     """By row."""
+    answers: tuple[int | None, ...]
+    """By row: how many it must have, None when only computing it can tell."""
 
 
 def cut_order(
@@ -73,16 +74,16 @@ def cut_order(
 
     An order that has a manifest is not cut again. An interrupted cut goes on: shard files that are there are kept,
     and described from what is stored. Memory does not grow with the number of items. The manifest is created last,
-    so a cut that fails leaves none. Raises RejectedError when the source holds no readable picture.
+    so a cut that fails leaves none. Raises RejectedError when the source holds nothing that can be used.
     """
     stored = _stored_manifest(store, frozen)
     if stored is not None:
         return stored
-    source = open_source(frozen.order.source, dict(frozen.order.options))
-    list_source(source, frozen.order.source)
+    given = open_input(frozen.order.workload, frozen.order.source, dict(frozen.order.options))
+    list_input(given)
     tasks = (
-        Task(store=store, frozen=frozen, source=source, secret=secret, plan=plan)
-        for plan in plan_shards(source.entries(), frozen.order.cutting)
+        Task(store=store, frozen=frozen, given=given, secret=secret, plan=plan)
+        for plan in plan_shards(given.entries(), frozen.order.cutting)
     )
     with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
         sources = Path(scratch) / "sources.parquet"
@@ -94,42 +95,20 @@ def cut_order(
 
 def cut_shard(task: Task) -> CutShard:
     """Read one shard's items, write its sealed file once, and describe the stored file."""
-    dead, digests = 0, []
-    groups = []
-    for entries in task.plan.row_groups:
-        rows = [_row(task.source, entry, task.frozen.order.cutting.shard_bytes) for entry in entries]
-        digests += [content_digest(row.content, row.error) for row in rows]
-        dead += sum(row.error is not None for row in rows)
-        groups.append(rows)
+    bytes_max = task.frozen.order.cutting.shard_bytes
+    groups = [[task.given.row(entry, bytes_max=bytes_max) for entry in entries] for entries in task.plan.row_groups]
+    rows = [row for group in groups for row in group]
+    digests = (content_digest(row.content, row.error) for row in rows)
     shard = shard_id(task.frozen.key, task.frozen.order.cutting, task.plan.ordinal, digests)
     with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
         file = _store_shard(task, shard, groups, Path(scratch) / "shard")
     return CutShard(
         shard_id=shard,
         file=file,
-        dead_rows=dead,
+        dead_rows=sum(row.error is not None for row in rows),
         uris=tuple(entry.uri for entries in task.plan.row_groups for entry in entries),
+        answers=tuple(row.answers for row in rows),
     )
-
-
-def _row(source: Source, entry: Entry, bytes_max: int) -> Row:
-    if entry.error is not None:
-        return _dead(entry.error)
-    try:
-        content = source.read(entry.uri)
-    except OSError as error:
-        return _dead(why_not(error))
-    if len(content) > bytes_max:
-        return _dead(f"grew to {len(content)} bytes while it was read; a shard holds {bytes_max}")
-    seen = look(content)
-    if isinstance(seen, Unreadable):
-        return _dead(seen.reason)
-    kind = seen.format if seen.format in FORMATS else "JPEG"  # Pillow calls a JPEG with a preview beside it MPO
-    return Row(content=content, format=kind, width=seen.width, height=seen.height, error=None)
-
-
-def _dead(error: str) -> Row:
-    return Row(content=None, format=None, width=None, height=None, error=error)
 
 
 def _store_shard(task: Task, shard: ShardId, groups: list[list[Row]], path: Path) -> ShardFile:
@@ -152,7 +131,6 @@ def _footer(frozen: FrozenOrder, shard: ShardId, rows: int) -> dict[str, str]:
         "rows": str(rows),
         "first_item_id": item_id(shard, 0),
         "last_item_id": item_id(shard, rows - 1),
-        "payload": "image-file",
     }
 
 
@@ -222,6 +200,7 @@ def _sources_table(one: CutShard) -> pa.Table:
         "shard_id": pa.array([one.shard_id] * len(one.uris), pa.uint64()),
         "row_group": pa.array(groups, pa.int32()),
         "source_uri": pa.array(one.uris, pa.string()),
+        "answers": pa.array(one.answers, pa.int32()),
     }
     return conform(pa.table(columns), "sources")
 

@@ -21,10 +21,14 @@ class Row:
     """One item as read."""
 
     content: bytes | None
-    format: str | None
-    width: int | None
-    height: int | None
-    error: str | None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    attributes: str | None = None
+    """What only the workload understands, as JSON: for instance the first frame of a segment."""
+    error: str | None = None
+    answers: int | None = 1
+    """Answers that the row must have, unless it turns out dead; None: at least one. It stays on trusted machines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,11 @@ class ShardFile:
 def item_id(shard: ShardId, row: int) -> str:
     """Return the id of a shard's row, unique everywhere."""
     return f"{shard_hex(shard)}-{row:06d}"
+
+
+def dead_row(error: str) -> Row:
+    """Return a row that can never be computed, and why."""
+    return Row(content=None, error=error)
 
 
 def write_shard_file(
@@ -96,6 +105,7 @@ def _table(shard: ShardId, first: int, rows: Sequence[Row]) -> pa.Table:
         "format": pa.array([row.format for row in rows], pa.string()),
         "width": pa.array([row.width for row in rows], pa.int32()),
         "height": pa.array([row.height for row in rows], pa.int32()),
+        "attributes": pa.array([row.attributes for row in rows], pa.string()),
         "error": pa.array([row.error for row in rows], pa.string()),
     }
     return conform(pa.table(columns), "shard")

@@ -10,15 +10,11 @@ from typing import Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.pixels import Header, Unreadable, look
 from fleetbatch.sharding import road_signs
 from fleetbatch.sharding.cut import Entry
-from fleetbatch.units import MIB
 
 GENERATOR = "generator:"
-PROBE_BYTES = 64 * MIB
-"""A larger file is not read to find out whether a source holds a picture at all."""
-REASONS_SHOWN = 5
+GENERATORS = ("road-signs",)
 
 
 class Source(Protocol):
@@ -34,14 +30,6 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """What a source holds, before anything of it is cut."""
-
-    items: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
     """Every file under a folder, by name, folder by folder; names that begin with a dot are not items."""
 
@@ -53,7 +41,7 @@ class Folder:
 
     def read(self, uri: str) -> bytes:
         """Return a file's bytes."""
-        return _path(uri).read_bytes()
+        return path_of(uri).read_bytes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +59,7 @@ class FileList:
 
     def read(self, uri: str) -> bytes:
         """Return a file's bytes."""
-        return _path(uri).read_bytes()
+        return path_of(uri).read_bytes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,54 +86,19 @@ def open_source(source: str, options: Mapping[str, str] = MappingProxyType({})) 
     """
     if source.startswith(GENERATOR):
         parts = urlsplit(source.removeprefix(GENERATOR))
+        if parts.path not in GENERATORS:
+            summary = f"source {source!r}: there is no generator {parts.path!r}; there are {', '.join(GENERATORS)}"
+            raise RejectedError(summary)
         ours = {name: text for name, text in options.items() if name in road_signs.DIALS}
         dials = {**ours, **dict(parse_qsl(parts.query, keep_blank_values=True))}
-        if parts.path != "road-signs":
-            summary = f"source {source!r}: there is no generator {parts.path!r}; the one there is: road-signs"
-            raise RejectedError(summary)
         return RoadSigns(dials=road_signs.drawing(dials))
     path = Path(source).expanduser().absolute()
     if path.is_dir():
         return Folder(root=path)
     if path.is_file():
         return FileList(listing=path)
-    summary = f"source {source}: there is no such folder or file list; name a folder of pictures"
+    summary = f"source {source}: there is no such folder or file list; name a folder"
     raise RejectedError(summary)
-
-
-def list_source(source: Source, name: str) -> Listing:
-    """Count a source's items and bytes; raise RejectedError when it holds nothing, or nothing that is a picture.
-
-    Reads items only until the first picture among them.
-    """
-    items, size_bytes, first = 0, 0, None
-    reasons: list[str] = []
-    for entry in source.entries():
-        items += 1
-        size_bytes += entry.size_bytes
-        if first is None:
-            seen = _probe(source, entry)
-            first = seen if isinstance(seen, Header) else None
-            if isinstance(seen, Unreadable) and len(reasons) < REASONS_SHOWN:
-                reasons.append(f"{entry.uri}: {seen.reason}")
-    if items == 0:
-        summary = f"source {name} is empty: put pictures (JPEG, PNG, BMP, WebP) into it, or name another folder"
-        raise RejectedError(summary)
-    if first is None:
-        summary = f"source {name} holds {items} files and none is a readable picture (JPEG, PNG, BMP, WebP)"
-        raise RejectedError(summary, reasons)
-    return Listing(items=items, size_bytes=size_bytes)
-
-
-def _probe(source: Source, entry: Entry) -> Header | Unreadable:
-    if entry.error is not None:
-        return Unreadable(reason=entry.error)
-    if entry.size_bytes > PROBE_BYTES:
-        return Unreadable(reason=f"{entry.size_bytes} bytes are too many for a picture")
-    try:
-        return look(source.read(entry.uri))
-    except OSError as error:
-        return Unreadable(reason=why_not(error))
 
 
 def why_not(error: OSError) -> str:
@@ -180,5 +133,6 @@ def _entry(path: Path) -> Entry:
     return Entry(uri=path.as_uri(), size_bytes=status.st_size)
 
 
-def _path(uri: str) -> Path:
+def path_of(uri: str) -> Path:
+    """Return where the file lies that a uri of a folder or a list names."""
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))

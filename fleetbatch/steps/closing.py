@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 
 from fleetbatch import layout
-from fleetbatch.bundle import open_bundle
 from fleetbatch.checks import Verdict, check_order
 from fleetbatch.engine import open_engine
 from fleetbatch.errors import RejectedError, TransientError
@@ -24,6 +23,7 @@ from fleetbatch.settings import Settings
 from fleetbatch.steps.doors import find_order, open_doors
 from fleetbatch.steps.waiting import judge_wait, total
 from fleetbatch.store import open_store
+from fleetbatch.workloads import workload
 
 
 def merge_step(settings: Settings, key: OrderKey, *, now: datetime) -> Merged:
@@ -33,7 +33,7 @@ def merge_step(settings: Settings, key: OrderKey, *, now: datetime) -> Merged:
         TransientError: cars are still at work and the deadline is ahead, or a ledger is out of reach.
         RejectedError: parts and ledger contradict each other.
     """
-    with open_doors(settings) as doors:
+    with open_doors(settings) as doors, open_engine(settings.engine) as engine:
         opened = find_order(doors.ledgers, key)
         deadline_at = opened.frozen.deadline_at
         seen = judge_wait(key, total(ledger.counts(key) for ledger in opened.ledgers), deadline_at, now=now)
@@ -43,7 +43,7 @@ def merge_step(settings: Settings, key: OrderKey, *, now: datetime) -> Merged:
             ledger.give_up(key, f"not computed by the deadline, {deadline_at:%Y-%m-%d %H:%M} UTC")
         parts = pa.concat_tables([ledger.valid_parts(key) for ledger in opened.ledgers])
         missing = pa.concat_tables([ledger.missing_shards(key) for ledger in opened.ledgers])
-        merged = merge_order(doors.store, opened.frozen, parts, missing)
+        merged = merge_order(doors.store, opened.frozen, parts, missing, pool=engine)
     say(
         "merged",
         order=str(key),
@@ -59,9 +59,10 @@ def check_step(settings: Settings, key: OrderKey) -> Verdict:
     """Check a merged night; raise RejectedError naming rules and shards when it must not be published."""
     store = open_store(settings.store, deployment_key=settings.deployment_key)
     frozen = stored_order(store, key)
-    bundle = open_bundle(store.read(layout.bundle(frozen.model_sha256)), expected_sha256=frozen.model_sha256)
+    model = store.read(layout.bundle(frozen.model_sha256)) if frozen.model_sha256 else None
+    labels = workload(frozen.order.workload).labels(model)
     with open_engine(settings.engine) as engine:
-        verdict = check_order(store, frozen, load_merged(store, key), labels=bundle.labels, pool=engine)
+        verdict = check_order(store, frozen, load_merged(store, key), labels=labels, pool=engine)
     if not verdict.passed:
         summary = (
             f"{key} is not published: {len(verdict.failing_shards)} shards break a rule; see {layout.verdict(key)}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,12 +26,11 @@ from fleetbatch.orders import (
 )
 from fleetbatch.sealing import unwrap_secret
 from fleetbatch.settings import Settings
-from fleetbatch.sharding import cut_order, list_source, open_source, split_region
+from fleetbatch.sharding import GENERATORS, cut_order, list_input, open_input, split_region
 from fleetbatch.steps.doors import Doors, open_doors
 from fleetbatch.steps.forecast import free_car_hours
 from fleetbatch.units import Night
-
-_WORKLOADS: Final = frozenset({"image"})
+from fleetbatch.workloads import known_workloads
 
 
 def accept_file(settings: Settings, path: Path) -> Order:
@@ -63,7 +62,7 @@ def order_step(
 
 def estimate_in(doors: Doors, order: Order) -> Estimate:
     """Say what an order will take in this deployment, and whether it fits into the night, before anything runs."""
-    listing = list_source(open_source(order.source, dict(order.options)), order.source)
+    listing = list_input(open_input(order.workload, order.source, dict(order.options)))
     rates = pa.concat_tables([ledger.rates() for ledger in doors.ledgers.values()])
     free = free_car_hours(doors.settings, doors.store, doors.ledgers, order)
     return estimate_order(order, items=listing.items, size_bytes=listing.size_bytes, rates=rates, free_car_hours=free)
@@ -117,4 +116,5 @@ def _check_night(night: Night) -> None:
 
 
 def _known(settings: Settings) -> Known:
-    return Known(regions=frozenset(cell.region for cell in settings.cells), workloads=_WORKLOADS)
+    regions = frozenset(cell.region for cell in settings.cells)
+    return Known(regions=regions, workloads=known_workloads(), generators=frozenset(GENERATORS))

@@ -1,71 +1,83 @@
 """Image recognition: a picture in, the best labels and their scores out."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from fleetbatch.bundle import Bundle
-from fleetbatch.contracts import conform, contract
+from fleetbatch.bundle import Bundle, open_bundle
+from fleetbatch.errors import RejectedError
+from fleetbatch.inference import check_goldens, open_inference
 from fleetbatch.pixels import Floats, Unreadable, decode, prepare
-from fleetbatch.workloads import Comparison, Scorer
+from fleetbatch.workloads.protocol import Answer, AnswerRow, Device, Workload
 
 LABELS_MAX: Final = 5
 DECODED_AT_ONCE: Final = 8
 """Pictures that are held as inputs at a time: the memory bound of a row group's work."""
 
+Scorer: TypeAlias = Callable[[Floats], Floats]
+"""[N, ...] inputs to [N, classes] scores; `inference.Inference` is one."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageWorkload:
+
+class ImageWorkload(Workload):
     """Classifies pictures; two answers agree when the scores of the same labels are close."""
 
-    name: str = "image"
-    answers_contract: str = "answers_image"
-    results_contract: str = "results_image"
-    score_tolerance: float = 0.02
+    name = "image"
+    opener = "fleetbatch.sharding.openers:Pictures"
+    score_tolerance: ClassVar[float] = 0.02
     """Hardware, provider and precision may move a score by this much (the bundle's goldens allow the same)."""
 
-    def answer(self, rows: pa.Table, bundle: Bundle, inference: Scorer, *, row_group: int) -> pa.Table:
-        """Return one answer per row, in order; a picture that cannot be decoded, or was dead before, has an error."""
-        answers = [
-            {"item_id": item_id, "row_group": row_group, **answer}
-            for start in range(0, rows.num_rows, DECODED_AT_ONCE)
-            for item_id, answer in _answer_some(rows.slice(start, DECODED_AT_ONCE), bundle, inference)
-        ]
-        return conform(
-            pa.Table.from_pylist(answers, schema=contract(self.answers_contract).schema), self.answers_contract
-        )
+    def open(self, model: bytes | None, device: Device, options: Mapping[str, str]) -> Answer:  # noqa: ARG002 (the bundle says it all)
+        """Open the bundle and see that it reproduces its goldens here."""
+        bundle = _bundle(model)
+        inference = open_inference(bundle, provider=device.provider, threads=device.threads, precision=device.precision)
+        check_goldens(bundle, inference)
+        return classifier(bundle, inference)
 
-    def compare(self, ours: pa.Table, theirs: pa.Table) -> Comparison:
-        """Return, for each row of ours, whether theirs has it with the same labels and scores within the tolerance."""
-        found: dict[str, dict[str, Any]] = {row["item_id"]: row for row in theirs.to_pylist()}
-        disagreements = []
-        for row in ours.to_pylist():
-            why = self._difference(row, found.get(row["item_id"]))
-            if why:
-                disagreements.append((row["item_id"], why))
-        return Comparison(rows=ours.num_rows, disagreements=tuple(disagreements))
+    def labels(self, model: bytes | None) -> tuple[str, ...] | None:
+        """Return the bundle's labels."""
+        return _bundle(model).labels
 
-    def _difference(self, ours: dict[str, Any], theirs: dict[str, Any] | None) -> str:
-        if theirs is None:
-            return "no answer"
-        if (ours["error"] is None) != (theirs["error"] is None):
-            return f"error is {theirs['error']!r}, ours is {ours['error']!r}"
-        if ours["error"] is not None:
-            return ""  # both found it unreadable; the wording may differ between versions
+    def differs(self, ours: AnswerRow, theirs: AnswerRow) -> str:
+        """Return why two answers are not the same labels with scores within the tolerance, or nothing."""
         if len(theirs["labels"] or []) != len(ours["labels"]):
             return f"{len(theirs['labels'] or [])} labels, ours has {len(ours['labels'])}"
         return _form_problem(theirs) or _score_difference(_best(ours), _best(theirs), self.score_tolerance)
 
 
-def _answer_some(rows: pa.Table, bundle: Bundle, inference: Scorer) -> Iterator[tuple[str, dict[str, Any]]]:
+def classifier(bundle: Bundle, scorer: Scorer) -> Answer:
+    """Return what answers pictures with a bundle whose model is open; one that cannot be decoded has an error."""
+    schema = ImageWorkload().answer_schema
+
+    def answer(rows: pa.Table) -> pa.Table:
+        answers = [
+            {"item_id": item_id, **answer}
+            for start in range(0, rows.num_rows, DECODED_AT_ONCE)
+            for item_id, answer in _answer_some(rows.slice(start, DECODED_AT_ONCE), bundle, scorer)
+        ]
+        return pa.Table.from_pylist(answers, schema=schema)
+
+    return answer
+
+
+def _bundle(model: bytes | None) -> Bundle:
+    if model is None:
+        summary = "pictures need a model: name a bundle made with `fleetbatch model pack`"
+        raise RejectedError(summary)
+    bundle = open_bundle(model, expected_sha256=None)
+    if bundle.manifest.workload != ImageWorkload.name:
+        summary = f"the bundle is for workload {bundle.manifest.workload!r}; the order is for {ImageWorkload.name!r}"
+        raise RejectedError(summary)
+    return bundle
+
+
+def _answer_some(rows: pa.Table, bundle: Bundle, scorer: Scorer) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (item_id, answer columns) in order; only the readable pictures meet the model."""
-    items: list[dict[str, Any]] = rows.select(["item_id", "bytes", "error"]).to_pylist()
-    opened = [_open(item["bytes"], item["error"], bundle) for item in items]
+    items: list[dict[str, Any]] = rows.select(["item_id", "bytes"]).to_pylist()
+    opened = [_open(item["bytes"], bundle) for item in items]
     inputs = [picture for picture in opened if not isinstance(picture, Unreadable)]
-    answered = iter(inference(np.stack(inputs)) if inputs else ())
+    answered = iter(scorer(np.stack(inputs)) if inputs else ())
     for item, picture in zip(items, opened, strict=True):
         if isinstance(picture, Unreadable):
             yield item["item_id"], {"error": picture.reason}
@@ -73,9 +85,7 @@ def _answer_some(rows: pa.Table, bundle: Bundle, inference: Scorer) -> Iterator[
             yield item["item_id"], _best_labels(next(answered), bundle)
 
 
-def _open(content: bytes | None, error: str | None, bundle: Bundle) -> Floats | Unreadable:
-    if error is not None or content is None:
-        return Unreadable(reason=error or "the row has no bytes")
+def _open(content: bytes, bundle: Bundle) -> Floats | Unreadable:
     picture = decode(content)
     return picture if isinstance(picture, Unreadable) else prepare(picture, bundle.manifest)
 

@@ -11,7 +11,8 @@ from fleetbatch.bundle import Bundle, open_bundle
 from fleetbatch.contracts import conform, contract
 from fleetbatch.inference import open_inference
 from fleetbatch.packing import PackRequest, pack_bundle
-from fleetbatch.workloads import workload
+from fleetbatch.workloads import answer_rows, workload
+from fleetbatch.workloads.image import classifier
 
 TURNED = "azure__japanese_cherry_8.jpg"
 """The one photograph whose EXIF says that it lies on its head; the reference program did not turn it."""
@@ -56,7 +57,8 @@ def answers(bundle: Bundle, photos: list[Path], precision: str = "") -> dict[str
     inference = open_inference(bundle, provider="CPUExecutionProvider", threads=1, precision=precision)
     rows = [{"item_id": photo.name, "bytes": photo.read_bytes()} for photo in photos]
     table = conform(pa.Table.from_pylist(rows, schema=contract("shard").schema), "shard")
-    return {row["item_id"]: row for row in workload("image").answer(table, bundle, inference, row_group=0).to_pylist()}
+    found = answer_rows(workload("image"), classifier(bundle, inference), table, row_group=0)
+    return {row["item_id"]: row for row in found.to_pylist()}
 
 
 @pytest.mark.parametrize("mode", ["squash", "crop"])

@@ -4,10 +4,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from model_bundles import Shape, content
+from model_bundles import Shape, colour_model, content
 from parked_cars import ParkedCar, ParkedCell, alive, parked_cell, until
 
 from fleetbatch import layout
@@ -173,10 +174,11 @@ def test_a_withdrawn_consent_stops_the_car_at_its_next_beat(cell: ParkedCell, ca
 
 def test_a_bundle_that_does_not_reproduce_its_goldens_is_not_used(cell: ParkedCell, car: ParkedCar) -> None:
     wrong = cell.home / "wrong.zip"
-    wrong.write_bytes(build_bundle(content(wrong=True)))
+    half = colour_model(Shape(kind="softmax"))  # softmax twice: the labels are right, the scores are not
+    wrong.write_bytes(build_bundle(replace(content(), variants={"fp16": half})))
     key = cell.order("goldens", rows=8, model=wrong)
     cell.offer(key, car)
-    car.start()
+    car.start("--precision", "fp16")
     until(lambda: cell.ledger.night_stats(key).released == 1, what="the release")
     assert cell.answers(key) == []
     assert "does not reproduce its goldens" in car.events("work failed")[0]["detail"]

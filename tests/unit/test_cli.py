@@ -61,7 +61,7 @@ def test_a_folder_without_a_readable_picture_is_named_with_its_files(
     (tmp_path / "notes" / "todo.txt").write_text("buy milk")
     (tmp_path / "notes" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     said = refused_night(capsys, tmp_path / "home", "--images", tmp_path / "notes", "--model", bundle)
-    assert "holds 2 files and none is a readable picture" in said
+    assert "holds 2 items and none can be used; expected pictures" in said
     assert "todo.txt: not a JPEG, PNG, BMP or WebP picture" in said
     assert "broken.jpg: " in said
 

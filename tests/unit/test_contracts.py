@@ -33,7 +33,7 @@ def test_an_empty_table_of_every_contract_conforms_to_it(name: str) -> None:
 
 def test_conform_orders_columns_and_fills_what_may_be_absent() -> None:
     table = pa.table({"source_uri": ["a"], "row_group": [0], "shard_id": [5], "item_id": ["5-0"]})
-    assert conform(table, "sources").column_names == ["item_id", "shard_id", "row_group", "source_uri"]
+    assert conform(table, "sources").column_names == ["item_id", "shard_id", "row_group", "source_uri", "answers"]
     shard = conform(pa.table({"item_id": ["x"]}), "shard")
     assert shard["bytes"].null_count == 1
 
@@ -51,6 +51,15 @@ def test_a_column_that_stands_twice_is_refused() -> None:
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["item_id", "item_id"])
     with pytest.raises(RejectedError, match="there twice"):
         conform(table, "shard")
+
+
+def test_lists_and_structs_are_named_as_arrow_prints_them() -> None:
+    box = pa.struct(
+        [pa.field("label", pa.string()), pa.field("sides", pa.list_(pa.float32())), pa.field("n", pa.int8())]
+    )
+    assert arrow_type("list<struct<label: string, sides: list<float>, n: int8>>") == pa.list_(box)
+    with pytest.raises(ValueError, match="unknown physicalType"):
+        arrow_type("struct<label>")
 
 
 def test_an_unknown_contract_is_refused_with_the_known_names() -> None:

@@ -3,23 +3,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from builders import colour_bundle
 
 from fleetbatch import layout
-from fleetbatch.bundle import (
-    Content,
-    Golden,
-    GoldenAnswer,
-    Input,
-    Manifest,
-    Normalise,
-    Output,
-    Resize,
-    build_bundle,
-    open_bundle,
-)
+from fleetbatch.bundle import build_bundle, open_bundle
 from fleetbatch.contracts import empty
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import FrozenOrder, Order
@@ -46,26 +37,15 @@ DEPLOYMENT_KEY = bytes(range(KEY_BYTES))
 MINIMAL = 'source = "pictures"\nmodel = "model.zip"\n'
 
 
-def tiny_bundle(*, workload: str = "image", model: bytes = b"onnx") -> bytes:
-    answer = GoldenAnswer(picture="a.png", classes=(1,), labels=("stop",), scores=(1.0,))
-    manifest = Manifest(
-        name="tiny",
-        workload=workload,
-        input=Input(name="x", layout="NCHW", dtype="fp32", batch=0, width=8, height=8, colour="RGB"),
-        resize=Resize(mode="squash"),
-        normalise=Normalise(),
-        output=Output(name="y", kind="logits"),
-    )
-    golden = Golden(answer=answer, content=b"png")
-    return build_bundle(
-        Content(manifest=manifest, model=model, labels=("yield", "stop"), goldens=(golden,), variants={})
-    )
+def bundle_for(workload: str) -> bytes:
+    content = open_bundle(colour_bundle(), expected_sha256=None).content
+    return build_bundle(replace(content, manifest=msgspec.structs.replace(content.manifest, workload=workload)))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "model.zip").write_bytes(tiny_bundle())
+    (tmp_path / "model.zip").write_bytes(colour_bundle())
     return tmp_path
 
 
@@ -133,7 +113,7 @@ def test_every_mistake_is_named_at_once(folder: Path) -> None:
 
 
 def test_an_empty_order_says_what_is_missing(folder: Path) -> None:
-    assert [problem.split(" ")[0] for problem in problems(folder, "")] == ["`source`", "`model`"]
+    assert [problem.split(" ")[0] for problem in problems(folder, "")] == ["`source`"]
 
 
 def test_a_file_that_is_not_toml_or_not_there_is_named(folder: Path) -> None:
@@ -270,9 +250,14 @@ def test_a_night_whose_files_were_archived_stays_published(folder: Path, store: 
     assert freeze(store, order, force=True).key.generation == 4
 
 
+def test_an_order_without_the_model_that_its_workload_needs_is_not_frozen(folder: Path, store: Store) -> None:
+    with pytest.raises(RejectedError, match="pictures need a model"):
+        freeze(store, load(folder, 'source = "pictures"\n'))
+
+
 def test_a_bundle_of_another_workload_or_no_bundle_leaves_nothing_in_the_store(folder: Path, store: Store) -> None:
     order = load(folder, MINIMAL)
-    (folder / "model.zip").write_bytes(tiny_bundle(workload="video"))
+    (folder / "model.zip").write_bytes(bundle_for("video"))
     with pytest.raises(RejectedError, match="'video'"):
         freeze(store, order)
     (folder / "model.zip").write_bytes(b"no zip")

@@ -19,8 +19,9 @@ from fleetbatch.engine import open_engine
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Auditing, Cell, Cutting, FrozenOrder, Order, OrderKey
 from fleetbatch.sealing import KEY_BYTES, shard_key, unseal
-from fleetbatch.sharding import Progress, cut_order, list_source, open_source, split_region
+from fleetbatch.sharding import Progress, cut_order, list_input, open_input, split_region
 from fleetbatch.sharding.cut import ROW_GROUPS_MAX, Entry, content_digest, next_cell, plan_shards, shard_id
+from fleetbatch.sharding.sources import open_source
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName, Night, OrderName, Sha256, ShardId
 
@@ -339,7 +340,7 @@ def test_a_folder_without_a_picture_is_refused_by_name_and_leaves_nothing(
 
 
 def test_a_listing_counts_items_and_bytes(folder: Path) -> None:
-    listing = list_source(open_source(str(folder), {}), str(folder))
+    listing = list_input(open_input("image", str(folder), {}))
     assert (listing.items, listing.size_bytes) == (12, sum(p.stat().st_size for p in folder.rglob("*.png")))
 
 

@@ -1,0 +1,150 @@
+"""How a workload's input becomes rows: which rows an item of a source has, and what stands in one."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Protocol
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.pixels import FORMATS, Unreadable, look
+from fleetbatch.sharding.cut import Entry
+from fleetbatch.sharding.shard_file import Row, dead_row
+from fleetbatch.sharding.sources import Source, open_source, why_not
+from fleetbatch.units import MIB
+from fleetbatch.workloads import workload
+
+PROBE_BYTES = 64 * MIB
+"""A larger item is not read to find out whether a source holds anything of use."""
+REASONS_SHOWN = 5
+
+
+class Opener(Protocol):
+    """Cuts input into rows; it pickles, so that an engine can do it elsewhere.
+
+    A workload names one as `module:name`; that is called with the order's options.
+    """
+
+    @property
+    def expects(self) -> str:
+        """Return what a source must hold, for a person: "pictures (JPEG, PNG)"."""
+        ...
+
+    def entries(self, source: Source) -> Iterator[Entry]:
+        """Yield what will be rows, in an order that is the same each time; an item may become several, or few read."""
+        ...
+
+    def row(self, source: Source, entry: Entry) -> Row:
+        """Read one row; what cannot be used is a row with an error. Raise OSError when it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Every item is a row, its bytes as they are."""
+
+    options: Mapping[str, str]
+    expects: str = "files"
+
+    def entries(self, source: Source) -> Iterator[Entry]:
+        """Yield the source's items."""
+        return source.entries()
+
+    def row(self, source: Source, entry: Entry) -> Row:
+        """Return the bytes; an empty file is a row too."""
+        return Row(content=source.read(entry.uri))
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Every item is a picture; one whose first bytes are not a picture's is dead."""
+
+    options: Mapping[str, str]
+    expects: str = "pictures (JPEG, PNG, BMP, WebP)"
+
+    def entries(self, source: Source) -> Iterator[Entry]:
+        """Yield the source's items."""
+        return source.entries()
+
+    def row(self, source: Source, entry: Entry) -> Row:
+        """Return the picture and what its header says."""
+        content = source.read(entry.uri)
+        seen = look(content)
+        if isinstance(seen, Unreadable):
+            return dead_row(seen.reason)
+        kind = seen.format if seen.format in FORMATS else "JPEG"  # Pillow calls a JPEG with a preview beside it MPO
+        return Row(content=content, format=kind, width=seen.width, height=seen.height)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A source and the way in which a workload cuts it."""
+
+    name: str
+    """What the order calls the source."""
+    source: Source
+    opener: Opener
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield what will be rows."""
+        return self.opener.entries(self.source)
+
+    def row(self, entry: Entry, *, bytes_max: int) -> Row:
+        """Read one row; never raise for what is in the source."""
+        if entry.error is not None:
+            return dead_row(entry.error)
+        try:
+            row = self.opener.row(self.source, entry)
+        except OSError as error:
+            return dead_row(why_not(error))
+        if row.content is not None and len(row.content) > bytes_max:
+            return dead_row(f"{len(row.content)} bytes when it was read; a shard holds {bytes_max}")
+        return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a source holds, before anything of it is cut."""
+
+    items: int
+    size_bytes: int
+
+
+def open_input(kind: str, source: str, options: Mapping[str, str]) -> Input:
+    """Return an order's input; raise RejectedError when its source or its options cannot be used."""
+    named = workload(kind).opener
+    try:
+        opener: Opener = resolve_name(named)(dict(options))
+    except (ImportError, AttributeError, ValueError) as error:
+        summary = f"workload {kind!r} cannot open its input: {named} cannot be loaded ({error})"
+        raise RejectedError(summary) from error
+    return Input(name=source, source=open_source(source, options), opener=opener)
+
+
+def list_input(given: Input) -> Listing:
+    """Count an input's rows and bytes; raise RejectedError when it holds nothing, or nothing that can be used.
+
+    Reads rows only until the first good one among them.
+    """
+    items, size_bytes, good = 0, 0, False
+    reasons: list[str] = []
+    for entry in given.entries():
+        items += 1
+        size_bytes += entry.size_bytes
+        if not good:
+            row = _probe(given, entry)
+            good = row.error is None
+            if row.error is not None and len(reasons) < REASONS_SHOWN:
+                reasons.append(f"{entry.uri}: {row.error}")
+    if items == 0:
+        summary = f"source {given.name} is empty: put {given.opener.expects} into it, or name another folder"
+        raise RejectedError(summary)
+    if not good:
+        summary = f"source {given.name} holds {items} items and none can be used; expected {given.opener.expects}"
+        raise RejectedError(summary, reasons)
+    return Listing(items=items, size_bytes=size_bytes)
+
+
+def _probe(given: Input, entry: Entry) -> Row:
+    if entry.size_bytes > PROBE_BYTES:
+        return dead_row(f"{entry.size_bytes} bytes are too many to try")
+    return given.row(entry, bytes_max=PROBE_BYTES)

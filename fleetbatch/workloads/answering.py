@@ -1,0 +1,66 @@
+"""Rows in, answers out, whatever the workload: no item is left out, and a row that breaks its workload is dead."""
+
+from itertools import groupby
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleetbatch.contracts import conform, contract
+from fleetbatch.errors import FleetbatchError, RejectedError
+from fleetbatch.workloads.protocol import Answer, Workload
+
+_REASON_CHARACTERS: Final = 200
+
+
+def answer_rows(kind: Workload, answer: Answer, rows: pa.Table, *, row_group: int) -> pa.Table:
+    """Return the answers of rows of contract `shard` by the workload's contract, in the order of the rows.
+
+    Rows that were dead when they were cut stay dead; one that the workload cannot bear is dead with what it raised.
+    Raises RejectedError when the workload leaves an item out or doubles one: then its code is wrong.
+    """
+    alive = pc.and_(pc.is_null(rows["error"]), pc.is_valid(rows["bytes"]))
+    asked, dead = rows.filter(alive), rows.filter(pc.invert(alive))
+    answered = [_answered(kind, answer, asked)] if asked.num_rows else []
+    reasons = [error or "the row has no bytes" for error in dead["error"].to_pylist()]
+    unanswered = [_dead(dead, reasons)] if dead.num_rows or not asked.num_rows else []
+    pieces = [_conformed(kind, piece, row_group) for piece in (*answered, *unanswered)]
+    if len(pieces) == 1:
+        return pieces[0]
+    table = pa.concat_tables(pieces)
+    place = pc.index_in(table["item_id"], value_set=rows["item_id"].combine_chunks())
+    return table.take(pc.sort_indices(place))
+
+
+def _answered(kind: Workload, answer: Answer, rows: pa.Table) -> pa.Table:
+    """Ask for all rows at once and, when that breaks, for one after the other."""
+    try:
+        table = answer(rows)
+    except FleetbatchError:
+        raise
+    except Exception as error:  # noqa: BLE001 (a user's code raises whatever it raises)
+        if rows.num_rows > 1:
+            each = [_answered(kind, answer, rows.slice(number, 1)) for number in range(rows.num_rows)]
+            return pa.concat_tables(each, promote_options="permissive")
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return _dead(rows, [reason[:_REASON_CHARACTERS]])
+    _refuse_incomplete(kind, table, rows)
+    return table
+
+
+def _dead(rows: pa.Table, reasons: list[str]) -> pa.Table:
+    return pa.table({"item_id": rows["item_id"], "error": pa.array(reasons, pa.string())})
+
+
+def _refuse_incomplete(kind: Workload, table: pa.Table, rows: pa.Table) -> None:
+    answered = table["item_id"].to_pylist()
+    if len(contract(kind.answers_contract).key) > 1:
+        answered = [item for item, _ in groupby(answered)]
+    if answered != rows["item_id"].to_pylist():
+        summary = f"workload {kind.name!r} answered {len(answered)} items of {rows.num_rows}, or not in their order"
+        raise RejectedError(summary)
+
+
+def _conformed(kind: Workload, answers: pa.Table, row_group: int) -> pa.Table:
+    numbered = answers.append_column("row_group", pa.repeat(pa.scalar(row_group, pa.int32()), answers.num_rows))
+    return conform(numbered, kind.answers_contract)

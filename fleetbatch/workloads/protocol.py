@@ -1,0 +1,120 @@
+"""What a workload is: how it opens a model, answers rows, and tells a right answer from a wrong one."""
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import pyarrow as pa
+
+from fleetbatch.contracts import contract
+
+Answer: TypeAlias = Callable[[pa.Table], pa.Table]
+"""Rows of contract `shard`, all with bytes and none with an error, to their answers; see `Workload.open`."""
+
+AnswerRow: TypeAlias = dict[str, Any]
+"""One row of the contract of answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What a process computes with."""
+
+    provider: str
+    """onnxruntime's execution provider."""
+    threads: int = 1
+    precision: str = ""
+    """Which variant of a model is wanted where there is one; empty is the main one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What comparing two answers for the same items found."""
+
+    rows: int
+    """Items compared."""
+    disagreements: tuple[tuple[str, str], ...]
+    """(item_id, why), in the order of our items."""
+
+
+class Workload(ABC):
+    """One kind of work. A subclass gives `name` and `open`; everything else has a default.
+
+    Its package ships two contracts in its folder `schemas`: `answers_NAME`, what a car delivers, and `results_NAME`,
+    what is published: the same columns and those of contract `results`. Both begin with item_id. An item has one
+    answer, unless the contracts' key names a column beside item_id: then it may have many, told apart by that column.
+    Columns but item_id, row_group and key are null in an answer that is an error.
+    """
+
+    name: ClassVar[str]
+    """What orders, leases and bundles call it."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Modules that a car must have besides the one that holds the workload."""
+    opener: ClassVar[str] = "fleetbatch.sharding.openers:Files"
+    """`module:name` of what cuts its input into rows (sharding.openers.Opener); only trusted machines load it."""
+
+    @property
+    def answers_contract(self) -> str:
+        """Return the contract of a part."""
+        return f"answers_{self.name}"
+
+    @property
+    def results_contract(self) -> str:
+        """Return the contract of what is published."""
+        return f"results_{self.name}"
+
+    @property
+    def answer_schema(self) -> pa.Schema:
+        """Return the columns that `open`'s function gives: those of the contract but row_group."""
+        schema = contract(self.answers_contract).schema
+        return schema.remove(schema.get_field_index("row_group"))
+
+    @abstractmethod
+    def open(self, model: bytes | None, device: Device, options: Mapping[str, str]) -> Answer:
+        """Return the function that answers rows.
+
+        `model` is the order's verified bundle, None for an order without one; `options` are the order's. The answers
+        have the columns of the contract but row_group, each item's together; what can be said of an item follows from
+        its row alone, whatever rows are asked beside it. Raises RejectedError when the model cannot be used here.
+        """
+
+    def labels(self, model: bytes | None) -> tuple[str, ...] | None:  # noqa: ARG002 (workloads with labels read it)
+        """Return every value that the headline column may have; None when they cannot be listed."""
+        return None
+
+    def differs(self, ours: AnswerRow, theirs: AnswerRow) -> str:
+        """Return why two answers without errors are not the same, or nothing; a float must be equal to the bit."""
+        wrong = [name for name, value in ours.items() if name != "row_group" and theirs[name] != value]
+        return f"{wrong[0]} is {theirs[wrong[0]]!r}, ours is {ours[wrong[0]]!r}" if wrong else ""
+
+    def compare(self, ours: pa.Table, theirs: pa.Table) -> Comparison:
+        """Return where `theirs` is not what `ours` (recomputed on a trusted machine) says, for each item of ours."""
+        subkey = contract(self.answers_contract).key[1:]
+        found, wanted = _by_item(theirs), _by_item(ours)
+        whys = ((item, self._difference(rows, found.get(item, []), subkey)) for item, rows in wanted.items())
+        return Comparison(rows=len(wanted), disagreements=tuple((item, why) for item, why in whys if why))
+
+    def _difference(self, ours: Sequence[AnswerRow], theirs: Sequence[AnswerRow], subkey: Sequence[str]) -> str:
+        if not theirs:
+            return "no answer"
+        if [_key(row, subkey) for row in ours] != [_key(row, subkey) for row in theirs]:
+            return f"{len(theirs)} answers, ours has {len(ours)}, or another {', '.join(subkey) or 'item'}"
+        for our, their in zip(ours, theirs, strict=True):
+            if (our["error"] is None) != (their["error"] is None):
+                return f"error is {their['error']!r}, ours is {our['error']!r}"
+            why = self.differs(our, their) if our["error"] is None else ""  # the wording may differ between versions
+            if why:
+                return why
+        return ""
+
+
+def _by_item(answers: pa.Table) -> dict[str, list[AnswerRow]]:
+    items = defaultdict(list)
+    for row in answers.to_pylist():
+        items[row["item_id"]].append(row)
+    return items
+
+
+def _key(row: AnswerRow, subkey: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in subkey)
