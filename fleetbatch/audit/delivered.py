@@ -7,6 +7,8 @@ it, and the file is then simply not a part.
 import contextlib
 import multiprocessing
 import resource
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -21,6 +23,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.units import MIB
 
 _BATCH_ROWS: Final = 256
+_SERVE: Final = "import sys; from fleetbatch.audit.delivered import serve; serve(int(sys.argv[1]))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ class PartReader:
         """Start nothing yet."""
         self._limits = limits or Limits()
         self._pipe: Connection | None = None
-        self._child: multiprocessing.process.BaseProcess | None = None
+        self._child: subprocess.Popen[bytes] | None = None
 
     def read(self, data: bytes, name: str, rows: int) -> pa.Table | NotAPart:
         """Return the part as a table of contract `name` with exactly that many rows, or why it is none."""
@@ -73,23 +76,26 @@ class PartReader:
         """End the child, whatever it is doing."""
         if self._child is not None:
             self._child.kill()
-            self._child.join()
+            self._child.wait()
         if self._pipe is not None:
             self._pipe.close()
         self._child = self._pipe = None
 
     def _open(self) -> Connection:
         if self._pipe is None:
-            context = multiprocessing.get_context("spawn")
-            self._pipe, theirs = context.Pipe()
-            self._child = context.Process(target=_serve, args=(theirs, self._limits), daemon=True)
-            self._child.start()
+            self._pipe, theirs = multiprocessing.Pipe()
+            # Not a multiprocessing child: workers of a cluster are daemonic and may have none.
+            number = theirs.fileno()
+            self._child = subprocess.Popen([sys.executable, "-c", _SERVE, str(number)], pass_fds=[number])  # noqa: S603 # our own words
             theirs.close()
+            self._pipe.send(self._limits)
         return self._pipe
 
 
-def _serve(pipe: Connection, limits: Limits) -> None:
-    """Read parts until the other end is gone."""
+def serve(number: int) -> None:
+    """Read parts that come through the pipe of this file descriptor until the other end is gone."""
+    pipe = Connection(number)
+    limits: Limits = pipe.recv()
     pa.set_memory_pool(pa.system_memory_pool())  # pools of pyarrow's own reserve more than the limit
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
