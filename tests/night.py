@@ -27,6 +27,7 @@ from fleetbatch.audit.lane import Lane
 from fleetbatch.car.identity import make_key, open_identity, public_pem
 from fleetbatch.dispatcher import Dials as DispatcherDials
 from fleetbatch.dispatcher import Dispatcher
+from fleetbatch.engine import open_engine
 from fleetbatch.gateway import chores
 from fleetbatch.gateway.app import application
 from fleetbatch.gateway.gate import Gate
@@ -55,12 +56,16 @@ ROUND_TICKS = 6
 
 
 class Here(Executor):
-    """Does the work at once, in this thread."""
+    """Does the work at once, in this thread, or waits until an engine did it: the clock stands still meanwhile."""
+
+    def __init__(self, engine: Executor | None = None) -> None:
+        self.engine = engine
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()
         try:
-            done.set_result(work(*args, **kwargs))
+            result = self.engine.submit(work, *args, **kwargs).result() if self.engine else work(*args, **kwargs)
+            done.set_result(result)
         except Exception as error:  # noqa: BLE001 # as an executor does
             done.set_exception(error)
         return done
@@ -85,6 +90,7 @@ class Night:
     settings: Settings
     store: Store
     loop: asyncio.AbstractEventLoop
+    trusted: Executor = field(default_factory=Here)
     now: datetime = EVENING
     cells: dict[str, TrustedSide] = field(default_factory=dict)
     cars: dict[str, NightCar] = field(default_factory=dict)
@@ -107,7 +113,7 @@ class Night:
         assert isinstance(frozen, FrozenOrder)
         self.key = frozen.key
         with open_doors(self.settings) as doors:
-            cut_and_register(doors, self.key, engine=None)
+            cut_and_register(doors, self.key, engine=self.trusted)
 
     def park(
         self, name: str, *, cell: str = "eu-1", spoil: Spoil | None = None, consent: bool = True, soc: float = 0.5
@@ -225,15 +231,16 @@ class Night:
 
 
 @contextmanager
-def night_in(home: Path, postgres: Postgres, *, cells: int = 1) -> Iterator[Night]:
-    """Give a deployment at eight in the evening."""
+def night_in(home: Path, postgres: Postgres, *, cells: int = 1, engine: str = "") -> Iterator[Night]:
+    """Give a deployment at eight in the evening; without an engine its trusted work is done in this process."""
     (home / "colours.zip").write_bytes(colour_bundle())
     with ExitStack() as stack:
-        settings = load_settings(stack.enter_context(deployed(home, postgres, cells=cells)))
+        settings = load_settings(stack.enter_context(deployed(home, postgres, cells=cells, engine=engine or "local")))
         loop = asyncio.new_event_loop()
         stack.callback(loop.close)
         store = open_store(settings.store, deployment_key=settings.deployment_key)
-        night = Night(home=home, settings=settings, store=store, loop=loop)
+        trusted = Here(stack.enter_context(open_engine(engine)) if engine else None)
+        night = Night(home=home, settings=settings, store=store, loop=loop, trusted=trusted)
         for cell in settings.cells:
             ledger = stack.enter_context(PostgresLedger.open(cell.ledger_url))
             ledger.turn_clock(night.now)
@@ -245,7 +252,8 @@ def _trusted_side(night: Night, cell: Cell, ledger: PostgresLedger) -> TrustedSi
     gate, key = _gate(night, cell, ledger), night.settings.deployment_key
     dials = DispatcherDials(snapshot=fleet.Dials(silent_after_s=300.0))  # parked cars poll every 30 s
     lane = Lane(margin=timedelta(minutes=10))  # the auditor looks once a minute here, not once a second
-    desk = Desk(Door(ledger=ledger, store=gate.store, pool=Here(), deployment_key=key), DeskDials(workers=8, lane=lane))
+    door = Door(ledger=ledger, store=gate.store, pool=night.trusted, deployment_key=key)
+    desk = Desk(door, DeskDials(workers=8, lane=lane))
     return TrustedSide(
         ledger=ledger,
         gate=gate,
