@@ -72,6 +72,8 @@ class PollRequest(_Message, frozen=True, kw_only=True):
     """Share of charge below which the owner wants no compute."""
     departure_at: Word | None = None
     """RFC 3339; the owner's stated departure, when there is one."""
+    next_trip_at: Word | None = None
+    """RFC 3339; the next trip in the owner's calendar or navigation, when there is one and the owner shares it."""
 
 
 class Lease(_Message, frozen=True, kw_only=True):

@@ -22,6 +22,8 @@ CLOUD_CAR: Final = CarId(0)
 """The holder of shards in the cloud lane: a trusted machine, not a car."""
 
 MIB: Final = 1 << 20
+FULL_PERCENT: Final = 79.0
+"""Charging that stops at or above this state of charge ended by itself: owners cap at 80 %."""
 ID_BITS: Final = 63
 """Ids fit a signed 64-bit column of PostgreSQL."""
 

@@ -42,6 +42,8 @@ class Reading:
     reserve_soc: float = 0.2
     """Share of charge below which the owner wants no compute."""
     departure_at: datetime | None = None
+    next_trip_at: datetime | None = None
+    """Only told to the fleet, which forecasts with it."""
     consent: bool = True
     """The switch in the car. The consent that counts is the ledger's; this one can only say no."""
 

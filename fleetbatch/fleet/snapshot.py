@@ -66,9 +66,11 @@ def plugged(newest: pl.DataFrame, timezone: str) -> pa.Table:
     cars = newest.filter(pl.col("plugged_in_at").is_not_null()).select(
         "car_id",
         "plugged_in_at",
+        "soc_at_plug_in",
+        "charge_complete_at",
         "departure_at",
+        "next_trip_at",
         timezone=pl.lit(timezone),
-        soc=pl.col(_BATTERY + "StateOfCharge.Current") / 100.0,
     )
     return conform(cars.to_arrow(), "plugged")
 

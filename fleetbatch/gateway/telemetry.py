@@ -70,6 +70,7 @@ def signals_table(rows: list[Heard]) -> pa.Table:
         "link_down_bytes_per_s": [row.request.link_down_bytes_per_s for row in rows],
         "reserve_soc": [row.request.reserve_soc for row in rows],
         "departure_at": [_instant(row.request.departure_at) for row in rows],
+        "next_trip_at": [_instant(row.request.next_trip_at) for row in rows],
         "cached_models": [row.request.cached_models for row in rows],
         "runner_version": [row.request.hardware.runner_version for row in rows],
     }

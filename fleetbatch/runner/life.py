@@ -150,7 +150,7 @@ class Runner:
         return {name: value for name, value in self.reading.signals.items() if name in _TOLD}
 
     def _poll_request(self, agent: n.Agent) -> PollRequest:
-        latch, departure = agent.latch, self.reading.departure_at
+        latch, departure, trip = agent.latch, self.reading.departure_at, self.reading.next_trip_at
         return PollRequest(
             signals=self._told_signals(),
             hardware=self.hardware,
@@ -160,6 +160,7 @@ class Runner:
             link_down_bytes_per_s=self.down_bytes_per_s,
             reserve_soc=self.reading.reserve_soc,
             departure_at=departure.isoformat() if departure else None,
+            next_trip_at=trip.isoformat() if trip else None,
         )
 
 

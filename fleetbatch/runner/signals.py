@@ -27,6 +27,7 @@ class _SignalsFile(msgspec.Struct, frozen=True, kw_only=True):
     reserve_soc: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
     departure_at: datetime | None = None
     """RFC 3339, with its zone."""
+    next_trip_at: datetime | None = None
     consent: bool = True
 
 
@@ -43,12 +44,13 @@ class FileSignals:
             told = msgspec.json.decode(self._path.read_bytes(), type=_SignalsFile)
         except (OSError, msgspec.DecodeError):
             return NOTHING_KNOWN
-        if told.departure_at is not None and told.departure_at.tzinfo is None:
+        if any(at is not None and at.tzinfo is None for at in (told.departure_at, told.next_trip_at)):
             return NOTHING_KNOWN
         return Reading(
             signals={name: value for name, value in told.signals.items() if _is_plain(value)},
             reserve_soc=told.reserve_soc,
             departure_at=told.departure_at,
+            next_trip_at=told.next_trip_at,
             consent=told.consent,
         )
 

@@ -85,9 +85,9 @@ def score(stays: pa.Table, train_until: datetime, dials: BacktestDials) -> Backt
     judge = _Judge(marks=marks, tested=tested, strata=strata_of(marks, used))
     told = []
     for name, said in _simple(stays, whole, marks.moments, train_until, dials):
-        told.append(judge.score(name, roll(marks, said, used, calibrated=False, dials=dials.rolling)))
+        told.append(judge.score(name, roll(marks, said, used, whole, calibrated=False, dials=dials.rolling)))
     said = _network(stays, whole, marks, train_until, dials)
-    told.append(judge.score(NETWORK, roll(marks, said, used, calibrated=True, dials=dials.rolling)))
+    told.append(judge.score(NETWORK, roll(marks, said, used, whole, calibrated=True, dials=dials.rolling)))
     return Backtest(
         summary={name: figures for name, figures, _ in told},
         table=_table({name: figures for name, figures, _ in told}),

@@ -43,8 +43,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trained_until: str
     """RFC 3339; no stay that ended later was learnt from."""
     stays: int
-    heeds_statements: bool
-    """It has learnt from stated departures itself, so its curves are not bent by them again."""
     model_sha256: str
     conditions: list[str]
     calibration: list[list[float]]
@@ -61,7 +59,6 @@ class Learnt:
     model: bytes
     groups: GroupCurves
     stays: int
-    heeds_statements: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +85,6 @@ def build_bundle(learnt: Learnt, tuned: tuple[Calibration, Thresholds], *, train
         zone_rule=ZONE_RULE,
         trained_until=trained_until.astimezone(UTC).isoformat(),
         stays=learnt.stays,
-        heeds_statements=learnt.heeds_statements,
         model_sha256=hashlib.sha256(learnt.model).hexdigest(),
         conditions=list(CONDITIONS),
         calibration=calibration.coefficients.tolist(),

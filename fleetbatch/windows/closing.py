@@ -8,12 +8,11 @@ import polars as pl
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
+from fleetbatch.units import FULL_PERCENT
 
 CABLE: Final = "Vehicle.Powertrain.TractionBattery.Charging.IsChargingCableConnected"
 CHARGING: Final = "Vehicle.Powertrain.TractionBattery.Charging.IsCharging"
 SOC: Final = "Vehicle.Powertrain.TractionBattery.StateOfCharge.Current"
-FULL_PERCENT: Final = 79.0
-"""Charging that stops at or above this ended by itself: owners cap at 80 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +45,9 @@ def close_stays(
         seen_until=pl.col("at").max(),
         charge_complete_at=pl.col("complete_at").min(),
         soc_at_plug_in=pl.col("soc").drop_nulls().first(),
-        departure_at=pl.col("departure_at").drop_nulls().last(),
-        next_trip_at=pl.col("next_trip_at").drop_nulls().last(),
+        departure_at=pl.col("departure_at").drop_nulls().first(),
+        next_trip_at=pl.col("next_trip_at").drop_nulls().first(),
+        stated_at=pl.coalesce(_first_heard("departure_at"), _first_heard("next_trip_at")),
     )
     spans = spans.sort("car_id", "stretch").with_columns(
         unplugged_at=pl.col("plugged_in_at").shift(-1).over("car_id"),
@@ -57,6 +57,11 @@ def close_stays(
     ended = pl.col("unplugged_at").is_not_null()
     alive = pl.col("seen_until") >= now - silence
     return Closed(closed=_table(stays.filter(ended)), open=_table(stays.filter(~ended & alive)))
+
+
+def _first_heard(statement: str) -> pl.Expr:
+    """Return when a stretch first heard a statement; later ones are not kept: they know more than the owner did."""
+    return pl.coalesce("stated_at", "at").filter(pl.col(statement).is_not_null()).min()
 
 
 def _heard(signals: pa.Table, cars: pa.Table, now: datetime) -> pl.DataFrame:
@@ -75,14 +80,15 @@ def _heard(signals: pa.Table, cars: pa.Table, now: datetime) -> pl.DataFrame:
         complete_at=pl.when(full).then("at"),
         soc=pl.col(SOC) / 100.0,
         departure_at="departure_at",
-        next_trip_at=pl.lit(None, pl.Datetime("us", "UTC")),
+        next_trip_at="next_trip_at",
+        stated_at=pl.lit(None, pl.Datetime("us", "UTC")),
     )
 
 
 def _as_marks(carried: pl.DataFrame) -> pl.DataFrame:
     """Return open stays as two marks each, their start and their last sign."""
     common = (pl.col("charge_complete_at").alias("complete_at"), pl.col("soc_at_plug_in").alias("soc"))
-    rest = (*common, pl.col("departure_at"), pl.col("next_trip_at"))
+    rest = (*common, pl.col("departure_at"), pl.col("next_trip_at"), pl.col("stated_at"))
     cable = pl.lit(value=True).alias("cable")
     start = carried.select("car_id", pl.col("plugged_in_at").alias("at"), cable, *rest)
     last = carried.select("car_id", pl.coalesce("seen_until", "plugged_in_at").alias("at"), cable, *rest)

@@ -43,8 +43,8 @@ SHOWN_H: Final = (
     24.0,
 )
 """Horizons at which the network sees the curves of the kernels."""
-OPTIONAL: Final = ("soc", "charge_complete", "stated_h", "next_trip_h")
-"""What only some fleets know; each has a flag beside it that says whether it is known."""
+OPTIONAL: Final = ("soc", "soc_known", "charge_complete", "complete_days")
+"""What only some fleets report; 0 where it is not known. A model that never saw it reported cannot be moved by it."""
 TYPICAL_LOG_H: Final = 2.2
 """Log of a typical stay (9 h), for a car without a past."""
 _SHOWN: Final = np.searchsorted(EDGES_H, SHOWN_H)
@@ -71,7 +71,7 @@ def _names() -> tuple[str, ...]:
     past += [f"last_departure_{n}" for n in range(_LAST)] + ["alive"]
     curves = [f"{name}_mass" for name in KERNELS]
     curves += [f"{name}_{horizon:g}h" for name in (*KERNELS, "group") for horizon in SHOWN_H]
-    return tuple(clocks + days + stay + past + curves + [f"{name}{known}" for name in OPTIONAL for known in ("", "?")])
+    return tuple(clocks + days + stay + past + curves + list(OPTIONAL))
 
 
 FEATURES: Final = _names()
@@ -177,11 +177,17 @@ def _hazard_log_odds(log_survival: FloatArray) -> npt.NDArray[np.float32]:
 
 
 def _optional(moments: Moments) -> dict[str, FloatArray]:
-    columns: dict[str, FloatArray] = {}
+    """Return the state of charge at the plug-in, and whether and since when charging is complete by now.
+
+    That charging will be complete later is the future: before that it is as if nothing was known.
+    """
     stay = moments.stay
-    complete = np.where(np.isnan(stay.complete_at_h), np.nan, stay.complete_at_h <= moments.now_h)
-    told = (stay.soc, complete, (stay.departure_at_h - moments.now_h) / 24.0, (stay.trip_at_h - moments.now_h) / 24.0)
-    for name, value in zip(OPTIONAL, told, strict=True):
-        columns[name] = np.clip(np.nan_to_num(value, nan=0.0), -2.0, 2.0)
-        columns[f"{name}?"] = np.isfinite(value).astype(np.float64)
-    return columns
+    since_h = moments.now_h - stay.complete_at_h
+    complete = since_h >= 0.0
+    told = (
+        np.clip(np.nan_to_num(stay.soc, nan=0.0), 0.0, 1.0),
+        np.isfinite(stay.soc),
+        complete,
+        np.where(complete, np.minimum(since_h / 24.0, 2.0), 0.0),
+    )
+    return {name: np.asarray(value, np.float64) for name, value in zip(OPTIONAL, told, strict=True)}

@@ -18,7 +18,7 @@ from fleetbatch.windows.clock import FloatArray, IntArray, hours, wall_h
 from fleetbatch.windows.conformal import PromiseDials, Thresholds, kind_of, longest, risks
 from fleetbatch.windows.features import see
 from fleetbatch.windows.groups import GRID_H, GroupDials, fit_groups
-from fleetbatch.windows.heed import HeedDials, Trust, heed, trust_in_statements
+from fleetbatch.windows.heed import HeedDials, heed, trust_in_statements
 from fleetbatch.windows.shrink import ShrinkDials, shrunk_log_survival
 from fleetbatch.windows.stays import Moments, Stays, read_moments, read_stays
 
@@ -85,7 +85,7 @@ def forecast(
     for start in range(0, len(moments), CHUNK):
         part = moments.take(np.arange(start, min(start + CHUNK, len(moments))))
         curves, known = ask(part)
-        survival[start : start + CHUNK] = _heeded(curves, part, trust, forecaster)
+        survival[start : start + CHUNK] = heed(curves, part, trust)
         used[start : start + CHUNK] = known
     return survival, used
 
@@ -149,12 +149,6 @@ def _network(past: Stays, forecaster: Forecaster, dials: WindowDials) -> _Ask:
         return on_grid(said, conditions, forecaster.calibration), seen.stays_used
 
     return ask
-
-
-def _heeded(survival: FloatArray, part: Moments, trust: Trust, forecaster: Forecaster | None) -> FloatArray:
-    """Bend the curves by statements, unless the model has learnt from statements itself."""
-    learnt = forecaster is not None and forecaster.bundle.manifest.heeds_statements
-    return survival if learnt else heed(survival, part, trust)
 
 
 def _as_table(

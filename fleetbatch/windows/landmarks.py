@@ -81,6 +81,7 @@ def _join(a: Landmarks, b: Landmarks) -> Landmarks:
         complete_at_h=np.concatenate([one.complete_at_h, two.complete_at_h]),
         departure_at_h=np.concatenate([one.departure_at_h, two.departure_at_h]),
         trip_at_h=np.concatenate([one.trip_at_h, two.trip_at_h]),
+        stated_at_h=np.concatenate([one.stated_at_h, two.stated_at_h]),
     )
     return Landmarks(
         moments=Moments(stay=stay, now_h=np.concatenate([a.moments.now_h, b.moments.now_h])),

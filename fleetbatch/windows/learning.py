@@ -12,7 +12,7 @@ from fleetbatch.inference import open_network
 from fleetbatch.windows.bundle import Learnt
 from fleetbatch.windows.clock import FloatArray
 from fleetbatch.windows.export import as_onnx
-from fleetbatch.windows.features import EDGES_H, FEATURES, Seen, see
+from fleetbatch.windows.features import EDGES_H, Seen, see
 from fleetbatch.windows.groups import GroupCurves, GroupDials, fit_groups
 from fleetbatch.windows.landmarks import landmarks
 from fleetbatch.windows.network import Float32, NetworkDials, lessons, log_survival, train
@@ -56,8 +56,7 @@ def learn_model(stays: pa.Table, until: datetime, dials: LearningDials) -> Learn
     rows = np.linspace(0, len(taught) - 1, min(PARITY_ROWS, len(taught))).astype(np.int64)
     features, base = seen.features[rows], seen.base[rows]
     check_parity(model, (features, base), log_survival(ensemble, features, base))
-    told = seen.features[:, [FEATURES.index(f"{name}?") for name in ("stated_h", "next_trip_h")]]
-    return Learnt(model=model, groups=groups, stays=len(known.closed), heeds_statements=bool(told.any()))
+    return Learnt(model=model, groups=groups, stays=len(known.closed))
 
 
 def check_parity(model: bytes, inputs: tuple[Float32, Float32], reference: Float32) -> None:

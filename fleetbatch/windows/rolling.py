@@ -29,7 +29,10 @@ from fleetbatch.windows.conformal import (
     longest,
     risks,
 )
+from fleetbatch.windows.groups import GRID_H
+from fleetbatch.windows.heed import HeedDials, heed, trust_in_statements
 from fleetbatch.windows.landmarks import Landmarks
+from fleetbatch.windows.stays import Stays
 
 DAY_H: Final = 24.0
 
@@ -40,6 +43,7 @@ class RollingDials:
 
     calibration: CalibrationDials = field(default_factory=CalibrationDials)
     promise: PromiseDials = field(default_factory=PromiseDials)
+    heed: HeedDials = field(default_factory=HeedDials)
     calibrate_every_days: int = 7
 
 
@@ -54,28 +58,33 @@ class Rolled:
     thresholds: Thresholds
 
 
-def roll(marks: Landmarks, said: FloatArray, stays_used: IntArray, *, calibrated: bool, dials: RollingDials) -> Rolled:
+def roll(
+    marks: Landmarks, said: FloatArray, stays_used: IntArray, past: Stays, *, calibrated: bool, dials: RollingDials
+) -> Rolled:
     """Run the landmarks, sorted by instant, through their days.
 
-    `said` is log S at EDGES_H where `calibrated`, else S on the grid, which is then taken as it is.
+    `said` is log S at EDGES_H where `calibrated`, else S on the grid, which is then not calibrated. What owners stated
+    bends the curves, by how statements turned out in those `past` stays that had ended by then.
     """
     now, remaining = marks.moments.now_h, marks.remaining_h
     kind = kind_of(stays_used, wall_h(now, marks.moments.stay.zones) % DAY_H)
     asked, conditions = ~marks.at_plug_in, conditions_of(marks.moments, stays_used)
-    survival = np.ones((len(marks), 96)) if calibrated else said
-    booked = np.zeros(len(marks))
+    survival, booked = np.ones((len(marks), len(GRID_H))), np.zeros(len(marks))
     calibration, thresholds = no_calibration(), first_thresholds(dials.promise)
+    trust = trust_in_statements(past, dials.heed, by_h=-np.inf)
     pending = np.zeros(0, np.int64)
     for number, (start_h, today) in enumerate(_days(now)):
         ripe = now[pending] + booked[pending] <= start_h
         thresholds = _after(thresholds, (booked, kind, remaining >= booked), pending[ripe], dials.promise)
+        if number % dials.calibrate_every_days == 0:
+            trust = trust_in_statements(past, dials.heed, by_h=start_h)
         if calibrated and number % dials.calibrate_every_days == 0:
             first = np.searchsorted(now, start_h - dials.calibration.window_days * DAY_H)
-            past = first + np.flatnonzero(asked[first : today[0]])
-            lived = (now[past], remaining[past])
-            calibration = fit_calibration(said[past], conditions[past], lived, start_h, dials.calibration)
-        if calibrated:
-            survival[today] = on_grid(said[today], conditions[today], calibration)
+            known = first + np.flatnonzero(asked[first : today[0]])
+            lived = (now[known], remaining[known])
+            calibration = fit_calibration(said[known], conditions[known], lived, start_h, dials.calibration)
+        curves = on_grid(said[today], conditions[today], calibration) if calibrated else said[today]
+        survival[today] = heed(curves, marks.moments.take(today), trust)
         groups = Kind(history=kind.history[today], night=kind.night[today])
         booked[today] = longest(survival[today], risks(thresholds, groups, dials.promise), LONGEST_H) * asked[today]
         pending = np.concatenate([pending[~ripe], today[booked[today] > 0]])

@@ -44,8 +44,10 @@ class Started:
     complete_at_h: FloatArray
     """When charging ended by itself; only what lies before a moment may be used at it."""
     departure_at_h: FloatArray
-    """As the owner stated it."""
+    """As the owner stated it first."""
     trip_at_h: FloatArray
+    stated_at_h: FloatArray
+    """When that was heard; unknown means from the start."""
 
     def __len__(self) -> int:
         """Return the number of stays."""
@@ -62,6 +64,7 @@ class Started:
             complete_at_h=self.complete_at_h[rows],
             departure_at_h=self.departure_at_h[rows],
             trip_at_h=self.trip_at_h[rows],
+            stated_at_h=self.stated_at_h[rows],
         )
 
 
@@ -156,7 +159,8 @@ def read_moments(table: pa.Table, now: datetime) -> Moments:
     """
     frame = pl.from_arrow(conform(table, "plugged"))
     assert isinstance(frame, pl.DataFrame)
-    stay = _started(frame.with_columns(plugged_in_at=pl.min_horizontal("plugged_in_at", pl.lit(now.astimezone(UTC)))))
+    begun = pl.min_horizontal("plugged_in_at", pl.lit(now.astimezone(UTC)))
+    stay = _started(frame.with_columns(plugged_in_at=begun, stated_at=pl.lit(None, pl.Datetime("us", "UTC"))))
     return Moments(stay=stay, now_h=np.full(len(stay), hours(now)))
 
 
@@ -179,6 +183,7 @@ def _started(frame: pl.DataFrame) -> Started:
         complete_at_h=_hours(frame, "charge_complete_at"),
         departure_at_h=_hours(frame, "departure_at"),
         trip_at_h=_hours(frame, "next_trip_at"),
+        stated_at_h=_hours(frame, "stated_at"),
     )
 
 

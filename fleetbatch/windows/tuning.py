@@ -54,12 +54,12 @@ def tune(stays: pa.Table, bundle: WindowsBundle | None, now: datetime, dials: Tu
     used = recent(known, marks.moments, dials.learning.shrink.stays_max).stays_used
     groups = fit_groups(known, dials.learning.group)
     curves = shrunk_survival(known, marks.moments, groups, dials.learning)
-    rolled = {"L1": roll(marks, curves, used, calibrated=False, dials=dials.rolling)}
+    rolled = {"L1": roll(marks, curves, used, known, calibrated=False, dials=dials.rolling)}
     calibration = no_calibration()
     if bundle is not None:
         seen = see_all(known, marks.moments, bundle.groups, dials.learning.shrink)
         said = raw_forecast(bundle.model, seen)
-        rolled["L2"] = roll(marks, said, used, calibrated=True, dials=dials.rolling)
+        rolled["L2"] = roll(marks, said, used, known, calibrated=True, dials=dials.rolling)
         asked = np.flatnonzero(~marks.at_plug_in)
         lived = (marks.moments.now_h[asked], marks.remaining_h[asked])
         conditions = conditions_of(marks.moments, used)[asked]

@@ -16,6 +16,7 @@ from fleetbatch.fleet.charge import HORIZON_S, Charging, limit_s, ready_s
 NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
 MODEL = "ab" * 32
 BATTERY = "Vehicle.Powertrain.TractionBattery"
+SOC, CHARGING = f"{BATTERY}.StateOfCharge.Current", f"{BATTERY}.Charging.IsCharging"
 
 
 def ledger_cars(*rows: dict[str, Any]) -> pa.Table:
@@ -155,6 +156,20 @@ def test_the_newest_row_counts_and_the_plug_since_when_it_is_in() -> None:
     newest = fold(nothing_heard(), signals(*rows))
     assert newest["plugged_in_at"].to_list() == [NOW - timedelta(hours=1)]
     assert newest["at"].to_list() == [NOW]
+
+
+def test_a_stay_keeps_the_charge_that_it_began_with_and_when_charging_was_complete() -> None:
+    ago = [NOW - timedelta(hours=h) for h in (5, 4, 3, 2, 1)]
+    half, full = {SOC: 50.0, CHARGING: True}, {SOC: 80.0, CHARGING: False}
+    words = [said(1, ago[0], **{SOC: 20.0}, **{PLUGGED: False}), said(1, ago[1]), said(1, ago[2], **half)]
+    words += [said(1, ago[3], **full), said(1, ago[4], **full)]
+    for parts in ([words], [[word] for word in words]):
+        newest = nothing_heard()
+        for part in parts:
+            newest = fold(newest, signals(*part))
+        [row] = plugged(newest, "UTC").to_pylist()
+        assert (row["plugged_in_at"], row["soc_at_plug_in"], row["charge_complete_at"]) == (ago[1], 0.5, ago[3])
+    assert plugged(fold(newest, signals(said(1, NOW, **{PLUGGED: False}))), "UTC").num_rows == 0
 
 
 def test_folding_file_by_file_or_all_at_once_is_the_same() -> None:

@@ -13,10 +13,10 @@ EVENING = datetime(2026, 11, 24, 18, tzinfo=UTC)
 CARS = pa.table({"car_id": pa.array([1, 2], pa.uint64()), "timezone": ["Europe/Oslo", "Europe/Paris"]})
 
 
-def heard(*signals: tuple[int, float, bool], charging: bool = True, soc: float = 50.0) -> pa.Table:
+def heard(*signals: tuple[int, float, bool], charging: bool = True, soc: float = 50.0, **told: Any) -> pa.Table:
     plain: dict[str, Any] = {"willing": True, "hardware_class": "small", "provider": "CPU", "threads": 1}
     plain |= {"memory_bytes": 1, "power_w": 1.0, "link_down_bytes_per_s": 0.0, "reserve_soc": 0.2}
-    plain |= {"cached_models": [], "runner_version": "0", CHARGING: charging, SOC: soc}
+    plain |= {"cached_models": [], "runner_version": "0", CHARGING: charging, SOC: soc, **told}
     rows = [
         plain | {"car_id": car, "at": EVENING + timedelta(hours=after), CABLE: cable} for car, after, cable in signals
     ]
@@ -72,3 +72,20 @@ def test_signals_of_strangers_and_without_the_cable_say_nothing() -> None:
     signals = pl.DataFrame(heard((1, 0, True))).with_columns(pl.lit(None, pl.Boolean).alias(CABLE)).to_arrow()
     done = close(empty("stays"), pa.concat_tables([conform(signals, "signals"), heard((77, 0, True))]), after=1)
     assert done.open.num_rows == 0
+
+
+def test_the_first_statement_of_a_stay_is_kept_with_the_time_at_which_it_was_heard() -> None:
+    seven, nine = EVENING + timedelta(hours=13), EVENING + timedelta(hours=15)
+    signals = pa.concat_tables(
+        [heard((1, 0, True)), heard((1, 2, True), departure_at=nine), heard((1, 12, True), departure_at=seven)]
+    )
+    [still] = close(empty("stays"), signals, after=12).open.to_pylist()
+    assert (still["departure_at"], still["stated_at"]) == (nine, EVENING + timedelta(hours=2))
+    [closed] = close(close(empty("stays"), signals, after=3).open, heard((1, 13, False)), after=14).closed.to_pylist()
+    assert (closed["departure_at"], closed["stated_at"]) == (nine, EVENING + timedelta(hours=2))
+
+
+def test_a_trip_is_kept_beside_a_departure_and_tells_when_it_was_heard_if_alone() -> None:
+    trip = EVENING + timedelta(hours=14)
+    [still] = close(empty("stays"), heard((1, 1, True), next_trip_at=trip), after=2).open.to_pylist()
+    assert (still["next_trip_at"], still["stated_at"]) == (trip, EVENING + timedelta(hours=1))

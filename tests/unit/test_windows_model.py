@@ -3,7 +3,6 @@
 import io
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -34,8 +33,6 @@ from fleetbatch.windows.network import (
 )
 from fleetbatch.windows.shrink import ShrinkDials
 from fleetbatch.windows.stays import read_stays
-
-EAGER = NetworkDials(hidden=12, networks=1, epochs=8, batch=256, learning_rate=1e-2)
 
 
 def forecaster() -> Forecaster:
@@ -169,52 +166,6 @@ def test_a_modelled_curve_is_blind_to_later_events_and_to_the_order_of_rows() ->
     told = pl.DataFrame(past()).with_columns(unplugged_at=pl.col("unplugged_at").fill_null(NOW + timedelta(hours=1)))
     shuffled = told.sample(fraction=1.0, shuffle=True, seed=1).to_arrow()
     assert predict(cars, past(), NOW, forecaster=model) == predict(cars, shuffled, NOW, forecaster=model)
-
-
-def test_what_a_fleet_does_not_report_changes_nothing_in_a_model_that_never_saw_it() -> None:
-    cars, model = plugged_in(past()), forecaster()
-    told = cars.append_column("soc_at_plug_in", pa.array([0.4] * cars.num_rows))
-    told = told.append_column("charge_complete_at", pa.array([NOW] * cars.num_rows, pa.timestamp("us", tz="UTC")))
-    assert predict(cars, past(), NOW, forecaster=model) == predict(told, past(), NOW, forecaster=model)
-
-
-def test_a_fleet_that_reports_charge_complete_gets_a_model_that_uses_it() -> None:
-    frame = pl.DataFrame(past())
-    leaves_when_full = frame.with_columns(
-        charge_complete_at=pl.coalesce(pl.col("unplugged_at") - pl.duration(minutes=40), pl.lit(NOW))
-    )
-    full = learn_model(leaves_when_full.to_arrow(), NOW, replace(SMALL, network=EAGER))
-    model = open_forecaster(bundle_of(full))
-    cars = pl.DataFrame(plugged_in(past()))
-    later = cars.with_columns(charge_complete_at=pl.lit(NOW + timedelta(hours=6))).to_arrow()
-    done = cars.with_columns(charge_complete_at=pl.lit(NOW - timedelta(minutes=5))).to_arrow()
-    soon, late = (survival_of(predict(c, past(), NOW, forecaster=model))[:, 7].mean() for c in (done, later))
-    assert soon < late - 0.1
-
-
-def stated(cars: pa.Table, hours: float) -> pa.Table:
-    at = pa.array([NOW + timedelta(hours=hours)] * cars.num_rows, pa.timestamp("us", tz="UTC"))
-    return cars.append_column("departure_at", at)
-
-
-@pytest.mark.parametrize("level", [None, forecaster])
-def test_a_stated_departure_bends_the_curve_and_is_never_taken_for_truth(
-    level: Callable[[], Forecaster] | None,
-) -> None:
-    cars, model = plugged_in(past()), level() if level else None
-    silent = survival_of(predict(cars, past(), NOW, forecaster=model))
-    early = survival_of(predict(stated(cars, 2.0), past(), NOW, forecaster=model))
-    assert (early[:, 15] <= silent[:, 15] + 1e-9).all()
-    assert (1 - early[:, 15]).mean() > 3 * (1 - silent[:, 15]).mean()
-    assert early[:, 15].mean() > 0.05
-
-
-def test_owners_who_are_never_right_are_believed_less() -> None:
-    off = pl.DataFrame(past()).with_columns(departure_at=pl.col("unplugged_at") + pl.duration(hours=9)).to_arrow()
-    cars = plugged_in(past())
-    trusting = survival_of(predict(stated(cars, 2.0), past(), NOW))
-    wary = survival_of(predict(stated(cars, 2.0), off, NOW))
-    assert (1 - wary[:, 15]).mean() < (1 - trusting[:, 15]).mean() / 3
 
 
 def tampered(change: Callable[[dict[str, Any]], None], *, model: bytes = b"") -> bytes:

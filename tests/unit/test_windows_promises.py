@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from fleetbatch.contracts import empty
 from fleetbatch.units import Sha256
 from fleetbatch.windows import scores
 from fleetbatch.windows.calibration import CONDITIONS, CalibrationDials, fit_calibration, no_calibration, on_grid
@@ -19,10 +20,12 @@ from fleetbatch.windows.refit import Gates, gate
 from fleetbatch.windows.rolling import RollingDials, roll
 from fleetbatch.windows.shadow import Model, pick, promoted
 from fleetbatch.windows.state import Figures, Tuned
-from fleetbatch.windows.stays import Moments, Started
+from fleetbatch.windows.stays import Moments, Started, read_stays
 from fleetbatch.windows.tuning import serving
 
 START_H = hours(datetime(2026, 3, 2, tzinfo=UTC))
+NOBODY = read_stays(empty("stays"), datetime(2026, 3, 2, tzinfo=UTC))
+"""A past without stays, and so without statements."""
 
 
 def hazard_curves(rate: FloatArray) -> FloatArray:
@@ -42,6 +45,7 @@ def marks(remaining_h: FloatArray, now_h: FloatArray) -> Landmarks:
         complete_at_h=unknown,
         departure_at_h=unknown,
         trip_at_h=unknown,
+        stated_at_h=unknown,
     )
     return Landmarks(
         moments=Moments(stay=stay, now_h=now_h),
@@ -134,7 +138,7 @@ def test_evictions_return_to_the_promise_after_people_change_their_ways() -> Non
     remaining = chance.exponential(1 / (rate * np.where(lockdown, 2.0, 1.0)))
     said = on_grid(hazard_curves(rate), np.zeros((len(rate), len(CONDITIONS))), no_calibration())
     dials = RollingDials()
-    run = roll(marks(remaining, now), said, np.full(len(now), 30), calibrated=False, dials=dials)
+    run = roll(marks(remaining, now), said, np.full(len(now), 30), NOBODY, calibrated=False, dials=dials)
     late = now > START_H + 24 * 50
     assert scores.kept(run.booked_h, remaining, late).evicted == pytest.approx(0.046, abs=0.01)
     fixed = longest(said, 0.05, 12.0)
@@ -151,7 +155,7 @@ def test_nothing_is_booked_or_forecast_with_what_was_not_yet_known() -> None:
     changed = np.where(now > cut, chance.exponential(1.0, len(now)), changed)
     used = np.full(len(now), 30)
     one, other = (
-        roll(marks(r, now), hazard_curves(rate), used, calibrated=True, dials=RollingDials())
+        roll(marks(r, now), hazard_curves(rate), used, NOBODY, calibrated=True, dials=RollingDials())
         for r in (remaining, changed)
     )
     before = now < cut
