@@ -107,6 +107,7 @@ async def _live(gate: Gate, listening: socket.socket) -> None:
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # who calls is in the token, not in the address
         http="httptools",
         ws="none",
         backlog=_BACKLOG,

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleetbatch import layout
 from fleetbatch.errors import TransientError
+from fleetbatch.gateway.arrivals import Found, Upload, look_at_all
 from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.identity import TokenKey, UsedAssertions, es256_key, token_key
@@ -26,10 +27,12 @@ from fleetbatch.ledger.glance import CellGlance
 from fleetbatch.ledger.messages import (
     Beat,
     BeatAnswer,
+    CarKey,
     Delivered,
     Delivery,
     Granted,
     GrantRequest,
+    LeaseRow,
     Refused,
     Release,
     Released,
@@ -113,6 +116,9 @@ class Gate:
     beats: Batcher[Beat, BeatAnswer] = field(init=False)
     deliveries: Batcher[Delivery, Delivered | Terminal | Refused] = field(init=False)
     releases: Batcher[Release, Released | Terminal] = field(init=False)
+    leases: Batcher[LeaseId, LeaseRow | None] = field(init=False)
+    keys: Batcher[CarId, CarKey | None] = field(init=False)
+    looks: Batcher[Upload, Found] = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what follows from the rest."""
@@ -128,6 +134,9 @@ class Gate:
         self.beats = batcher(self.ledger.beat, lambda question: question.lease_id)
         self.deliveries = batcher(self.ledger.deliver, lambda question: question.lease_id)
         self.releases = batcher(self.ledger.release, lambda question: question.lease_id)
+        self.leases = batcher(self.ledger.leases, lambda lease: lease)
+        self.keys = batcher(self.ledger.car_keys, lambda car: car)
+        self.looks = batcher(partial(look_at_all, self.store, self.dials.part_bytes), lambda upload: upload.key)
 
     def wait_s(self) -> float:
         """Return when the next car comes back, in seconds."""
@@ -149,7 +158,7 @@ class Gate:
         known, now = self.cars.get(car), self.clock()
         if known is not None and now - known.known_at < self.dials.key_for:
             return known
-        row = await self.off_loop(self.ledger.car_key, car)
+        row = await self.keys.ask(car)
         key = None if row is None or row.revoked else es256_key(row.public_key_pem)
         if row is None or key is None:
             self.cars.pop(car, None)

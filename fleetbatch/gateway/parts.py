@@ -1,10 +1,9 @@
 """Parts and release: what a car computed becomes durable, or its shard free; every answer may be asked for again."""
 
-import hashlib
 import logging
-from typing import Literal
 
 from fleetbatch import layout
+from fleetbatch.gateway.arrivals import Upload
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import signed_by
 from fleetbatch.gateway.problems import Kind, ProblemError
@@ -18,12 +17,9 @@ from fleetbatch.protocol import (
     ReleaseReply,
     ReleaseRequest,
 )
-from fleetbatch.store import MissingObject
 from fleetbatch.units import CarId, Fence, LeaseId, Sha256, ShardId, shard_hex
 
 _NO_LEASE = "this car never had such a lease"
-
-Found = Literal["whole", "absent", "damaged"]
 
 
 async def part(gate: Gate, car: CarId, request: PartRequest) -> PartReply:
@@ -36,7 +32,7 @@ async def part(gate: Gate, car: CarId, request: PartRequest) -> PartReply:
         raise _over(row)
     key = _key(row.order_key, row.shard_id, request)
     async with gate.lock(request.lease_id):
-        match await gate.off_loop(_look, gate, key, request):
+        match await gate.looks.ask(upload(key, request)):
             case "whole":
                 return PartReply(already=True, url="", headers={})
             case "damaged":
@@ -56,7 +52,7 @@ async def confirm(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
     await _refuse_unsigned(gate, car, request)
     key = _key(order_key, shard, request)
     async with gate.lock(request.lease_id):
-        match await gate.off_loop(_look, gate, key, request):
+        match await gate.looks.ask(upload(key, request)):
             case "absent":
                 row = await _own_lease(gate, car, request)
                 if row.state is not LeaseState.GRANTED:
@@ -102,7 +98,7 @@ async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseRep
 
 
 async def _own_lease(gate: Gate, car: CarId, request: PartRequest) -> LeaseRow:
-    row = await gate.off_loop(gate.ledger.lease, LeaseId(request.lease_id))
+    row = await gate.leases.ask(LeaseId(request.lease_id))
     if row is None or row.car_id != car or row.fence != request.fence:
         raise ProblemError(Kind.LEASE_IS_OVER, _NO_LEASE)
     return row
@@ -149,23 +145,14 @@ async def _refuse_unsigned(gate: Gate, car: CarId, request: PartRequest) -> None
         raise ProblemError(Kind.WRONG_SIGNATURE, "the part's claim is not signed by this car's key")
 
 
-def _look(gate: Gate, key: str, request: PartRequest) -> Found:
-    """Compare the object with the claim; a store's own word about sizes and hashes is not enough."""
-    size = gate.store.size(key)
-    if size is None:
-        return "absent"
-    if size != request.bytes or size > gate.dials.part_bytes:
-        return "damaged"
-    try:
-        data = gate.store.read(key)
-    except MissingObject:
-        return "absent"
-    return "whole" if hashlib.sha256(data).hexdigest() == request.sha256 else "damaged"
+def upload(key: str, request: PartRequest) -> Upload:
+    """Return what the car says of its upload."""
+    return Upload(key=key, size=request.bytes, sha256=Sha256(request.sha256))
 
 
 async def _remove(gate: Gate, request: PartRequest, key: str) -> None:
     """Remove an upload that is not what was claimed, unless it is acknowledged: then the claim is the lie."""
-    row = await gate.off_loop(gate.ledger.lease, LeaseId(request.lease_id))
+    row = await gate.leases.ask(LeaseId(request.lease_id))
     if row is not None and row.state is LeaseState.GRANTED and row.done_through <= request.start:
         await gate.off_loop(gate.store.delete, key)
         gate.metrics.events["damaged"] += 1

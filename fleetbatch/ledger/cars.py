@@ -43,8 +43,13 @@ class Cars:
 
     def car_key(self, car_id: CarId) -> CarKey | None:
         """Return what proves that a car is calling; None when it never enrolled."""
-        rows = self._pool.rows("car_key", {"car_id": car_id})
-        return CarKey(**rows[0]) if rows else None
+        return self.car_keys([car_id])[0]
+
+    def car_keys(self, car_ids: Sequence[CarId]) -> list[CarKey | None]:
+        """Return what proves that each of these cars is calling; None for one that never enrolled."""
+        rows = self._pool.rows("car_keys", {"car_id": list(car_ids)})
+        found = {row["car_id"]: CarKey(**row) for row in rows}
+        return [found.get(car_id) for car_id in car_ids]
 
     def revoke_car(self, car_id: CarId, reason: str) -> None:
         """Distrust a car for ever: its open lease ends and it gets no other. The first reason stays."""

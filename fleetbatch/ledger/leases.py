@@ -121,9 +121,15 @@ class Leases:
 
     def lease(self, lease: LeaseId) -> LeaseRow | None:
         """Return one lease, open or ended."""
-        key = lease_key(lease)
-        rows = self._pool.rows("lease", {"night": key.night, "shard_id": key.shard_id, "fence": key.fence})
-        return _lease_row(lease, rows[0]) if rows and key is not NOWHERE else None
+        return self.leases([lease])[0]
+
+    def leases(self, leases: Sequence[LeaseId]) -> list[LeaseRow | None]:
+        """Return each lease, open or ended; None where there is none of that id."""
+        keys = [lease_key(lease) for lease in leases]
+        columns: dict[str, list[Any]] = {"n": list(range(len(keys)))}
+        columns |= {name: [getattr(key, name) for key in keys] for name in ("night", "shard_id", "fence")}
+        found = {row["n"]: row for row in self._pool.rows("leases", columns)}
+        return [_lease_row(lease, found[n]) if n in found else None for n, lease in enumerate(leases)]
 
     def _granted(
         self, name: str, requests: Sequence[GrantRequest], *, again: bool = False

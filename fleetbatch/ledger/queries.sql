@@ -279,20 +279,23 @@ FROM unnest(%(n)s::integer[], %(night)s::date[], %(shard_id)s::bigint[], %(fence
     AS r (n, night, shard_id, fence, car_id)
 JOIN leases e ON e.night = r.night AND e.shard_id = r.shard_id AND e.fence = r.fence AND e.car_id = r.car_id;
 
--- name: lease
-SELECT x.*, coalesce(x.left_at, s.done_through) AS done_through, s.row_groups, s.row_group_rows, o.night AS order_night, o.name, o.generation
-FROM (
+-- name: leases
+SELECT r.n, x.*, coalesce(x.left_at, s.done_through) AS done_through, s.row_groups, s.row_group_rows,
+       o.night AS order_night, o.name, o.generation
+FROM unnest(%(n)s::integer[], %(night)s::date[], %(shard_id)s::bigint[], %(fence)s::integer[])
+    AS r (n, night, shard_id, fence)
+CROSS JOIN LATERAL (
     SELECT night, shard_id, fence, order_no, car_id, start, NULL::smallint AS left_at, 'granted' AS state,
            '' AS reason, 'none'::credit AS credit, granted_at, expires_at, NULL::timestamptz AS ended_at, energy_wh
-    FROM open_leases WHERE shard_id = %(shard_id)s AND fence = %(fence)s
+    FROM open_leases WHERE shard_id = r.shard_id AND fence = r.fence
     UNION ALL
     SELECT night, shard_id, fence, order_no, car_id, start, done_through, state::text, reason, credit, granted_at,
            NULL, ended_at, energy_wh
-    FROM leases WHERE night = %(night)s AND shard_id = %(shard_id)s AND fence = %(fence)s
+    FROM leases WHERE night = r.night AND shard_id = r.shard_id AND fence = r.fence
+    LIMIT 1
 ) x
 JOIN shards s ON s.night = x.night AND s.shard_id = x.shard_id
-JOIN orders o ON o.order_no = x.order_no
-LIMIT 1;
+JOIN orders o ON o.order_no = x.order_no;
 
 -- == cars and owners ==================================================================================================
 
@@ -305,9 +308,9 @@ WHERE car_id <> 0
 ORDER BY car_id
 ON CONFLICT (car_id) DO NOTHING;
 
--- name: car_key
+-- name: car_keys
 SELECT car_id, owner_id, public_key_pem, revoked_at IS NOT NULL AS revoked
-FROM cars WHERE car_id = %(car_id)s AND car_id <> 0;
+FROM cars WHERE car_id = ANY (%(car_id)s::bigint[]) AND car_id <> 0;
 
 -- name: revoke_car
 UPDATE cars SET revoked_at = fleetbatch.now(), revoked_reason = %(reason)s

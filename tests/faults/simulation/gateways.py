@@ -12,6 +12,7 @@ from ledger_nights import request
 
 from fleetbatch.errors import TransientError
 from fleetbatch.gateway import parts
+from fleetbatch.gateway.arrivals import look_at
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.ledger.messages import Beat, Delivery, LeaseState, Release
 from fleetbatch.nouns import OrderKey
@@ -95,7 +96,7 @@ class SimulatedGateway:
         claim = _claim(part, shard_hex(shard))
         key = parts._key(order, shard, claim)
         try:
-            found = parts._look(self.gate, key, claim)
+            found = look_at(self.gate.store, self.gate.dials.part_bytes, parts.upload(key, claim))
             if found == "damaged":
                 row = self.ledger.lease(part.lease_id)
                 if row is not None and row.state is LeaseState.GRANTED and row.done_through <= part.start:
