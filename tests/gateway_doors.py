@@ -18,6 +18,7 @@ import pyarrow as pa
 import uvicorn
 import uvloop
 from ledger_nights import EVENING, frozen_order, manifest, no, yes
+from turned_clock import migrate_with_turned_clock
 
 from fleetbatch import layout
 from fleetbatch.car.identity import Identity, make_key, open_identity, public_pem, sign, token_assertion
@@ -27,7 +28,7 @@ from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import ASSERTION_TYPE
 from fleetbatch.ledger.messages import Enrolment, LedgerDials
-from fleetbatch.ledger.postgres import PostgresLedger, migrate
+from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.nouns import Cell, FrozenOrder, OrderKey
 from fleetbatch.protocol import ConfirmReply, Lease, PartReply, PartRequest, PollReply, part_claim
 from fleetbatch.sealing import wrap_secret
@@ -258,7 +259,7 @@ def wait_until(true: Any, *, within_s: float = 5.0) -> bool:
 @contextmanager
 def open_door(database_url: str, folder: Path, *, dials: Dials = QUICK) -> Iterator[Door]:
     """Run a gateway, with the rights that a gateway has and no others."""
-    migrate(database_url)
+    migrate_with_turned_clock(database_url)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -19,12 +19,13 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from model_bundles import plain_picture
+from turned_clock import migrate_with_turned_clock
 
 from fleetbatch.car.conditions import CABLE, CURRENT, CURRENT_MAX, SOC, SPEED, TEMPERATURE, VOLTAGE
 from fleetbatch.car.identity import car_id_of, make_key, public_pem
 from fleetbatch.contracts import conform
 from fleetbatch.ledger.messages import ConsentChange, Enrolment
-from fleetbatch.ledger.postgres import PostgresLedger, migrate
+from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.nouns import Auditing, Cutting, FrozenOrder, Order, OrderKey
 from fleetbatch.orders import freeze_order
 from fleetbatch.sealing import unwrap_secret
@@ -240,7 +241,7 @@ class ParkedCell:
 @contextlib.contextmanager
 def parked_cell(home: Path, database_url: str) -> Iterator[ParkedCell]:
     """Give a cell without gateway or cars, and end every process of it afterwards."""
-    migrate(database_url)
+    migrate_with_turned_clock(database_url)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

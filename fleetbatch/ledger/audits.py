@@ -51,6 +51,7 @@ class Audits:
             "passed": verdict.passed,
             "detail": verdict.detail,
             "fences": [lease_key(f.lease_id).fence for f in findings],
+            "strike_half_life": self._pool.dials.strike_half_life,
             "audited_rows": [f.audited_rows for f in findings],
             "disagreements": [f.disagreements for f in findings],
             "audited_items": [msgspec.json.encode(f.audited_items).decode() for f in findings],

@@ -20,7 +20,7 @@ _CARS: Final = {
     "consent": "b1",
     "revoked": "b1",
     "reputation": "f8",
-    "strikes": "i4",
+    "strikes": "f8",
     "running_shard": "i8",
     "fence": "i4",
     "night": "i4",
@@ -103,10 +103,11 @@ class Cars:
         """Return every enrolled car, sorted by car_id.
 
         Columns car_id, owner_id (uint64), consent (to compute), revoked, reputation (share of audited rows that agreed,
-        with one agreed row granted in advance), strikes, open_lease, running_shard, running_done_through, last_beat_at;
-        the last four are null for a car without an open lease.
+        with one agreed row granted in advance), strikes (faded: `dials.strike_half_life`), open_lease, running_shard,
+        running_done_through, last_beat_at; the last four are null for a car without an open lease.
         """
-        found = self._pool.run(lambda connection: copy_out(connection, "cars", {}, _CARS))
+        fading = {"strike_half_life": self._pool.dials.strike_half_life}
+        found = self._pool.run(lambda connection: copy_out(connection, "cars", fading, _CARS))
         idle = found["running_shard"] < 0
         nights = _NIGHT_ZERO + found["night"].astype("timedelta64[D]")
         keys = zip(idle, nights.tolist(), found["running_shard"].tolist(), found["fence"].tolist(), strict=True)

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
+
+BY_KEY: Final[Mapping[str, str]] = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""PostgreSQL settings for processes whose statements find rows by their key: a plan that was made while a table was
+empty, or not yet analysed, must still be good when the table is full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,8 +18,12 @@ class LedgerDials:
     outage_after: timedelta = timedelta(seconds=30)
     """A cell that swept nothing for so long had an outage: gateways sweep much more often."""
     sweep_batch: int = 1000
+    sweep_pages: int = 2000
+    """How much of the open leases one sweep reads, in pages of some thirty leases; the next one goes on from there."""
     audit_claim: timedelta = timedelta(minutes=10)
     planner_lock: timedelta = timedelta(seconds=60)
+    strike_half_life: timedelta = timedelta(days=14)
+    """How long until a car's strike weighs half."""
     retries: int = 5
     """How often a statement is sent again after a deadlock or a lost connection; every statement may be repeated."""
     session: Mapping[str, str] = field(default_factory=dict)

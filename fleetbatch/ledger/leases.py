@@ -35,6 +35,8 @@ class Leases:
     """The statements by which cars and trusted machines hold shards."""
 
     _pool: Pool
+    _swept_pages: int = 0
+    """Where the next sweep begins."""
 
     def grant(self, requests: Sequence[GrantRequest]) -> list[Granted | Refused]:
         """Give each car the shard that it asks for, or say why not.
@@ -101,7 +103,7 @@ class Leases:
         return answers
 
     def sweep(self) -> Swept:
-        """End the leases whose time has passed, in a bounded batch.
+        """End leases whose time has passed, in a bounded batch: each call looks at the next pages of open leases.
 
         To be called every few seconds by processes that answer beats, and by no other: it also says that the cell is in
         service, and only time in service counts. After a gap longer than `dials.outage_after` nothing expires before
@@ -109,13 +111,15 @@ class Leases:
         """
         dials = self._pool.dials
         [service] = self._pool.rows("serve", {"outage_after": dials.outage_after})
-        rows = self._pool.rows("sweep", {"batch": dials.sweep_batch})
-        self._pool.run(
-            lambda connection: revoke_leases(connection, "leases_of_cancelled", {}, "the order is cancelled")
-        )
+        first = self._swept_pages if self._swept_pages < service["pages"] else 0
+        stop = first + dials.sweep_pages
+        window = {"first": f"({first},0)", "stop": f"({stop},0)", "batch": dials.sweep_batch}
+        rows = self._pool.rows("sweep", window)
+        more = len(rows) == dials.sweep_batch
+        self._swept_pages = first if more else stop
         return Swept(
             expired=tuple(lease_id(row["night"], row["shard_id"], row["fence"]) for row in rows),
-            more=len(rows) == dials.sweep_batch,
+            more=more,
             outage=service["outage"],
         )
 

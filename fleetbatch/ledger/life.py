@@ -60,6 +60,7 @@ class Shard:
     attempts: int = 0
     cloud_only: bool = False
     reason: str = ""
+    """Why it was given up, or will be if its audit refuses it."""
     lease: OpenLease | None = None
     ended: tuple[EndedLease, ...] = ()
     parts: tuple[Part, ...] = ()
@@ -144,9 +145,10 @@ class Judge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """The deadline is here."""
+    """The deadline is here, or people want no more of it. What waits for its audit and is not `gone` waits on."""
 
     reason: str
+    gone: frozenset[ShardState] = frozenset({ShardState.READY, ShardState.OUT, ShardState.RETURNED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

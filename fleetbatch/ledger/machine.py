@@ -4,8 +4,8 @@
       ^              |                      |                          ^
       |              +--last Deliver, when no part is a car's-----------+
       +-- LetGo, TimePassed, Revoke: keeps done_through
-      +------------------------------------- Judge(refused): row group 0, attempts + 1
-    READY, OUT, RETURNED --GiveUp--> MISSING
+      +------------------------------------- Judge(refused): row group 0, attempts + 1; MISSING once nobody wants it
+    READY, OUT, RETURNED, VALID --GiveUp, as far as it goes--> MISSING
 
 A lease is open from Take until the first of: its last part (DONE), LetGo (RELEASED), no beat in time (EXPIRED), Revoke
 or GiveUp (REVOKED). An ended lease never changes, and whoever asks about it gets the same answer for ever.
@@ -60,8 +60,8 @@ def step(  # noqa: C901, PLR0911 # one case an event; the whole life on one page
             return (_end(shard, LeaseState.REVOKED, reason), True) if shard.lease else (shard, False)
         case Judge():
             return _judge(shard, event)
-        case GiveUp(reason=reason):
-            return _give_up(shard, reason)
+        case GiveUp():
+            return _give_up(shard, event)
         case Publish():
             valid = shard.state is ShardState.VALID
             return (replace(shard, state=ShardState.DONE), True) if valid else (shard, False)
@@ -139,15 +139,17 @@ def _judge(shard: Shard, event: Judge) -> tuple[Shard, Answer]:
         return shard, False
     if event.passed:
         return replace(shard, state=ShardState.VALID), True
-    void = replace(shard, state=ShardState.READY, done_through=0, void_fence=shard.fence)
+    state = ShardState.MISSING if shard.reason else ShardState.READY
+    void = replace(shard, state=state, done_through=0, void_fence=shard.fence)
     return _failed(void), True
 
 
-def _give_up(shard: Shard, reason: str) -> tuple[Shard, Answer]:
-    if shard.state not in {ShardState.READY, ShardState.OUT, ShardState.RETURNED}:
-        return shard, False
-    ended = _end(shard, LeaseState.REVOKED, reason) if shard.lease else shard
-    return replace(ended, state=ShardState.MISSING, reason=reason), True
+def _give_up(shard: Shard, event: GiveUp) -> tuple[Shard, Answer]:
+    if shard.state not in event.gone:
+        waits = shard.state is ShardState.RETURNED
+        return (replace(shard, reason=event.reason), False) if waits else (shard, False)
+    ended = _end(shard, LeaseState.REVOKED, event.reason) if shard.lease else shard
+    return replace(ended, state=ShardState.MISSING, reason=event.reason), True
 
 
 def _holds(shard: Shard, event: Beat | Deliver | LetGo) -> bool:

@@ -13,9 +13,9 @@ from fleetbatch.contracts import conform
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.arrays import copy_out
 from fleetbatch.ledger.ids import lease_id
-from fleetbatch.ledger.leases import order_key, revoke_leases
+from fleetbatch.ledger.leases import order_key
 from fleetbatch.ledger.messages import CloudShard, NightStats, OrderRow, OrderState, ShardCounts
-from fleetbatch.ledger.pool import Connection, Pool, Row, fetch, statement
+from fleetbatch.ledger.pool import Connection, Pool, Row, statement
 from fleetbatch.nouns import FrozenOrder, Order, OrderKey
 from fleetbatch.units import Sha256, ShardId
 
@@ -65,13 +65,6 @@ class Orders:
         """Return the orders that are open or paused, oldest first."""
         return [order_row(row) for row in self._orders(only_open=True)]
 
-    def set_order_state(self, key: OrderKey, state: OrderState) -> None:
-        """Open, pause, cancel or close an order; cancelling ends its leases. A closed order stays closed."""
-        number = self._number(key)
-        self._pool.rows("set_order_state", {"order_no": number, "state": state.value})
-        if state is OrderState.CANCELLED:
-            self._pool.run(lambda c: _revoke_order(c, number, "the order is cancelled"))
-
     def register_shards(self, key: OrderKey, manifest: pa.Table) -> int:
         """Register the shards of a manifest (contract `manifest`); return how many were new."""
         number, table = self._number(key), conform(manifest, "manifest")
@@ -83,6 +76,8 @@ class Orders:
                 return connection.execute(statement("register"), parameters).rowcount
 
             new += self._pool.run(work)
+        if new:
+            self._pool.rows("analyze_shards", {"night": _night(key)})
         return new
 
     def counts(self, key: OrderKey) -> ShardCounts:
@@ -138,21 +133,6 @@ class Orders:
         """Return what was measured from confirmed parts: workload, hardware_class, provider, rows, busy_s."""
         rows = self._pool.rows("rates", {"since": since})
         return pa.Table.from_pylist(rows, pa.schema(_RATES))
-
-    def give_up(self, key: OrderKey, reason: str) -> int:
-        """Name every unfinished shard of an order missing, with the reason; end its leases. Return how many shards."""
-        where = self._where(key)
-
-        def work(connection: Connection) -> int:
-            with connection.transaction():
-                _revoke_order(connection, where["order_no"], reason)
-                lost = connection.execute(statement("give_up"), {**where, "reason": reason}).rowcount
-                _revoke_order(connection, where["order_no"], reason)  # granted between the two
-                fetch(connection, "drop_audits", where)
-                fetch(connection, "settle_unaudited", where)
-                return lost
-
-        return self._pool.run(work)
 
     def missing_shards(self, key: OrderKey) -> pa.Table:
         """Return shard_id (uint64) and reason of the shards that were given up."""
@@ -260,7 +240,3 @@ def _register_columns(batch: pa.RecordBatch) -> dict[str, list[Any]]:
         "sha256": [bytes.fromhex(text) for text in columns["sha256"]],
         "row_group_rows": [f"{{{','.join(map(str, counts))}}}" for counts in columns["row_group_rows"]],
     }
-
-
-def _revoke_order(connection: Connection, number: int, reason: str) -> int:
-    return revoke_leases(connection, "leases_of_order", {"order_no": number}, reason)

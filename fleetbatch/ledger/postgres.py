@@ -17,7 +17,7 @@ from fleetbatch.ledger.cars import Cars
 from fleetbatch.ledger.glance import Glances
 from fleetbatch.ledger.leases import Leases
 from fleetbatch.ledger.messages import LedgerDials
-from fleetbatch.ledger.orders import Orders
+from fleetbatch.ledger.operating import Operating
 from fleetbatch.ledger.past import Past
 from fleetbatch.ledger.pool import Connection, Pool
 from fleetbatch.ledger.rounds import Rounds
@@ -25,7 +25,7 @@ from fleetbatch.ledger.rounds import Rounds
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
-class PostgresLedger(Leases, Cars, Orders, Rounds, Audits, Glances, Past, Books):
+class PostgresLedger(Leases, Cars, Operating, Rounds, Audits, Glances, Past, Books):
     """A cell's ledger. Every verb raises TransientError when the database does not answer."""
 
     def __init__(self, url: str, dials: LedgerDials) -> None:
@@ -50,7 +50,10 @@ class PostgresLedger(Leases, Cars, Orders, Rounds, Audits, Glances, Past, Books)
         self._pool.close()
 
     def turn_clock(self, at: dt.datetime | None) -> None:
-        """Set the clock by which this ledger's statements live, for tests and simulations; None gives it back."""
+        """Set the clock by which this ledger's statements live, in a test's database; None gives it back.
+
+        Any other database has a clock that nobody can turn (migration 0005), and this changes nothing.
+        """
         self._pool.turn_clock(at)
 
 

@@ -62,6 +62,7 @@ RETURNING l.car_id, l.shard_id, l.fence, s.done_through AS start, l.expires_at, 
           s.sha256, o.night, o.name, o.generation;
 
 -- name: grant_refused
+-- Shards are found by their whole key, night by night; of orders that were over a day ago nothing is said any more.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
 SELECT r.car_id, r.shard_id, CASE
     WHEN c.car_id IS NULL THEN 'the car is not enrolled'
@@ -75,9 +76,11 @@ SELECT r.car_id, r.shard_id, CASE
     WHEN o.data_class <> 'open' AND r.car_id <> 0 AND NOT 'data:' || o.data_class = ANY (c.consents)
         THEN 'the owner has not consented to ' || o.data_class || ' data'
     ELSE 'another car was faster' END AS reason
-FROM clock, unnest(%(car_id)s::bigint[], %(shard_id)s::bigint[]) AS r (car_id, shard_id)
+FROM clock CROSS JOIN unnest(%(car_id)s::bigint[], %(shard_id)s::bigint[]) AS r (car_id, shard_id)
 LEFT JOIN cars c ON c.car_id = r.car_id
-LEFT JOIN (orders o JOIN shards s ON s.night = o.night AND s.order_no = o.order_no) ON s.shard_id = r.shard_id;
+LEFT JOIN (
+    orders o JOIN shards s ON s.night = o.night AND s.order_no = o.order_no
+) ON s.shard_id = r.shard_id AND s.night = o.night AND o.deadline_at > clock.at - interval '1 day';
 
 -- name: beat
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
@@ -233,10 +236,6 @@ SELECT shard_id, fence FROM open_leases WHERE car_id = %(car_id)s AND car_id <> 
 -- name: leases_of_order
 SELECT shard_id, fence FROM open_leases WHERE order_no = %(order_no)s;
 
--- name: leases_of_cancelled
--- A grant that had read the order before it was cancelled may commit after; the next sweep ends its lease.
-SELECT l.shard_id, l.fence FROM orders o JOIN open_leases l ON l.order_no = o.order_no WHERE o.state = 'cancelled';
-
 -- name: serve
 -- Whoever answers beats says so; a gap longer than `outage_after` means that nobody did, and starts a new term of grace.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
@@ -244,17 +243,25 @@ UPDATE service v
 SET served_at = greatest(v.served_at, clock.at),
     resumed_at = CASE WHEN v.served_at < clock.at - %(outage_after)s THEN clock.at ELSE v.resumed_at END
 FROM clock
-RETURNING v.resumed_at = clock.at AS outage;
+RETURNING v.resumed_at = clock.at AS outage,
+          pg_relation_size('open_leases') / current_setting('block_size')::bigint AS pages;
 
 -- name: sweep
--- Leases whose time has passed, by the database's clock and in time of service. Locked ones are in use: the next sweep.
+-- Leases whose time has passed, by the database's clock and in time of service, in some pages of the table: an index on
+-- an instant that every beat moves would cost more than reading all of it bit by bit. Locked ones are in use: the next
+-- sweep.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+late AS MATERIALIZED (
+    SELECT shard_id FROM open_leases
+    WHERE ctid >= %(first)s::tid AND ctid < %(stop)s::tid AND expires_at <= (SELECT at FROM clock)
+      AND lease_for <= (SELECT clock.at - v.resumed_at FROM clock, service v)
+    LIMIT %(batch)s
+),
 doomed AS MATERIALIZED (
     SELECT l.shard_id
-    FROM clock, service v, open_leases l
-    WHERE l.expires_at <= clock.at AND v.resumed_at + l.lease_for <= clock.at
+    FROM late JOIN open_leases l ON l.shard_id = late.shard_id
+    WHERE l.expires_at <= (SELECT at FROM clock)
     ORDER BY l.shard_id
-    LIMIT %(batch)s
     FOR UPDATE OF l SKIP LOCKED
 ),
 ended AS (
@@ -349,12 +356,13 @@ FROM consents WHERE car_id = %(car_id)s ORDER BY purpose, number;
 
 -- name: cars
 SELECT c.car_id, c.owner_id, 'compute' = ANY (c.consents) AS consent, c.revoked_at IS NOT NULL AS revoked,
-       (c.audited_rows - c.disagreements + 1)::double precision / (c.audited_rows + 1) AS reputation, c.strikes,
+       (c.audited_rows - c.disagreements + 1)::double precision / (c.audited_rows + 1) AS reputation,
+       c.strike_weight * fleetbatch.faded(c.struck_at, clock.at, %(strike_half_life)s) AS strikes,
        coalesce(l.shard_id, -1) AS running_shard, coalesce(l.fence, 0) AS fence,
        coalesce(l.night - DATE '2000-01-01', 0) AS night,
        coalesce(s.done_through, 0::smallint) AS running_done_through,
        coalesce(extract(epoch FROM l.beat_at) * 1000000, -1)::bigint AS last_beat_us
-FROM cars c
+FROM (SELECT fleetbatch.now() AS at) clock CROSS JOIN cars c
 LEFT JOIN open_leases l ON l.car_id = c.car_id AND l.car_id <> 0
 LEFT JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
 WHERE c.car_id <> 0
@@ -381,7 +389,12 @@ ORDER BY order_no;
 SELECT fleetbatch.ensure_night(%(night)s);
 
 -- name: set_order_state
-UPDATE orders SET state = %(state)s WHERE order_no = %(order_no)s AND state <> 'closed';
+-- Cancelled and closed are for good.
+UPDATE orders
+SET state = CASE WHEN state IN ('open', 'paused') THEN %(state)s::order_state ELSE state END,
+    state_reason = CASE WHEN state IN ('open', 'paused') THEN %(reason)s::text ELSE state_reason END
+WHERE order_no = %(order_no)s
+RETURNING state::text;
 
 -- name: publish_shards
 UPDATE shards SET state = 'done' WHERE night = %(night)s AND order_no = %(order_no)s AND state = 'valid';
@@ -399,6 +412,9 @@ FROM unnest(
 ORDER BY shard_id
 ON CONFLICT DO NOTHING;
 
+-- name: analyze_shards
+SELECT fleetbatch.analyze_shards(%(night)s);
+
 -- name: counts
 SELECT state, count(*) FROM shards WHERE night = %(night)s AND order_no = %(order_no)s GROUP BY state;
 
@@ -412,10 +428,16 @@ WHERE o.state = 'open' AND s.state IN ('ready', 'out') AND NOT s.cloud_only
 ORDER BY s.shard_id;
 
 -- name: cloud_shards
+WITH live AS MATERIALIZED (SELECT * FROM orders WHERE state = 'open' AND deadline_at > fleetbatch.now())
 SELECT s.shard_id, o.night, o.name, o.generation, s.work_units, s.cloud_only
-FROM orders o JOIN shards s ON s.night = o.night AND s.order_no = o.order_no
-WHERE o.state = 'open' AND s.state = 'ready' AND o.deadline_at > fleetbatch.now()
-  AND (s.cloud_only OR o.deadline_at <= %(deadline_before)s::timestamptz)
+FROM live o CROSS JOIN LATERAL (
+    SELECT shard_id, work_units, cloud_only FROM shards
+    WHERE night = o.night AND order_no = o.order_no AND cloud_only AND state = 'ready'
+    UNION ALL
+    SELECT shard_id, work_units, cloud_only FROM shards
+    WHERE o.deadline_at <= %(deadline_before)s::timestamptz
+      AND night = o.night AND order_no = o.order_no AND NOT cloud_only AND state = 'ready'
+) s
 ORDER BY o.priority, o.deadline_at, s.shard_id
 LIMIT %(limit)s;
 
@@ -432,8 +454,12 @@ GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3;
 
 -- name: give_up
-UPDATE shards SET state = 'missing', reason = %(reason)s
-WHERE night = %(night)s AND order_no = %(order_no)s AND state IN ('ready', 'out', 'returned');
+-- What waits for its audit, and is not among what is given up, keeps the reason for the case that its audit refuses it.
+UPDATE shards
+SET state = CASE WHEN state = ANY (%(gone)s::shard_state[]) THEN 'missing' ELSE state END, reason = %(reason)s
+WHERE night = %(night)s AND order_no = %(order_no)s
+  AND (state = ANY (%(gone)s::shard_state[]) OR state = 'returned')
+RETURNING state::text;
 
 -- name: drop_audits
 DELETE FROM audits WHERE order_no = %(order_no)s;
@@ -534,7 +560,7 @@ WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
 waiting AS MATERIALIZED (
     SELECT a.shard_id
     FROM audits a JOIN orders o ON o.order_no = a.order_no, clock
-    WHERE (a.claimed_until IS NULL OR a.claimed_until <= clock.at) AND o.state IN ('open', 'paused')
+    WHERE (a.claimed_until IS NULL OR a.claimed_until <= clock.at) AND o.state <> 'closed'
     ORDER BY a.queued_at, a.shard_id
     LIMIT %(limit)s
     FOR UPDATE OF a SKIP LOCKED
@@ -567,7 +593,7 @@ before AS MATERIALIZED (
 ),
 moved AS (
     UPDATE shards s
-    SET state = CASE WHEN %(passed)s THEN 'valid' ELSE 'ready' END::shard_state,
+    SET state = CASE WHEN %(passed)s THEN 'valid' WHEN s.reason IS NULL THEN 'ready' ELSE 'missing' END::shard_state,
         done_through = CASE WHEN %(passed)s THEN s.done_through ELSE 0 END,
         attempts = s.attempts + (NOT %(passed)s)::integer,
         cloud_only = s.cloud_only OR (NOT %(passed)s AND s.attempts + 1 >= o.attempts_max),
@@ -599,7 +625,10 @@ scored AS (
 struck AS (
     UPDATE cars c
     SET audited_rows = c.audited_rows + x.audited_rows, disagreements = c.disagreements + x.disagreements,
-        strikes = c.strikes + x.strikes, struck_at = CASE WHEN x.strikes > 0 THEN clock.at ELSE c.struck_at END
+        strikes = c.strikes + x.strikes, struck_at = CASE WHEN x.strikes > 0 THEN clock.at ELSE c.struck_at END,
+        strike_weight = CASE WHEN x.strikes > 0
+            THEN c.strike_weight * fleetbatch.faded(c.struck_at, clock.at, %(strike_half_life)s) + x.strikes
+            ELSE c.strike_weight END
     FROM clock, (SELECT car_id, sum(audited_rows) AS audited_rows, sum(disagreements) AS disagreements,
                         count(*) FILTER (WHERE disagreements > 0 AND NOT %(passed)s) AS strikes
                  FROM found GROUP BY car_id) x
@@ -800,6 +829,16 @@ ORDER BY o.night, o.name, o.generation;
 
 -- name: void_tokens
 UPDATE cars SET tokens_void_at = fleetbatch.now() WHERE car_id = %(car_id)s;
+
+-- name: use_assertion
+-- The first use of each, whichever gateway asks; no row for any other.
+INSERT INTO used_assertions (car_id, jti, used_until)
+SELECT * FROM unnest(%(car_id)s::bigint[], %(jti)s::text[], %(until)s::timestamptz[])
+ON CONFLICT DO NOTHING
+RETURNING car_id, jti;
+
+-- name: forget_assertions
+DELETE FROM used_assertions WHERE used_until <= fleetbatch.now();
 
 -- name: voided_tokens
 SELECT car_id, tokens_void_at FROM cars WHERE tokens_void_at > fleetbatch.now() - %(within)s::interval;

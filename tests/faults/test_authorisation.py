@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from gateway_doors import KEY, Door, TestedCar, beat, open_door, poll, release
 from ledger_nights import Cell, digest, no, open_cell, request, yes
+from turned_clock import migrate_with_turned_clock
 
 from fleetbatch.car.identity import token_assertion
 from fleetbatch.gateway.endpoints import ENDPOINTS, Endpoint
@@ -253,9 +254,8 @@ def test_a_changed_claim_is_refused_whatever_is_changed(scene: Scene) -> None:
 
 def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str) -> None:
     """Four gateways grant as fast as they can while owners withdraw; each withdrawal's answer is the border."""
-    from fleetbatch.ledger.postgres import migrate
 
-    migrate(database_url)
+    migrate_with_turned_clock(database_url)
     cars, rounds, shards = range(1, 5), 25, range(101, 141)
     with open_cell(database_url) as owner:
         owner.enrol(*cars)

@@ -3,8 +3,8 @@
 import pytest
 from faults.simulation.dials import Dials
 from faults.simulation.run import Outcome, simulate
+from turned_clock import migrate_with_turned_clock
 
-from fleetbatch.ledger.postgres import migrate
 from fleetbatch.local.postgres import Postgres, fresh_database, restart_postgres
 
 SMALL = Dials()
@@ -16,7 +16,7 @@ LARGE = Dials(
 
 def run(postgres: Postgres, seed: int, events: int, dials: Dials) -> Outcome:
     with fresh_database(postgres) as url:
-        migrate(url)
+        migrate_with_turned_clock(url)
         outcome = simulate(url, seed, events, dials, restart=lambda: restart_postgres(postgres), data=postgres.data)
     print(outcome.line())
     return outcome

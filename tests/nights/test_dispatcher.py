@@ -21,13 +21,14 @@ from deployments import deployed
 from ledger_nights import Cell, frozen_order, no, part
 from planner_tables import NOW, POLICY, car, cars, shard, shards
 from signal_rows import PLUGGED, said, signals
+from turned_clock import migrate_with_turned_clock
 from windows_story import live, past, serve_model
 
 from fleetbatch import layout
 from fleetbatch.dispatcher import Dials, Dispatcher, verified
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.messages import FencedOff
-from fleetbatch.ledger.postgres import PostgresLedger, migrate
+from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.local.postgres import Postgres
 from fleetbatch.planner import Policy, Round, explain, plan_round
 from fleetbatch.store import Store, open_store
@@ -40,7 +41,7 @@ class Scene:
     """A cell with a dispatcher, a store in which cars' words lie, and the clock of the wall."""
 
     def __init__(self, url: str, folder: Path, ledger: PostgresLedger) -> None:
-        migrate(url)
+        migrate_with_turned_clock(url)
         self.cell = Cell(ledger)
         ledger.turn_clock(None)
         self.url = url

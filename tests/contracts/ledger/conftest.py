@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import pytest
 from ledger_nights import Cell, open_cell
 from ledger_sound import assert_sound, wipe
+from turned_clock import migrate_with_turned_clock
 
-from fleetbatch.ledger.postgres import migrate
 from fleetbatch.local.postgres import Postgres, fresh_database
 
 
 @pytest.fixture(scope="session")
 def ledger_database(postgres: Postgres) -> Iterator[str]:
     with fresh_database(postgres) as url:
-        migrate(url)
+        migrate_with_turned_clock(url)
         yield url
 
 

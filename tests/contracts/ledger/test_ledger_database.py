@@ -44,7 +44,7 @@ def test_hot_tables_have_their_key_and_one_partial_index(cell: Cell, cell_url: s
     cell.open({7: (1,)})
     with psycopg.connect(cell_url) as owner:
         rows = owner.execute(HOT_TABLES).fetchall()
-    assert rows == [("open_leases", 2, True), ("shards_20261122", 1, True)]
+    assert rows == [("open_leases", 2, True), ("shards_20261122", 2, True)]
 
 
 def test_a_gateway_can_do_its_work_and_nothing_else(cell: Cell, cell_url: str) -> None:

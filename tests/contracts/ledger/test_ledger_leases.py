@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from ledger_nights import LEASE_FOR, MINUTE, Cell, part, request
 
-from fleetbatch.ledger.messages import Beat, Delivered, Granted, LeaseState, OrderState, Refused, Released, Terminal
+from fleetbatch.ledger.messages import Beat, Delivered, Granted, LeaseState, Refused, Released, Terminal
 from fleetbatch.units import CarId, Fence, LeaseId
 
 EXPIRED = Terminal(reason="the lease is expired: no beat arrived in time", state=LeaseState.EXPIRED)
@@ -60,9 +60,9 @@ def test_who_may_not_work_is_told_why(cell: Cell) -> None:
     assert cell.ask(9, 7) == Refused(reason="the car is not enrolled")
     assert cell.ask(1, 7) == Refused(reason="the car is revoked: key copied")
     assert cell.ask(2, 70) == Refused(reason="the shard is not known")
-    cell.ledger.set_order_state(key, OrderState.PAUSED)
+    cell.ledger.pause(key)
     assert cell.ask(2, 7) == Refused(reason="the order is paused")
-    cell.ledger.set_order_state(key, OrderState.OPEN)
+    cell.ledger.resume(key)
     cell.pass_time(hours=11)
     assert cell.ask(2, 7) == Refused(reason="the order's deadline has passed")
 

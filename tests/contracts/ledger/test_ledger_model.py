@@ -22,6 +22,7 @@ from ledger_nights import (
 )
 from ledger_sound import assert_sound, wipe
 
+from fleetbatch.errors import RejectedError
 from fleetbatch.ledger import life
 from fleetbatch.ledger.ids import lease_id
 from fleetbatch.ledger.messages import (
@@ -33,6 +34,7 @@ from fleetbatch.ledger.messages import (
     OrderState,
     Refused,
     Release,
+    ShardState,
 )
 from fleetbatch.units import CarId, Fence, LeaseId, ShardId
 
@@ -193,14 +195,26 @@ class NightMachine(RuleBasedStateMachine):
         )
         assert self.ledger.record_audit(verdict) == self.model.tell(shard, life.Judge(fence=fence, passed=passed))
 
-    @rule(name=st.sampled_from(list(ORDERS)), state=st.sampled_from(["open", "open", "paused", "cancelled"]))
-    def set_order_state(self, name: str, state: str) -> None:
-        self.ledger.set_order_state(self.frozen[name].key, OrderState(state))
-        if self.model.orders[name] is OrderState.CLOSED:
+    @rule(name=st.sampled_from(list(ORDERS)), paused=st.booleans())
+    def pause_or_resume(self, name: str, paused: bool) -> None:  # noqa: FBT001 # drawn
+        turn = self.ledger.pause if paused else self.ledger.resume
+        if self.model.orders[name] in {OrderState.CANCELLED, OrderState.CLOSED}:
+            with pytest.raises(RejectedError, match="for good"):
+                turn(self.frozen[name].key)
             return
-        self.model.orders[name] = OrderState(state)
-        if state == "cancelled":
-            self.model.revoke(lambda shard, _: shard in ORDERS[name], "the order is cancelled")
+        turn(self.frozen[name].key)
+        self.model.orders[name] = OrderState.PAUSED if paused else OrderState.OPEN
+
+    @rule(name=st.sampled_from(list(ORDERS)), recalled=st.booleans(), chance=st.integers(0, 5))
+    def cancel_or_recall(self, name: str, recalled: bool, chance: int) -> None:  # noqa: FBT001 # drawn
+        if chance or self.model.orders[name] is OrderState.CLOSED:
+            return  # rarely, or the night would be over before it began
+        key = self.frozen[name].key
+        said = self.ledger.recall(key, "why") if recalled else self.ledger.cancel(key, "why")
+        word, gone = ("recalled", UNPUBLISHED) if recalled else ("cancelled", UNCOMPUTED)
+        event = life.GiveUp(reason=f"the order is {word}: why", gone=gone)
+        assert said == sum(bool(self.model.tell(shard, event)) for shard in ORDERS[name])
+        self.model.orders[name] = OrderState.CANCELLED
 
     @rule(name=st.sampled_from(list(ORDERS)), published=st.booleans(), chance=st.integers(0, 5))
     def close(self, name: str, published: bool, chance: int) -> None:  # noqa: FBT001 # drawn
@@ -225,6 +239,8 @@ class NightMachine(RuleBasedStateMachine):
         assert {row[0]: row[1:] for row in rows} == expected
 
 
+UNCOMPUTED = frozenset({ShardState.READY, ShardState.OUT})
+UNPUBLISHED = UNCOMPUTED | {ShardState.RETURNED, ShardState.VALID}
 SNAPSHOT = b"""
     SELECT shard_id, state::text, fence, void_fence, done_through, attempts, cloud_only, car_made
     FROM fleetbatch.shards"""

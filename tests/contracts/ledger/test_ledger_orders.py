@@ -4,10 +4,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from ledger_nights import EVENING, Cell, frozen_order, manifest, part
+from ledger_nights import EVENING, Cell, frozen_order, judge, manifest, part
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.ledger.messages import OrderState, Refused, ShardCounts
+from fleetbatch.ledger.messages import Granted, OrderState, Refused, ShardCounts
 from fleetbatch.nouns import OrderKey
 from fleetbatch.units import Night, OrderName
 
@@ -51,7 +51,7 @@ def test_nights_and_generations_stand_side_by_side(cell: Cell) -> None:
     leases = {shard: cell.take(car, shard) for car, shard in ((1, 7), (2, 8), (3, 9))}
     assert [leases[shard].order_key for shard in (7, 8, 9)] == [first, second, third]
     assert cell.ask(1, 8).again  # type: ignore[union-attr] # one lease a car, over all nights
-    cell.ledger.set_order_state(second, OrderState.CANCELLED)
+    cell.ledger.cancel(second, "not wanted")
     assert [cell.ledger.counts(key).out for key in (first, second, third)] == [1, 0, 1]
 
 
@@ -75,19 +75,60 @@ def test_a_paused_order_grants_nothing_and_its_leases_run_on(cell: Cell) -> None
     cell.enrol(1, 2)
     key = cell.open({7: (10,), 8: (10,)})
     lease = cell.take(1, 7)
-    cell.ledger.set_order_state(key, OrderState.PAUSED)
+    cell.ledger.pause(key)
     assert cell.ask(2, 8) == Refused(reason="the order is paused")
     assert cell.beat(lease).go_on
     assert cell.ledger.open_shards().num_rows == 0
+    cell.ledger.resume(key)
+    cell.take(2, 8)
 
 
-def test_cancelling_an_order_ends_its_leases(cell: Cell) -> None:
-    cell.enrol(1)
-    key = cell.open({7: (10,)})
-    lease = cell.take(1, 7)
-    cell.ledger.set_order_state(key, OrderState.CANCELLED)
-    assert cell.beat(lease).reason == "the lease is revoked: the order is cancelled"
+def half_done(cell: Cell) -> OrderKey:
+    """An order with one shard valid, one back, one out, one free."""
+    cell.enrol(1, 2, 3)
+    key = cell.open({5: (10,), 6: (10,), 7: (10, 10), 8: (10,)})
+    cell.deliver(part(cell.take(0, 5), 0, 1, 10))
+    cell.deliver(part(cell.take(1, 6), 0, 1, 10))
+    cell.deliver(part(cell.take(2, 7), 0, 1, 10))
+    return key
+
+
+def test_a_cancelled_order_is_computed_no_further_and_what_came_back_is_still_audited(cell: Cell) -> None:
+    key = half_done(cell)
+    lease = cell.ask(2, 7)
+    assert isinstance(lease, Granted)
+    assert cell.ledger.cancel(key, "wrong input") == cell.ledger.cancel(key, "again") + 2 == 2
+    assert cell.beat(lease).reason == "the lease is revoked: the order is cancelled: wrong input"
+    assert cell.ask(3, 8) == Refused(reason="the order is cancelled")
     assert cell.ledger.orders_open() == []
+    [task] = cell.ledger.to_audit(10)
+    assert cell.ledger.record_audit(judge(task))
+    assert cell.ledger.counts(key) == ShardCounts(valid=2, missing=2)
+    assert {row["reason"] for row in cell.ledger.missing_shards(key).to_pylist()} == {
+        "the order is cancelled: wrong input"
+    }
+
+
+def test_what_its_audit_refuses_after_the_order_was_cancelled_is_missing(cell: Cell) -> None:
+    key = half_done(cell)
+    cell.ledger.cancel(key, "wrong input")
+    [task] = cell.ledger.to_audit(10)
+    assert cell.ledger.record_audit(judge(task, wrong=frozenset({1})))
+    assert cell.ledger.counts(key) == ShardCounts(valid=1, missing=3)
+
+
+def test_nothing_of_a_recalled_order_is_published_and_nobody_loses_what_was_paid(cell: Cell) -> None:
+    key = half_done(cell)
+    [task] = cell.ledger.to_audit(10)
+    cell.ledger.record_audit(judge(task))
+    paid = cell.ledger.balances()
+    assert cell.ledger.recall(key, "a bad model") == 4
+    assert cell.ledger.counts(key) == ShardCounts(missing=4)
+    assert cell.ledger.valid_parts(key).num_rows == 0
+    assert cell.ledger.balances() == paid
+    cell.ledger.mark_published(key)
+    with pytest.raises(RejectedError, match="is closed, for good"):
+        cell.ledger.recall(key, "too late")
 
 
 def test_what_is_given_up_is_named_missing_with_its_reason(cell: Cell) -> None:
@@ -116,7 +157,8 @@ def test_a_published_order_is_done_and_closed_for_good(cell: Cell) -> None:
     cell.ledger.mark_published(key)
     cell.pass_time(minutes=1)
     cell.ledger.mark_published(key)
-    cell.ledger.set_order_state(key, OrderState.OPEN)
+    with pytest.raises(RejectedError, match="is closed, for good"):
+        cell.ledger.resume(key)
     row = cell.ledger.order(key)
     assert row is not None
     assert (row.state, row.published_at) == (OrderState.CLOSED, EVENING)

@@ -10,7 +10,6 @@ import pytest
 from ledger_nights import Cell, frozen_order, judge, part
 
 from fleetbatch.contracts import conform
-from fleetbatch.ledger.messages import OrderState
 from fleetbatch.ledger.past import NIGHT_TABLES, NightRows
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.nouns import OrderKey
@@ -48,7 +47,7 @@ def test_a_night_is_old_once_all_its_orders_are_over_for_long_enough(cell: Cell)
     finished_night(cell)
     other = cell.open({9: (5,)}, frozen_order(name="other"))
     assert cell.ledger.closed_nights(cell.now + dt.timedelta(days=30)) == []
-    cell.ledger.set_order_state(other, OrderState.CANCELLED)
+    cell.ledger.cancel(other, "not wanted")
     assert cell.ledger.closed_nights(cell.now) == []
     assert cell.ledger.closed_nights(cell.now + dt.timedelta(days=1)) == [NIGHT]
 

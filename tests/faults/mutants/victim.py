@@ -10,8 +10,7 @@ import psycopg
 from faults.simulation.dials import Dials
 from faults.simulation.run import simulate
 from psycopg import sql
-
-from fleetbatch.ledger.postgres import migrate
+from turned_clock import migrate_with_turned_clock
 
 HARD = Dials(
     cars=40,
@@ -42,7 +41,7 @@ def main(server_url: str, seed: int, events: int) -> None:
         server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
             url = server_url.replace("/postgres?", f"/{name}?")
-            migrate(url)
+            migrate_with_turned_clock(url)
             outcome = simulate(url, seed, events, HARD, enough=1)
             sys.stdout.write(json.dumps([one[:500] for one in outcome.violations]) + "\n")
         finally:

@@ -46,6 +46,8 @@ class SimulatedCell:
         self._stack = stack
         self.chance = chance = random.Random(seed)
         self.now = EVENING
+        self.behind = timedelta(0)
+        """How far the database's clock was set back in all; cars and gateways live by their own."""
         self.ticks = self.events = 0
         self.evening = False
         self.witness = Witness(dials.outage_after)
@@ -68,6 +70,10 @@ class SimulatedCell:
         self.written: dict[RoundId, int] = {}
         self.busy: dict[tuple[int, int], datetime] = {}
 
+    @property
+    def database_now(self) -> datetime:
+        return self.now - self.behind
+
     def reconnect(self) -> None:
         """The database was restarted."""
         self.observer.close()
@@ -80,9 +86,9 @@ class SimulatedCell:
         self.witness.seen["tables"] += 1
 
     def _turn_clock(self) -> None:
-        self.witness.now = self.now
+        self.witness.now = self.database_now
         for ledger in self.ledgers:
-            ledger.turn_clock(self.now)
+            ledger.turn_clock(self.database_now)
 
     def _ledger(self, stack: ExitStack, *, patient: bool) -> FaultyLedger:
         """A ledger of one process; one that is not patient gives up where it meets another's lock."""

@@ -48,6 +48,8 @@ class Dials:
     step_back_s: int = 5
     restarts: int = 0
     """How often the database itself is stopped without a checkpoint."""
+    told_late: float = 0.1
+    """Per verdict: its auditor says it again much later, when the shard may have come back under another fence."""
     outage: float = 0.002
     """Per tick: no gateway answers for a while."""
     # What the store does, per upload or look.
@@ -69,7 +71,7 @@ class Dials:
 
 CALM = {
     "lost": 0.0, "doubled": 0.0, "delayed": 0.0, "crash": 0.0, "again": 0.0, "overlap": 0.0, "step_back": 0.0,
-    "outage": 0.0, "cut_upload": 0.0, "store_away": 0.0, "liars": 0.0, "zombies": 0.0, "vanish": 0.0, "leave": 0.0,
-    "unusable": 0.0, "withdraw": 0.0, "distrust": 0.0, "operator": 0.0,
+    "told_late": 0.0, "outage": 0.0, "cut_upload": 0.0, "store_away": 0.0, "liars": 0.0, "zombies": 0.0, "vanish": 0.0,
+    "leave": 0.0, "unusable": 0.0, "withdraw": 0.0, "distrust": 0.0, "operator": 0.0,
 }  # fmt: skip
 """What is changed when the bad day is over: whatever is still open must then be finished."""

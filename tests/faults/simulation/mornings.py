@@ -31,7 +31,6 @@ class OpenNight:
     key: OrderKey
     deadline_at: datetime
     state: OrderState = OrderState.OPEN
-    over: bool = False
 
 
 class Mornings:
@@ -70,29 +69,37 @@ class Mornings:
         self._until_heard(lambda: self.ledger.register_shards(frozen.key, table))
 
     def operate(self) -> None:
-        """Pause, cancel or open an order again."""
-        night = self.chance.choice(self.nights)
-        states = (OrderState.PAUSED, OrderState.OPEN, OrderState.OPEN, OrderState.CANCELLED)
-        self._set(night, OrderState.OPEN if night.state is OrderState.PAUSED else self.chance.choice(states))
+        """Pause, resume, cancel or recall an order."""
+        night, ledger = self.chance.choice(self.nights), self.ledger
+        dice = self.chance.random()
+        if night.state is OrderState.PAUSED:
+            self._turn(night, OrderState.OPEN, ledger.resume)
+        elif night.state is OrderState.OPEN and dice < 0.6:
+            self._turn(night, OrderState.PAUSED, ledger.pause)
+        elif dice < 0.85:
+            self._turn(night, OrderState.CANCELLED, lambda key: ledger.cancel(key, "not wanted"))
+        else:
+            self.witness.recalled(night.key)
+            self._turn(night, OrderState.CANCELLED, lambda key: ledger.recall(key, "wrong"))
 
     def resume(self) -> None:
         """Open what is paused."""
         for night in self.nights:
             if night.state is OrderState.PAUSED:
-                self._set(night, OrderState.OPEN)
+                self._turn(night, OrderState.OPEN, self.ledger.resume)
 
-    def _set(self, night: OpenNight, state: OrderState) -> None:
+    def _turn(self, night: OpenNight, state: OrderState, turn: Callable[[OrderKey], object]) -> None:
         night.state = state
         self.witness.may_grant[night.key] = None  # while the call is under way
-        self._until_heard(lambda: self.ledger.set_order_state(night.key, night.state))
-        self.witness.may_grant[night.key] = night.state is OrderState.OPEN
+        self._until_heard(lambda: turn(night.key))
+        self.witness.may_grant[night.key] = state is OrderState.OPEN
 
     def look(self, now: datetime) -> None:
         """Publish what is finished, give up what is due, drop what is old."""
         for night in list(self.nights):
             counts = self.ledger.counts(night.key)
             self.witness.check("P2 no shard disappears", (night, counts), holds=counts.total == self.dials.shards)
-            if counts.finished or now >= night.deadline_at + self.dials.late or night.state is OrderState.CANCELLED:
+            if counts.finished or now >= night.deadline_at + self.dials.late:
                 self._close(night, now)
         while self.published and self.published[0][0] <= now - self.dials.keep_nights:
             self._drop(self.published.pop(0)[1])

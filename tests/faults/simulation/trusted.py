@@ -131,7 +131,9 @@ class SimulatedAuditor:
             free = busy.get((task.shard_id, task.fence), now) <= now
             self.witness.check("P3 a claimed shard is one auditor's", task.shard_id, holds=free)
             self._covers(task)
-            busy[task.shard_id, task.fence] = task.claimed_until
+            until = now + self.dials.audit_claim
+            self.witness.check("P3 a claim is kept for its time", task, holds=task.claimed_until == until)
+            busy[task.shard_id, task.fence] = until
             wait = timedelta(seconds=self.chance.choice((10, 10, 60, 200, 500, 1000)))
             self.work.append((now + wait, judge(task, wrong=self._liars(task))))
 
@@ -142,6 +144,8 @@ class SimulatedAuditor:
         for verdict in ready:
             for _ in range(2 if self.chance.random() < 0.1 else 1):
                 self._record(verdict, now)
+            if self.chance.random() < self.dials.told_late:
+                self.work.append((now + timedelta(minutes=self.chance.uniform(2, 60)), verdict))
         return len(ready)
 
     def _record(self, verdict: AuditVerdict, now: datetime) -> None:

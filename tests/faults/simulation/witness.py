@@ -39,6 +39,7 @@ class Witness:
         self.seen: Counter[str] = Counter()
         self.shards: dict[int, ShardFacts] = {}
         self.closed_orders: set[OrderKey] = set()
+        self.recalls: set[OrderKey] = set()
         self.may_grant: dict[OrderKey, bool | None] = {}
         self.deadlines: dict[OrderKey, datetime] = {}
         self.attempts_max: dict[OrderKey, int] = {}
@@ -257,6 +258,12 @@ class Witness:
         if surely:
             self._failed(shard)
 
+    def recalled(self, order: OrderKey) -> None:
+        """Nothing of it may be published from here on."""
+        self.recalls.add(order)
+        for facts in self.shards.values():
+            facts.valid = facts.valid and facts.order != order
+
     def _failed(self, shard: int) -> None:
         """Count an attempt that says something about the work."""
         facts = self.shards[shard]
@@ -271,6 +278,7 @@ class Witness:
 
     def published(self, order: OrderKey, parts: Sequence[Mapping[str, object]], missing: set[int]) -> None:
         """Every row once, or named."""
+        self.check("P2 nothing of a recalled order is published", order, holds=order not in self.recalls or not parts)
         of: dict[int, list[tuple[int, int]]] = {}
         for row in parts:
             span = (int(str(row["row_group_start"])), int(str(row["row_group_stop"])))

@@ -26,14 +26,14 @@ class World(SimulatedCell):
         self._turn_clock()
         self._enrol(range(1, self.dials.cars + 1))
         for _ in range(self.dials.orders):
-            self.mornings.open_next(self.now)
+            self.mornings.open_next(self.database_now)
 
     def tick(self) -> None:
         """Let everybody live for a moment."""
         self.ticks += 1
         self.now += self.dials.tick
         if self.chance.random() < self.dials.step_back:
-            self.now -= self.dials.tick + timedelta(seconds=self.chance.randint(1, self.dials.step_back_s))
+            self.behind += timedelta(seconds=self.chance.randint(1, self.dials.step_back_s))
         self._turn_clock()
         self._outage()
         self._owners()
@@ -235,14 +235,14 @@ class World(SimulatedCell):
 
     def _trusted(self) -> None:
         for planner in self.planners:
-            if planner.next_at <= self.now:
-                self._alone(lambda p=planner: p.plan(self.now, self.epoch, self.written))  # type: ignore[misc] # bound early
+            if planner.next_at <= self.database_now:
+                self._alone(lambda p=planner: p.plan(self.database_now, self.epoch, self.written))  # type: ignore[misc] # bound early
         for auditor in self.auditors:
-            self.events += auditor.tell(self.now)
+            self.events += auditor.tell(self.database_now)
             if self.chance.random() < 0.3:
-                self._alone(lambda a=auditor: a.claim(self.now, self.busy))  # type: ignore[misc] # bound early
+                self._alone(lambda a=auditor: a.claim(self.database_now, self.busy))  # type: ignore[misc] # bound early
         if self.ticks % 6 == 0:
-            self._alone(lambda: self.cloud.compute(self.now, self._rows_of))
+            self._alone(lambda: self.cloud.compute(self.database_now, self._rows_of))
 
     def _alone(self, work: Callable[[], object]) -> None:
         """A process that dies here starts again at its next turn."""
@@ -254,12 +254,12 @@ class World(SimulatedCell):
 
     def _nights(self) -> None:
         if self.ticks % self.dials.night_every == 0:
-            self.mornings.look(self.now)
+            self.mornings.look(self.database_now)
         if self.mornings.nights and self.chance.random() < self.dials.operator:
             self.events += 1
             self.mornings.operate()
         while not self.evening and len(self.mornings.nights) < self.dials.orders:
-            self.mornings.open_next(self.now)
+            self.mornings.open_next(self.database_now)
 
 
 @contextmanager
