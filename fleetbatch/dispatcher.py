@@ -137,7 +137,8 @@ class Dispatcher:
         r = planned.round
         stats: dict[str, Any] = {"planner": r.planner, **r.stats, **_worth(r.certificate)}
         stats |= {"forecast": dict(planned.forecast), "forecast_reason": self.memory.serving.tonight.reason}
-        round_id = self.ledger.write_round(lock, offers, stats)
+        given_away = planner.given_away(planned.cars, r)
+        round_id = self.ledger.write_round(lock, offers, stats, given_away=given_away)
         self.memory = replace(self.memory, offered=offers, published_at=now)
         planner.keep(self.store, self.cell, round_id, planned.tables(), rounds_kept=self.dials.rounds_kept)
         say("round", round=round_id, offers=offers.num_rows, excluded=planned.excluded.num_rows, **stats)

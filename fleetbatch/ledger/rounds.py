@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +21,7 @@ from fleetbatch.units import CellName, RoundId
 _CHANNEL: Final = "fleetbatch_round"
 _OFFERS_IN: Final = {"day": "i4", "round_id": "i8", "car_id": "i8", "shard_id": "i8", "seq": "i2"}
 _OFFERS_OUT: Final = {"car_id": "i8", "shard_id": "i8", "seq": "i2"}
+GIVEN_AWAY: Final = "another car will end the shard sooner"
 _DAY_ZERO: Final = dt.date(2000, 1, 1)
 """PostgreSQL's dates count from here in binary."""
 
@@ -46,9 +47,17 @@ class Rounds:
         """Give the lock back at once; harmless when it is no longer ours."""
         self._pool.rows("unlock_planner", {"cell": lock.cell, "epoch": lock.epoch})
 
-    def write_round(self, lock: PlannerLock, assignments: pa.Table, stats: Mapping[str, Any]) -> RoundId:
+    def write_round(
+        self,
+        lock: PlannerLock,
+        assignments: pa.Table,
+        stats: Mapping[str, Any],
+        *,
+        given_away: Iterable[tuple[int, int]] = (),
+    ) -> RoundId:
         """Write a round's offers (contract `assignments`) as a whole and tell the gateways.
 
+        The leases of `given_away`, (car_id, shard_id), end in the same transaction; one that is over is no matter.
         `stats` is whatever JSON the planner wants kept. Raises FencedOff when the lock changed hands: nothing is
         written. Sent again after a lost connection it may write the same offers twice, as two rounds.
         """
@@ -56,7 +65,10 @@ class Rounds:
 
         def work(connection: Connection) -> RoundId:
             with connection.transaction():
-                return _write_round(connection, lock, offers, stats, self._pool.dials.planner_lock)
+                round_id = _write_round(connection, lock, offers, stats, self._pool.dials.planner_lock)
+                for car_id, shard_id in sorted(given_away):
+                    _end_lease(connection, car_id, shard_id)
+                return round_id
 
         return self._pool.run(work)
 
@@ -100,6 +112,13 @@ class Rounds:
         if listener is not None:
             with contextlib.suppress(psycopg.Error):
                 listener.close()
+
+
+def _end_lease(connection: Connection, car_id: int, shard_id: int) -> None:
+    """End the car's lease if it is still on that shard."""
+    held = [row for row in fetch(connection, "leases_of_car", {"car_id": car_id}) if row["shard_id"] == shard_id]
+    for row in held:
+        fetch(connection, "revoke", {"shard_id": [shard_id], "fence": [row["fence"]], "reason": GIVEN_AWAY})
 
 
 def _write_round(

@@ -8,7 +8,7 @@ from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.round import plan_round, plan_simply
 from fleetbatch.planner.rules import Violation
 from fleetbatch.planner.verify import verify_round
-from fleetbatch.planner.work import Beliefs, measured_policy, open_work, with_free_times
+from fleetbatch.planner.work import Beliefs, given_away, measured_policy, open_work, with_free_times
 
 __all__ = [
     "Beliefs",
@@ -18,6 +18,7 @@ __all__ = [
     "Round",
     "Violation",
     "explain",
+    "given_away",
     "keep",
     "measured_policy",
     "open_work",

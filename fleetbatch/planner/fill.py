@@ -4,6 +4,7 @@ The lists of a kind and deadline are taken from the front, the most urgent first
 pieces that stay in the cache; nothing is sorted but one byte a car.
 """
 
+import enum
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +60,14 @@ def fill(given: Given, solution: Solution, running: Running, reason: Reason) -> 
     return filling.righted(filling.queues(running))
 
 
+class Ends(enum.Enum):
+    """How much of a shard a car must promise before it gets one; what nobody promises more of is given for less."""
+
+    BEFORE_BUFFER = enum.auto()
+    IN_TIME = enum.auto()
+    IN_PART = enum.auto()
+
+
 class _Filling:
     """Cars' queues as they grow; arrays over cars are in class order."""
 
@@ -73,7 +82,7 @@ class _Filling:
         self.queue = np.bincount(running.pieces.car, minlength=len(order))[order].astype(np.uint16)
         self.turn = 255 - given.cars.survival[order, LATER_POINT]
         self.parts: list[Pieces] = []
-        self.whole = True
+        self.end, self.refused = Ends.BEFORE_BUFFER, False
 
     @property
     def place_of(self) -> Ints:
@@ -85,10 +94,13 @@ class _Filling:
     def block(self, block: int, solution: Solution) -> None:
         """Fill one block; a shard that a car would not end by its deadline is given to it only if to nobody else."""
         until = min(float(self.given.grid.edges[block + 1]), self.given.policy.commit_s)
-        for self.whole in (True, False):
+        for self.end in Ends:
+            self.refused = False
             self._by_shares(block, solution, until)
             self._by_price(block, solution.price[:, block], until, np.ones(len(self.given.grid.deadlines), bool))
             self._by_price(block, self._lowest_value, until, self._pressing(block))
+            if not self.refused:
+                return
 
     def _by_shares(self, block: int, solution: Solution, until: float) -> None:
         """Let each car take the kind that the solution's shares give it."""
@@ -236,6 +248,16 @@ class _Filling:
         self.loaded[cars] |= np.uint32(1 << int(self.given.work.kinds.workload[kind]))
         return bool(len(cars))
 
+    def _latest(self, deadline: Floats) -> Floats:
+        """Return until when a shard must be whole."""
+        match self.end:
+            case Ends.BEFORE_BUFFER:
+                return buffer_from(deadline, self.given.policy)
+            case Ends.IN_TIME:
+                return deadline
+            case Ends.IN_PART:
+                return np.full(len(deadline), np.inf)
+
     def _decide(self, kind: int, cars: Ints, shard: Ints) -> _Fit:
         """Work out how far each car gets with its shard."""
         policy, shards = self.given.policy, self.given.shards
@@ -251,8 +273,9 @@ class _Filling:
         room = np.minimum(self.limit[cars], shards.deadline[shard]) - begins
         groups = np.minimum(np.floor(np.maximum(room, 0.0) / np.maximum(tau, 1e-9) + 1e-9), stop - start)
         groups[(groups < np.minimum(policy.piece_row_groups_min, stop - start)) | (room < 0.0)] = 0.0
-        if self.whole:
-            groups[(begins + (stop - start) * tau > shards.deadline[shard]) & (groups < stop - start)] = 0.0
+        late = begins + (stop - start) * tau > self._latest(shards.deadline[shard].astype(np.float64))
+        self.refused |= bool(late.any())
+        groups[late] = 0.0
         return _Fit(start=start, stop=start + groups.astype(np.int64), ends=begins + groups * tau, tau=tau, units=units)
 
 

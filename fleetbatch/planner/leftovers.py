@@ -97,7 +97,14 @@ def _idle_reasons(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) ->
     reason[~_may_any(cars, shards, policy, open_)] = Reason.NOTHING_FITS
     reason[cars.ready >= policy.commit_s] = Reason.NOT_READY
     reason[cars.running != NONE] = Reason.BUSY
+    reason[_gives_away(cars, pieces)] = Reason.GIVES_AWAY
     return reason
+
+
+def _gives_away(cars: Cars, pieces: Pieces) -> Bools:
+    """Return the cars whose running shard another one has now."""
+    gone = pieces.shard[pieces.reason == Reason.HANDED_OVER]
+    return np.asarray(np.isin(cars.running, gone)) if len(gone) else np.zeros(len(cars.car_id), bool)
 
 
 def _may_any(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> Bools:
@@ -173,6 +180,7 @@ def car_plan_by_kind(given: Given, pieces: Pieces) -> pa.Table:
     why = np.where(may, np.where(may_left, Reason.SHORT_WINDOW, Reason.ALL_PLACED), Reason.NOTHING_FITS)
     why[cars.ready[place] >= given.policy.commit_s] = Reason.NOT_READY
     why[cars.running[place] != NONE] = Reason.BUSY
+    why[_gives_away(cars, pieces)[place]] = Reason.GIVES_AWAY
     reason[place] = why
     return _car_plan(cars, pieces, reason)
 

@@ -41,11 +41,15 @@ class Lists:
             self.back[kind, deadline] = np.concatenate([places, known])
 
 
+DUST = 0.05
+"""Of a car: the solver's small flows claim none."""
+
+
 def split(cars: int, shares: Floats, waiting: Ints) -> Ints:
     """Return how many shards of each deadline to take for so many cars: by shares, then whatever waits, early first."""
     total = float(shares.sum())
-    wanted = np.floor(cars * shares / total + 0.5).astype(np.int64) if total > 0.0 else np.zeros(len(waiting), np.int64)
-    counts = np.minimum(wanted, waiting)
+    upto = np.ceil(cars * np.cumsum(shares) / total - DUST) if total > 0.0 else np.zeros(len(waiting))
+    counts = np.minimum(np.diff(upto, prepend=0.0).astype(np.int64), waiting)
     for deadline in range(len(counts)):
         over = int(counts.sum()) - cars
         counts[-1 - deadline] -= min(max(over, 0), int(counts[-1 - deadline]))

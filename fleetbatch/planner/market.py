@@ -8,6 +8,7 @@ from fleetbatch.planner.certify import certificate_by_prices, certificate_of
 from fleetbatch.planner.classes import fleet_of
 from fleetbatch.planner.fill import Given, fill
 from fleetbatch.planner.grid import Grid
+from fleetbatch.planner.handover import handed_over
 from fleetbatch.planner.inputs import Cars, Shards
 from fleetbatch.planner.kinds import work_of
 from fleetbatch.planner.leftovers import car_plan_by_kind, unassigned_by_kind
@@ -29,7 +30,8 @@ def by_prices(cars: Cars, shards: Shards, grid: Grid, now: datetime, policy: Pol
     given = Given(cars=cars, shards=shards, fleet=fleet, work=work, grid=grid, policy=policy, cost=cost)
     solution = solve(fleet, work, grid, policy)
     rule = Reason.PRICE if solution else Reason.LONGEST_WINDOW
-    found = weighed(cars, shards, policy, fill(given, solution or _no_solution(given), held, rule))
+    filled = fill(given, solution or _no_solution(given), held, rule)
+    found = weighed(cars, shards, policy, handed_over(cars, shards, policy, filled))
     certificate = (
         certificate_of(cars, shards, policy, found)
         if solution is None

@@ -22,6 +22,8 @@ class Reason(enum.IntEnum):
     PRICE = 3, "the car earns most with this kind of work at the round's prices"
     SPECULATIVE = 4, "a copy near the deadline, because the holder may leave before it is done"
 
+    HANDED_OVER = 5, "its holder would not end it in time; this car would stand idle and will"
+
     # of shards that have row groups left
     HELD = 20, "another car or the cloud lane holds its lease"
     NO_CARS = 21, "no car may work now"
@@ -43,8 +45,10 @@ class Reason(enum.IntEnum):
     ALL_PLACED = 44, "other cars have all the open work that it could do"
     BUSY = 45, "its running shard is no longer open, it finishes or hears so at its next contact"
 
+    GIVES_AWAY = 46, "its running shard goes to a car that ends it in time"
 
-ASSIGNED = frozenset({Reason.RUNNING, Reason.LONGEST_WINDOW, Reason.PRICE, Reason.SPECULATIVE})
+
+ASSIGNED = frozenset(reason for reason in Reason if reason < 20)  # noqa: PLR2004 the range of codes above
 """What an assignment may carry."""
 WAITING = frozenset(reason for reason in Reason if 20 <= reason < 40)  # noqa: PLR2004 the range of codes above
 """What an unassigned shard may carry."""

@@ -28,7 +28,7 @@ def worth(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Floats:
     upset = 1.0 - np.exp(-policy.upsets_per_hour * middle / HOUR_S)
     late = (1.0 - policy.buffer_worth) * _in_buffer(grid, policy)
     return np.asarray(
-        value * (1.0 - late[:, :, None]) * (1.0 - upset[:, None, None] * (1.0 - mended(fleet, work, grid)))
+        value * (1.0 - late[:, :, None]) * (1.0 - upset[:, None, None] * (1.0 - mended(fleet, work, grid, policy)))
     )
 
 
@@ -39,17 +39,17 @@ def _in_buffer(grid: Grid, policy: Policy) -> Floats:
     return np.asarray(np.maximum(inside, 0.0) / (ends - begins))
 
 
-def mended(fleet: Fleet, work: Work, grid: Grid) -> Floats:
+def mended(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Floats:
     """Return [block, deadline, priority], the chance that an upset in the middle of the block can still be made good.
 
     The work's share of the cars' time is counted as if every car did the same mix of kinds; the more urgent the work,
-    the less stands before it. A shard that is begun later than it takes comes too late.
+    the less stands before it. A shard must be begun as long before the buffer as it takes.
     """
     urgent = work.demand.cumsum(axis=1).cumsum(axis=2)
     able = fleet.work.sum(axis=0)  # [block, kind]
     begins, ends = grid.edges[:-1], grid.edges[1:]
     middle = (begins + ends) / 2.0
-    last = grid.deadlines[:, None] - shard_s(fleet, work)  # [deadline, kind]
+    last = buffer_from(grid.deadlines, policy)[:, None] - shard_s(fleet, work)  # [deadline, kind]
     overlap = np.minimum(ends[:, None, None], last) - np.maximum(begins, middle[:, None])[:, :, None, None]
     share = np.maximum(overlap, 0.0) / (ends - begins)[:, None, None]
     left = np.einsum("bhdk,hk->bkd", share, able)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from fleetbatch.planner.certify import certificate_of
 from fleetbatch.planner.greedy import greedy
 from fleetbatch.planner.grid import grid_of
+from fleetbatch.planner.handover import handed_over
 from fleetbatch.planner.inputs import Cars, Shards, read_inputs
 from fleetbatch.planner.leftovers import car_plan, unassigned
 from fleetbatch.planner.market import by_prices
@@ -39,7 +40,8 @@ def plan_simply(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy)
 
 
 def _by_rule(cars: Cars, shards: Shards, now: datetime, policy: Policy) -> Round:
-    found = weighed(cars, shards, policy, in_order(greedy(cars, shards, policy, running(cars, shards, policy))))
+    pieces = in_order(greedy(cars, shards, policy, running(cars, shards, policy)))
+    found = weighed(cars, shards, policy, handed_over(cars, shards, policy, pieces))
     return Round(
         at=now,
         planner="greedy",

@@ -50,23 +50,27 @@ class Seen:
     @classmethod
     def of(cls, policy: Policy, a: Columns, c: Columns, s: Columns) -> Self:
         """Work out what several rules need."""
-        table = np.zeros((256, 256))
-        for hw, row in enumerate(policy.rates):
-            table[hw, : len(row)] = row
-        compute = table[c["hw"], s["workload"]] * c["speed"].astype(np.float64)
-        moved = s["size_B"] / np.maximum(s["row_groups"].astype(np.float64), 1.0)
-        units = units_per_row_group(s)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            by_compute = np.where(compute > 0.0, units / compute, np.inf)
-            by_link = np.where(moved > 0.0, moved / c["link_down_Bps"].astype(np.float64), 0.0)
         follows = np.zeros(len(a["car_id"]), bool)
         follows[1:] = a["car_id"][1:] == a["car_id"][:-1]
         return cls(
             policy=policy, a=a, c=c, s=s, follows=follows,
             groups=a["rg_end"].astype(np.float64) - a["rg_start"].astype(np.float64),
-            tau=np.maximum(by_compute, by_link),
+            tau=row_group_s(policy, c, s),
             running=c["running_shard?"].astype(bool) & (c["running_shard"] == a["shard_id"]),
         )  # fmt: skip
+
+
+def row_group_s(policy: Policy, c: Columns, s: Columns) -> Floats:
+    """Return seconds that each row's car takes for a row group of its shard, infinite where it cannot compute it."""
+    table = np.zeros((256, 256))
+    for hw, row in enumerate(policy.rates):
+        table[hw, : len(row)] = row
+    compute = table[c["hw"], s["workload"]] * c["speed"].astype(np.float64)
+    moved = s["size_B"] / np.maximum(s["row_groups"].astype(np.float64), 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_compute = np.where(compute > 0.0, units_per_row_group(s) / compute, np.inf)
+        by_link = np.where(moved > 0.0, moved / c["link_down_Bps"].astype(np.float64), 0.0)
+    return np.asarray(np.maximum(by_compute, by_link))
 
 
 def units_per_row_group(shards: Columns) -> Floats:
@@ -130,8 +134,9 @@ def _too_fast(x: Seen) -> Bools:
     return np.asarray(span < x.groups * x.tau * (1.0 - 1e-5) - SLACK_S)
 
 
-def _stay(x: Seen, seconds: Floats, rows: npt.NDArray[Any] | slice = slice(None)) -> Floats:
-    curve = x.c["survival"][rows]
+def stay(c: Columns, seconds: Floats, rows: npt.NDArray[Any] | slice = slice(None)) -> Floats:
+    """Return the chance that the car of each of the rows is still there after its seconds."""
+    curve = c["survival"][rows]
     last = curve.shape[1] - 1
     low = np.clip(np.floor(seconds / STEP_S), 0, last - 1).astype(np.int64)
     share = np.clip(seconds / STEP_S - low, 0.0, 1.0)
@@ -140,11 +145,11 @@ def _stay(x: Seen, seconds: Floats, rows: npt.NDArray[Any] | slice = slice(None)
 
 
 def _left_already(x: Seen) -> Bools:
-    return np.asarray(_stay(x, x.a["end_s"].astype(np.float64)) < x.policy.stay_min - SLACK)
+    return np.asarray(stay(x.c, x.a["end_s"].astype(np.float64)) < x.policy.stay_min - SLACK)
 
 
 def _wrong_chance(x: Seen) -> Bools:
-    return np.asarray(np.abs(_stay(x, x.a["end_s"].astype(np.float64)) - x.a["p_finish"]) > SLACK)
+    return np.asarray(np.abs(stay(x.c, x.a["end_s"].astype(np.float64)) - x.a["p_finish"]) > SLACK)
 
 
 def _wrong_units(x: Seen) -> Bools:
@@ -157,7 +162,7 @@ def _wrong_units(x: Seen) -> Bools:
         row = np.searchsorted(edges, flat, "right") - 1
         until_end = count[row] - 1 - (flat - edges[row])
         tau = np.where(np.isfinite(x.tau[row]), x.tau[row], 0.0)
-        chance = _stay(x, np.maximum(x.a["end_s"][row] - until_end * tau, 0.0), row)
+        chance = stay(x.c, np.maximum(x.a["end_s"][row] - until_end * tau, 0.0), row)
         total += np.bincount(row, weights=chance, minlength=len(total))
     expected = total * units_per_row_group(x.s)
     return np.asarray(
@@ -171,7 +176,7 @@ def _two_holders(x: Seen) -> Bools:
 
 
 def _foreign_lease(x: Seen) -> Bools:
-    return np.asarray(x.s["held_by"].astype(bool) & ~x.running)
+    return np.asarray(x.s["held_by"].astype(bool) & ~x.running & (x.a["reason"] != Reason.HANDED_OVER))
 
 
 def _moved(x: Seen) -> Bools:
@@ -182,6 +187,12 @@ def _moved(x: Seen) -> Bools:
 def _reason(x: Seen) -> Bools:
     known = np.isin(x.a["reason"], [int(reason) for reason in ASSIGNED])
     return np.asarray(~known | ((x.a["reason"] == Reason.RUNNING) != x.running))
+
+
+def _broken_handover(x: Seen) -> Bools:
+    handed = x.a["reason"] == Reason.HANDED_OVER
+    busy = x.follows | x.c["running_shard?"].astype(bool)
+    return np.asarray(handed & (busy | ~x.s["held_by"].astype(bool) | (x.a["rg_end"] != x.s["row_groups"])))
 
 
 def _scrap(x: Seen) -> Bools:
@@ -212,6 +223,7 @@ ROW_RULES: Final[Mapping[str, Callable[[Seen], Bools]]] = {
     "a shard has one holder": _two_holders,
     "a shard under lease stays with its holder": _foreign_lease,
     "a car's running shard comes first": _moved,
+    "a shard is handed over whole, and to a car that stands idle": _broken_handover,
     "the reason is one of an assignment, and `running` only for the running shard": _reason,
     "copies are not planned": lambda x: np.asarray((x.a["copy"] != 0) | x.a["speculative"].astype(bool)),
     "a queue is not longer than the policy allows": lambda x: np.asarray(x.a["seq"] >= x.policy.pieces_max),

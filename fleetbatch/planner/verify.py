@@ -15,8 +15,8 @@ from fleetbatch.contracts import conform
 from fleetbatch.errors import RejectedError
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.policy import Policy
-from fleetbatch.planner.reasons import WAITING
-from fleetbatch.planner.rules import ROW_RULES, Bools, Columns, Seen, Violation, units_per_row_group
+from fleetbatch.planner.reasons import WAITING, Reason
+from fleetbatch.planner.rules import ROW_RULES, Bools, Columns, Seen, Violation, row_group_s, stay, units_per_row_group
 
 SLACK = 1e-3
 
@@ -48,6 +48,7 @@ def verify_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy
         *_clock(round_, now),
         *_left_over(work, assigned, shard_row, waiting),
         *_plans(fleet, assigned, plans),
+        *_needless(fleet, work, assigned, shard_row, policy),
         *_certificate(seen, work, round_),
     ]
     return [*broken, *whole]
@@ -123,6 +124,27 @@ def _plans(fleet: Columns, a: Columns, plans: Columns) -> Iterator[Violation]:
     if wrong.any():
         text = f"car {int(ids[np.argmax(wrong)]):016x}"
         yield Violation(rule="the plan counts each car's pieces", rows=int(wrong.sum()), example=text)
+
+
+def _needless(
+    fleet: Columns, work: Columns, a: Columns, shard_row: npt.NDArray[np.int64], policy: Policy
+) -> Iterator[Violation]:
+    """A shard is handed over only where its holder is known, gets nothing, and would be late."""
+    mine = np.flatnonzero(a["reason"] == Reason.HANDED_OVER)
+    runs = np.flatnonzero(fleet["running_shard?"])
+    place = _find(fleet["running_shard"][runs], a["shard_id"][mine])
+    holder = runs[np.maximum(place, 0)] if len(runs) else np.zeros(len(mine), np.int64)
+    c = {name: column[holder] for name, column in fleet.items()} if len(fleet["car_id"]) else fleet
+    s = {name: column[shard_row[mine]] for name, column in work.items()}
+    ends = row_group_s(policy, c, s) * (s["row_groups"] - np.maximum(s["rg_next"], c["running_row_group"]))
+    deadline = s["deadline_s"].astype(np.float64)
+    buffer = deadline - np.minimum(policy.buffer_s, deadline / 2.0)
+    there = np.where(np.isfinite(ends), stay(c, np.where(np.isfinite(ends), ends, 0.0)), 0.0)
+    in_time = (ends <= np.minimum(buffer, c["limit_s"])) & (there > policy.stay_min + SLACK)
+    odd = (place < 0) | np.isin(c["car_id"], a["car_id"]) | in_time
+    marks = np.zeros(len(a["car_id"]), bool)
+    marks[mine] = odd
+    yield from _report("a shard is handed over only from a holder who would be late", marks, a)
 
 
 def _certificate(seen: Seen, work: Columns, round_: Round) -> Iterator[Violation]:

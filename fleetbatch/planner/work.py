@@ -6,9 +6,12 @@ from datetime import datetime
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleetbatch.contracts import conform
+from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.reasons import Reason
 
 Kind = tuple[str, str, str]
 """Workload, hash of its model, data class: what an index of `workload` stands for."""
@@ -121,6 +124,13 @@ def with_free_times(cars: pa.Table, shards: pa.Table, policy: Policy) -> pa.Tabl
     free = (pl.col("left_units") / (pl.col("rate") * pl.col("speed"))).fill_nan(0.0).fill_null(0.0)
     filled = busy.select(free.clip(0.0, _DAY_S).cast(pl.Float32).alias("free_in_s")).to_arrow()
     return cars.set_column(cars.column_names.index("free_in_s"), "free_in_s", filled["free_in_s"])
+
+
+def given_away(cars: pa.Table, round_: Round) -> list[tuple[int, int]]:
+    """Return (car_id, shard_id) of the leases that end with the round, because it gives their shard to another car."""
+    handed = round_.assignments.filter(pc.field("reason") == int(Reason.HANDED_OVER))["shard_id"]
+    givers = cars.filter(pc.is_in(cars["running_shard"], value_set=handed.combine_chunks()))
+    return [(row["car_id"], row["running_shard"]) for row in givers.select(["car_id", "running_shard"]).to_pylist()]
 
 
 _DAY_S = 86_400.0

@@ -56,6 +56,7 @@ class Cell:
     def advance(self, offers: Offers, from_s: float, to_s: float) -> None:
         """Hold a round's offers and live to the next."""
         self.offers, self.next_round_s = offers, to_s
+        self.desk.give_away(offers.given_away, self.epoch + timedelta(seconds=from_s))
         for car in self.cars:
             car.turn = int(offers.first[car.place])
             if isinstance(car.life.phase, n.Parked) and car.life.latch.willing and not car.silent:

@@ -7,6 +7,7 @@ import numpy as np
 
 from fleetbatch.ledger import life, machine
 from fleetbatch.ledger.messages import BeatAnswer, Delivered, Refused, Released, Terminal
+from fleetbatch.ledger.rounds import GIVEN_AWAY
 from fleetbatch.ledger.states import ShardState
 from fleetbatch.protocol import Lease
 from fleetbatch.simulate.scenario import WORKLOADS
@@ -99,6 +100,11 @@ class Desk:
         self.step(place, life.TimePassed(resumed_at=self.world.scenario.starts_at - timedelta(days=1)), now)
         lease = self.shards[place].lease
         return None if lease is None else lease.expires_at
+
+    def give_away(self, places: Ints, now: datetime) -> None:
+        """End the leases of shards that a round gives to other cars."""
+        for place in places.tolist():
+            self.step(place, life.Revoke(reason=GIVEN_AWAY), now)
 
     def holders(self) -> Ints:
         """Return each shard's holder as a place."""

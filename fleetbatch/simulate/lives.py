@@ -94,6 +94,7 @@ class Lives:
         turn = offers.first[:-1].copy()
         limit = np.minimum(self.world.fleet.gone_s, to_s)
         np.maximum(self.clock, from_s, out=self.clock)
+        self._give_away(offers.given_away, from_s)
         self._compute(np.flatnonzero(self.holding()), to_s)
         while True:
             asking = np.flatnonzero((self.shard < 0) & (self.clock < limit) & (turn < offers.first[1:]))
@@ -138,10 +139,19 @@ class Lives:
         self.returned_s[shard], self.holder[shard] = self.since[car], NOBODY
         self.clock[car], self.shard[car] = self.since[car], NOBODY
 
-    def _leave(self, car: Ints, until: Floats) -> None:
+    def _give_away(self, shards: Ints, at_s: float) -> None:
+        """End the leases of shards that a round gives to other cars; silent cars have lost theirs already."""
+        car = self.holder[shards[self.holder[shards] >= 0]]
+        silent = ~self.holding()[car]
+        self.free_at[self.shard[car[silent]]] = np.inf
+        self.holder[self.shard[car[silent]]], self.shard[car[silent]] = NOBODY, NOBODY
+        self._leave(car[~silent], np.full(int((~silent).sum()), at_s), STOPPED)
+
+    def _leave(self, car: Ints, until: Floats, because: int | None = None) -> None:
         """The row group in work is lost; who leaves in good order delivers what was computed after its last part."""
         shard, fleet, scenario = self.shard[car], self.world.fleet, self.world.scenario
         why = np.where(fleet.crash_s[car] <= until, CRASHED, np.where(fleet.plugs.leave_s[car] <= until, LEFT, LATE))
+        why = why if because is None else np.full(len(car), because)
         self._lose(car, until, why)
         each = np.maximum(np.ceil(scenario.part_every.total_seconds() / self.tau[car] - EARLY), 1.0).astype(np.int64)
         computed = self.done[shard] - self.first[car]

@@ -1,7 +1,7 @@
 """The dispatcher in virtual time: the very rooms, fed with what simulated cars say and a simulated ledger holds."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -28,6 +28,8 @@ class Offers:
     first: Ints
     """[cars + 1]: the queue of car i is shard[first[i]:first[i + 1]]."""
     shard: Ints
+    given_away: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Shards whose leases end with the round."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class Dispatcher:
         plans = (planner.plan_round, planner.plan_simply)
         made = verified(cars, shards, now, policy, plans=plans)
         return Planned(
-            offers=_offers(world, offers_of(made)),
+            offers=_offers(world, offers_of(made), planner.given_away(cars, made)),
             planner=made.planner,
             gap=made.certificate.gap,
             pieces=made.assignments.num_rows,
@@ -123,7 +125,9 @@ def policy_at(frame: fleet_room.Frame, rates: pa.Table, at_s: float) -> planner.
     return replace(measured, power_w=tuple(power.get(name, max(POWER_W)) for name in frame.hardware))
 
 
-def _offers(world: World, offers: pa.Table) -> Offers:
+def _offers(world: World, offers: pa.Table, given_away: list[tuple[int, int]]) -> Offers:
     car = np.searchsorted(world.fleet.car_id, offers["car_id"].to_numpy())
     shard = np.searchsorted(world.work.shard_id, offers["shard_id"].to_numpy())
-    return Offers(first=np.searchsorted(car, np.arange(len(world.fleet) + 1)), shard=shard.astype(np.int64))
+    away = np.searchsorted(world.work.shard_id, np.array([one for _, one in given_away], np.uint64))
+    first = np.searchsorted(car, np.arange(len(world.fleet) + 1))
+    return Offers(first=first, shard=shard.astype(np.int64), given_away=away.astype(np.int64))
