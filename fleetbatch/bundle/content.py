@@ -95,6 +95,8 @@ def _boxes_problems(manifest: Manifest) -> list[str]:
         )
     if manifest.output.background is not None:
         problems.append("`output.background` means nothing with kind boxes")
+    if manifest.resize.mode == "crop":
+        problems.append("a detector looks at whole pictures: `resize.mode` is letterbox or squash")
     return problems
 
 

@@ -19,19 +19,14 @@ class Placement:
 
 
 def placement(width: int, height: int, manifest: Manifest) -> Placement:
-    """Return where a picture of that size lies; left and top are negative where its edges are cropped away."""
+    """Return where a picture of that size lies in a letterbox, or squashed; a crop has no way back."""
     resize, taken = manifest.resize, manifest.input
+    assert resize.mode != "crop"
     if resize.mode == "squash":
         across, down = taken.width / width, taken.height / height
         return Placement(width=taken.width, height=taken.height, left=0, top=0, across=across, down=down)
-    if resize.mode == "crop":
-        factor = resize.shorter_side / min(width, height)
-        large = (round(width * factor), round(height * factor))
-        left, top = -((large[0] - taken.width) // 2), -((large[1] - taken.height) // 2)
-    else:
-        factor = min(taken.width / width, taken.height / height)
-        large = (max(1, int(width * factor)), max(1, int(height * factor)))
-        left, top = (taken.width - large[0]) // 2, (taken.height - large[1]) // 2
-        if resize.anchor == "top_left":
-            left, top = 0, 0
-    return Placement(width=large[0], height=large[1], left=left, top=top, across=factor, down=factor)
+    factor = min(taken.width / width, taken.height / height)
+    small = (max(1, int(width * factor)), max(1, int(height * factor)))
+    centred = resize.anchor == "centre"
+    left, top = ((taken.width - small[0]) // 2, (taken.height - small[1]) // 2) if centred else (0, 0)
+    return Placement(width=small[0], height=small[1], left=left, top=top, across=factor, down=factor)

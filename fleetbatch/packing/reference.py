@@ -6,14 +6,15 @@ stretched when shrinking), the padding and the normalisation are written anew, s
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fleetbatch.bundle import Manifest
+from fleetbatch.bundle import DETECTIONS_MAX, Box, Found, Manifest
+from fleetbatch.errors import RejectedError
 
 Array = npt.NDArray[np.float64]
 _ORIENTATION_TAG: Final = 0x0112
@@ -133,3 +134,78 @@ def reference_scores(raw: Array, manifest: Manifest) -> Array:
     if manifest.output.background is not None:
         values.pop(manifest.output.background)
     return np.asarray(values)
+
+
+def reference_found(raw: Array, manifest: Manifest, labels: Sequence[str], size: tuple[int, int]) -> list[Found]:
+    """Return the detections in a detector's output for one picture of that width and height, best first."""
+    rules = manifest.boxes
+    assert rules is not None, "only detectors come here"
+    found = []
+    for place, values in enumerate(np.asarray(raw, np.float64)):
+        scores = values[5:] * values[4] if rules.objectness else values[4:]
+        for score, label in zip(scores, labels, strict=True):
+            if score >= rules.score_min:
+                box = _reference_box(values[:4].tolist(), place, manifest, size)
+                found.append(Found(label=label, score=min(1.0, float(score)), box=box))
+    found.sort(key=lambda one: -one.score)
+    kept: list[Found] = []
+    for one in found:
+        rivals = [better for better in kept if better.label == one.label]
+        if all(_shared(one.box, better.box) <= rules.overlap_max for better in rivals):
+            kept.append(one)
+    return kept[:DETECTIONS_MAX]
+
+
+def _reference_box(values: list[float], place: int, manifest: Manifest, size: tuple[int, int]) -> Box:
+    """Return left, top, right, bottom in the picture's pixels."""
+    rules = manifest.boxes
+    assert rules is not None
+    if rules.form == "yolox":
+        column, row, stride = _cell(place, manifest)
+        middle, sides = (values[0] + column, values[1] + row), (math.exp(values[2]), math.exp(values[3]))
+        values = [stride * value for value in (*middle, *sides)]
+    if rules.form != "corners":
+        x, y, wide, high = values
+        values = [x - wide / 2, y - high / 2, x + wide / 2, y + high / 2]
+    (aside, across), (above, down) = (
+        _axis(whole, want, manifest, min(want / other for want, other in zip(_input_size(manifest), size, strict=True)))
+        for whole, want in zip(size, _input_size(manifest), strict=True)
+    )
+    left, top, right, bottom = values
+    return (left - aside) / across, (top - above) / down, (right - aside) / across, (bottom - above) / down
+
+
+def _input_size(manifest: Manifest) -> tuple[int, int]:
+    return manifest.input.width, manifest.input.height
+
+
+def _axis(whole: int, want: int, manifest: Manifest, smaller: float) -> tuple[int, float]:
+    """Return for width or height where the picture begins in the input, and its scale; `smaller` is a letterbox's."""
+    if manifest.resize.mode == "squash":
+        return 0, want / whole
+    if manifest.resize.mode == "letterbox":
+        centred = manifest.resize.anchor == "centre"
+        return (want - max(1, int(whole * smaller))) // 2 if centred else 0, smaller
+    summary = "a detector sees whole pictures: `resize.mode` is squash or letterbox"
+    raise RejectedError(summary)
+
+
+def _cell(place: int, manifest: Manifest) -> tuple[int, int, int]:
+    """Return column, row and stride of a place in the grids, which follow each other."""
+    assert manifest.boxes is not None
+    for stride in manifest.boxes.strides:
+        across, down = manifest.input.width // stride, manifest.input.height // stride
+        if place < across * down:
+            return place % across, place // across, stride
+        place -= across * down
+    summary = "the model answers more places than the grids of `boxes.strides` have"
+    raise RejectedError(summary)
+
+
+def _shared(one: Box, other: Box) -> float:
+    """Return the intersection over union of two boxes."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    common = max(wide, 0.0) * max(high, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return common / (sum(areas) - common) if sum(areas) > common else 0.0

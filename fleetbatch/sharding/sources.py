@@ -10,11 +10,11 @@ from typing import Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.sharding import road_signs
+from fleetbatch.sharding import drive, road_signs
 from fleetbatch.sharding.cut import Entry
 
 GENERATOR = "generator:"
-GENERATORS = ("road-signs",)
+GENERATORS = ("road-signs", "drive")
 
 
 class Source(Protocol):
@@ -78,6 +78,22 @@ class RoadSigns:
         return road_signs.picture_file(uri)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drive:
+    """Videos of a drawn drive (drive.py)."""
+
+    dials: drive.Driving
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the clips that will be drawn; their size is an estimate."""
+        for uri in drive.uris(self.dials):
+            yield Entry(uri=uri, size_bytes=self.dials.frames * drive.FRAME_BYTES)
+
+    def read(self, uri: str) -> bytes:
+        """Draw and encode one clip."""
+        return drive.clip_file(uri)
+
+
 def open_source(source: str, options: Mapping[str, str] = MappingProxyType({})) -> Source:
     """Return what an order's `source` names; raise RejectedError that says what it should be.
 
@@ -85,13 +101,7 @@ def open_source(source: str, options: Mapping[str, str] = MappingProxyType({})) 
     string, which wins and must hold nothing else.
     """
     if source.startswith(GENERATOR):
-        parts = urlsplit(source.removeprefix(GENERATOR))
-        if parts.path not in GENERATORS:
-            summary = f"source {source!r}: there is no generator {parts.path!r}; there are {', '.join(GENERATORS)}"
-            raise RejectedError(summary)
-        ours = {name: text for name, text in options.items() if name in road_signs.DIALS}
-        dials = {**ours, **dict(parse_qsl(parts.query, keep_blank_values=True))}
-        return RoadSigns(dials=road_signs.drawing(dials))
+        return _generator(source, options)
     path = Path(source).expanduser().absolute()
     if path.is_dir():
         return Folder(root=path)
@@ -99,6 +109,21 @@ def open_source(source: str, options: Mapping[str, str] = MappingProxyType({})) 
         return FileList(listing=path)
     summary = f"source {source}: there is no such folder or file list; name a folder"
     raise RejectedError(summary)
+
+
+def _generator(source: str, options: Mapping[str, str]) -> Source:
+    parts = urlsplit(source.removeprefix(GENERATOR))
+    own = dict(parse_qsl(parts.query, keep_blank_values=True))
+    match parts.path:
+        case "road-signs":
+            dials = {name: text for name, text in options.items() if name in road_signs.DIALS}
+            return RoadSigns(dials=road_signs.drawing({**dials, **own}))
+        case "drive":
+            dials = {name: text for name, text in options.items() if name in drive.DIALS}
+            return Drive(dials=drive.driving({**dials, **own}))
+        case _:
+            summary = f"source {source!r}: there is no generator {parts.path!r}; there are {', '.join(GENERATORS)}"
+            raise RejectedError(summary)
 
 
 def why_not(error: OSError) -> str:

@@ -10,6 +10,7 @@ from fleetbatch.workloads.protocol import Workload
 
 _OURS: Final = {
     "image": "fleetbatch.workloads.image:ImageWorkload",
+    "video": "fleetbatch.workloads.video:VideoWorkload",
 }
 
 

@@ -1,0 +1,139 @@
+"""The opener of video orders: a video becomes segments, cut by stream copy at IDR frames."""
+
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+import msgspec
+
+from fleetbatch.sharding.cut import Entry
+from fleetbatch.sharding.shard_file import Row, dead_row
+from fleetbatch.sharding.sources import Source, path_of, why_not
+from fleetbatch.sharding.video_file import NotAVideo, Place, Video, copy_packets, read_video
+from fleetbatch.sharding.video_plan import Piece, VideoDials, plan_pieces, read_dials
+from fleetbatch.sharding.video_reencode import reencode
+from fleetbatch.workloads.segments import Segment, Undecodable, wanted_frames
+
+CODEC: Final = "h264"
+_OVERHEAD_BYTES: Final = 4096
+"""The MP4 boxes around the packets, besides those that grow with their number."""
+_PACKET_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut(Entry):
+    """One piece of a video, as planned."""
+
+    file: str
+    """The uri of the video."""
+    piece: Piece = field(repr=False)
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    reencoded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Videos:
+    """Every item is a video; each segment with a wanted frame is a row, and what cannot be cut is a dead letter."""
+
+    options: Mapping[str, str]
+    expects: str = "videos (H.264 in MP4, MOV, Matroska or MPEG-TS)"
+    dials: VideoDials = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse wrong options before anything is read."""
+        object.__setattr__(self, "dials", read_dials(self.options))
+
+    def entries(self, source: Source) -> Iterator[Entry]:
+        """Yield the pieces of every video, in the order in which they are shown."""
+        for entry in source.entries():
+            if entry.error is not None:
+                yield entry
+                continue
+            try:
+                yield from self._pieces(source, entry)
+            except OSError as error:
+                yield Entry(uri=entry.uri, size_bytes=0, error=why_not(error))
+
+    def row(self, source: Source, entry: Entry) -> Row:
+        """Copy one segment out of its video; the video's first and last one are decoded, to see that they can be."""
+        assert isinstance(entry, Cut), "dead entries are rows already"
+        assert entry.piece.segment is not None
+        place = _place(source, entry.file)
+        content = copy_packets(_anew(place, self.dials.segment_s) if entry.reencoded else place, entry.piece.packets)
+        if isinstance(content, NotAVideo):
+            return dead_row(content.reason)
+        segment = msgspec.structs.replace(
+            entry.piece.segment, reencoded=entry.reencoded, sha256=hashlib.sha256(content).hexdigest()
+        )
+        if entry.piece.edge and (why := _not_whole(content, segment)):
+            return dead_row(why)
+        return Row(
+            content=content,
+            format="MP4",
+            width=entry.size[0],
+            height=entry.size[1],
+            attributes=msgspec.json.encode(segment).decode(),
+            answers=len(segment.wanted),
+        )
+
+    def _pieces(self, source: Source, entry: Entry) -> Iterator[Entry]:
+        place = _place(source, entry.uri)
+        video, reencoded = read_video(place), False
+        pieces = _plan(video, self.dials)
+        if self.dials.reencode and any(piece.error for piece in pieces) and isinstance(video, Video):
+            video, reencoded = read_video(_anew(place, self.dials.segment_s)), True
+            pieces = _plan(video, self.dials)
+        for piece in pieces:
+            uri = entry.uri + _fragment(piece)
+            if piece.error is not None or isinstance(video, NotAVideo):
+                yield Entry(uri=uri, size_bytes=0, error=piece.error)
+                continue
+            yield Cut(
+                uri=uri,
+                size_bytes=sum(coded.size + _PACKET_BYTES for coded in piece.packets) + _OVERHEAD_BYTES,
+                file=entry.uri,
+                piece=piece,
+                size=(video.width, video.height),
+                reencoded=reencoded,
+            )
+
+
+def _plan(video: Video | NotAVideo, dials: VideoDials) -> list[Piece]:
+    """Return a video's pieces; the packets of those groups that are cut, and of all the others, are all there are."""
+    if isinstance(video, NotAVideo):
+        return [Piece(frame_start=0, frames=0, error=video.reason)]
+    if video.codec != CODEC:
+        why = f"its video is {video.codec}; only H.264 is cut as it is: convert it, or say options.reencode"
+        return [Piece(frame_start=0, frames=0, error=why)]
+    return plan_pieces(video.packets, video.time_base, dials, complete=video.complete)
+
+
+def _not_whole(content: bytes, segment: Segment) -> str:
+    """Return why the segment does not decode by itself into exactly its frames, or nothing."""
+    every = msgspec.structs.replace(segment, wanted=tuple(range(segment.frames)))
+    try:
+        last = [pts for pts, _ in wanted_frames(content, every)][-1]
+    except Undecodable as error:
+        return str(error)
+    return "" if last == segment.pts_end else f"its last frame has pts {last}, not {segment.pts_end}"
+
+
+def _fragment(piece: Piece) -> str:
+    if piece.frames:
+        return f"#frames={piece.frame_start}-{piece.frame_start + piece.frames - 1}"
+    return f"#frames={piece.frame_start}-" if piece.frame_start else ""
+
+
+def _place(source: Source, uri: str) -> Place:
+    """Return the file itself where there is one, so that a large video is never in memory whole."""
+    return path_of(uri) if uri.startswith("file:") else source.read(uri)
+
+
+@functools.lru_cache(maxsize=1)
+def _anew(place: Place, segment_s: Fraction) -> bytes:
+    """Return a video encoded anew; its segments are asked for one after the other."""
+    return reencode(place, seconds=segment_s)

@@ -1,0 +1,153 @@
+"""Reading a video's packets, and copying some of them, untouched, into an MP4 file that decodes by itself.
+
+Nothing is decoded here, and FFmpeg may open nothing but the file at hand: some containers can name others.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from fleetbatch.sharding.video_plan import Coded
+from fleetbatch.workloads.h264 import first_slice, length_bytes
+
+CONTAINERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,avi,h264,hevc"
+"""FFmpeg's names of the containers that are opened."""
+_CAREFUL: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+_AS_TOLD: Final = {"use_editlist": "0", "fflags": "+bitexact"}
+"""Segments show every frame they hold, from the first on, and are the same bytes every time."""
+
+Packet: TypeAlias = "av.Packet[VideoStream]"
+Place: TypeAlias = Path | bytes
+"""A file, or its content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """What a file's first video stream holds, packet by packet."""
+
+    width: int
+    height: int
+    codec: str
+    time_base: Fraction
+    packets: tuple[Coded, ...]
+    complete: bool
+    """Every packet that the file's index names is there, whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotAVideo:
+    """Why a file cannot be cut; a planned end: the file's row goes on with this reason."""
+
+    reason: str
+
+
+def read_video(place: Place) -> Video | NotAVideo:
+    """Return what is in a file; never raise for what is in it, only OSError when it cannot be read."""
+    try:
+        with open_container(place) as container:
+            if not container.streams.video:
+                kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+                return NotAVideo(reason=f"holds no video stream, only {kinds}")
+            return _read(container, container.streams.video[0])
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        return NotAVideo(reason=f"cannot be opened as a video: {error.strerror}")
+
+
+def copy_packets(place: Place, wanted: Sequence[Coded]) -> bytes | NotAVideo:
+    """Return an MP4 file with the packets that begin with an IDR frame, their times rebased to 0."""
+    try:
+        with open_container(place) as container:
+            stream = container.streams.video[0]
+            found = _take(container, stream, wanted)
+            if [(packet.pts, packet.size) for packet in found] != [(packet.pts, packet.size) for packet in wanted]:
+                return NotAVideo(reason="the file changed while it was read")
+            return _mux(stream, found)
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        return NotAVideo(reason=f"cannot be cut: {error.strerror}")
+
+
+def open_container(place: Place) -> InputContainer:
+    """Open a file with the containers and protocols that are allowed."""
+    file: Any = io.BytesIO(place) if isinstance(place, bytes) else str(place)
+    container: InputContainer = av.open(file, options=_CAREFUL, metadata_errors="replace")
+    return container
+
+
+def _read(container: InputContainer, stream: VideoStream) -> Video | NotAVideo:
+    codec, time_base = stream.codec_context.name, Fraction(stream.time_base or 0)
+    length = length_bytes(stream.codec_context.extradata)
+    packets, complete = [], True
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        if packet.is_corrupt:
+            complete = False
+            break
+        if packet.pts is None:
+            return NotAVideo(reason="its frames carry no times (a bare stream): wrap it into an MP4 file")
+        slice_ = first_slice(bytes(packet), length) if codec == "h264" else None
+        packets.append(
+            Coded(
+                pts=packet.pts,
+                size=packet.size,
+                idr=slice_ is not None and slice_.idr,
+                hidden=packet.is_discard,
+            )
+        )
+    indexed = len(stream.index_entries) if "mp4" in container.format.name else 0
+    if not packets:
+        return NotAVideo(reason="holds no frame that can be read")
+    return Video(
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        codec=codec,
+        time_base=time_base,
+        packets=tuple(packets),
+        complete=complete and len(packets) >= indexed,
+    )
+
+
+def _take(container: InputContainer, stream: VideoStream, wanted: Sequence[Coded]) -> list[Packet]:
+    """Return as many packets as wanted from the one with the first's time on; none when it does not come."""
+    container.seek(wanted[0].pts, stream=stream, backward=True)
+    found = _from(container.demux(stream), wanted)
+    if not found:  # some containers seek too far
+        container.seek(0, stream=stream, backward=True)
+        found = _from(container.demux(stream), wanted)
+    return found
+
+
+def _from(packets: Iterator[Packet], wanted: Sequence[Coded]) -> list[Packet]:
+    found: list[Packet] = []
+    for packet in packets:
+        if packet.size and (found or packet.pts == wanted[0].pts):
+            found.append(packet)
+            if len(found) == len(wanted):
+                break
+    return found
+
+
+def _mux(template: VideoStream, packets: Sequence[Packet]) -> bytes:
+    """Write the packets; decoding times are made anew, as some containers have none: in order, and never after pts."""
+    pts = [packet.pts or 0 for packet in packets]
+    in_order = sorted(pts)
+    delay = max(shown - own for shown, own in zip(in_order, pts, strict=True))
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4", options=_AS_TOLD) as container:
+        stream = container.add_stream_from_template(template)
+        for packet, own, shown in zip(packets, pts, in_order, strict=True):
+            packet.pts, packet.dts = own - in_order[0] + delay, shown - in_order[0]
+            packet.stream = stream
+            container.mux(packet)
+    return file.getvalue()

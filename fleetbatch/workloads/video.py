@@ -1,0 +1,145 @@
+"""Video recognition: segments of a video in, what a detector finds in their wanted frames out."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, ClassVar, Final, TypeAlias
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from fleetbatch.bundle import Bundle, Found, difference, found_in, open_bundle
+from fleetbatch.errors import RejectedError
+from fleetbatch.inference import check_goldens, open_inference
+from fleetbatch.pixels import Floats, prepare
+from fleetbatch.workloads.protocol import Answer, AnswerRow, Device, Workload
+from fleetbatch.workloads.segments import Segment, Undecodable, wanted_frames
+
+FRAMES_AT_ONCE: Final = 8
+"""Frames that are held as inputs at a time; the memory bound of a segment's work besides its bytes."""
+
+_SIDES: Final = ("left", "top", "right", "bottom")
+Detector: TypeAlias = Callable[[Floats], Floats]
+"""[N, ...] inputs to [N, places, values]; `inference.Inference` is one."""
+Size: TypeAlias = tuple[int, int]
+
+
+class VideoWorkload(Workload):
+    """Looks at the frames that the order names; two answers agree when their boxes and scores do."""
+
+    name = "video"
+    needs = ("av",)
+    opener = "fleetbatch.sharding.video:Videos"
+    score_tolerance: ClassVar[float] = 0.02
+    """Hardware, provider and precision may move a score by this much (the bundle's goldens allow the same)."""
+
+    def open(self, model: bytes | None, device: Device, options: Mapping[str, str]) -> Answer:  # noqa: ARG002 (a row says which frames)
+        """Open the bundle and see that it reproduces its goldens here."""
+        bundle = _bundle(model)
+        inference = open_inference(bundle, provider=device.provider, threads=device.threads, precision=device.precision)
+        check_goldens(bundle, inference)
+        return frame_detector(bundle, inference)
+
+    def differs(self, ours: AnswerRow, theirs: AnswerRow) -> str:
+        """Return why two answers for one frame are not the same, or nothing."""
+        for name in ("seconds", "score_min", "reencoded"):
+            if ours[name] != theirs[name]:
+                return f"{name} is {theirs[name]!r}, ours is {ours[name]!r}"
+        return _form_problem(theirs) or difference(
+            _found(ours), _found(theirs), score_min=ours["score_min"], tolerance=self.score_tolerance
+        )
+
+
+def frame_detector(bundle: Bundle, detector: Detector) -> Answer:
+    """Return what answers segments with a bundle whose model is open; a frame that does not decode has an error."""
+    schema = VideoWorkload().answer_schema
+
+    def answer(rows: pa.Table) -> pa.Table:
+        items = rows.select(["item_id", "bytes", "attributes"]).to_pylist()
+        answers = [{"item_id": item["item_id"], **one} for item in items for one in _answers(item, bundle, detector)]
+        return pa.Table.from_pylist(answers, schema=schema)
+
+    return answer
+
+
+def _bundle(model: bytes | None) -> Bundle:
+    if model is None:
+        summary = "videos need a model: name a detector's bundle made with `fleetbatch model pack`"
+        raise RejectedError(summary)
+    bundle = open_bundle(model, expected_sha256=None)
+    if bundle.manifest.workload != VideoWorkload.name or bundle.manifest.boxes is None:
+        kind = bundle.manifest.output.kind
+        summary = (
+            f"the bundle is for workload {bundle.manifest.workload!r}, output {kind}; a video order needs a detector"
+        )
+        raise RejectedError(summary)
+    return bundle
+
+
+def _answers(item: dict[str, Any], bundle: Bundle, detector: Detector) -> Iterator[dict[str, Any]]:
+    """Yield the answer columns of a segment's wanted frames; from the first that fails on they have an error."""
+    segment = msgspec.json.decode(item["attributes"], type=Segment)
+    opened = _Frames(item["bytes"], segment, bundle)
+    frames = iter(opened)
+    numbers = (segment.frame_start + offset for offset in segment.wanted)
+    while batch := list(islice(frames, FRAMES_AT_ONCE)):
+        raws = detector(np.stack([values for _, _, values in batch]))
+        for raw, (seconds, size, _) in zip(raws, batch, strict=True):
+            known = {"frame": next(numbers), "seconds": seconds, "reencoded": segment.reencoded}
+            yield {**known, **_detections(raw, bundle, size)}
+    for number in numbers:
+        yield {"frame": number, "error": opened.why}
+
+
+@dataclass(slots=True)
+class _Frames:
+    """The wanted frames of a segment as inputs of a model; no other frame is converted."""
+
+    content: bytes
+    segment: Segment
+    bundle: Bundle
+    why: str = ""
+    """Why they ended early."""
+
+    def __iter__(self) -> Iterator[tuple[float, Size, Floats]]:
+        """Yield (seconds, size in pixels, input), until one does not decode."""
+        try:
+            for pts, frame in wanted_frames(self.content, self.segment):
+                values = prepare(Image.fromarray(frame.to_ndarray(format="rgb24")), self.bundle.manifest)
+                yield self.segment.seconds(pts), (frame.width, frame.height), values
+        except Undecodable as error:
+            self.why = str(error)
+
+
+def _detections(raw: Floats, bundle: Bundle, size: Size) -> dict[str, Any]:
+    assert bundle.manifest.boxes is not None
+    found = found_in(raw, bundle.manifest, bundle.labels, size)
+    return {
+        "detections": [
+            dict(
+                zip(("label", "score", "left", "top", "right", "bottom"), (one.label, one.score, *one.box), strict=True)
+            )
+            for one in found
+        ],
+        "score_min": bundle.manifest.boxes.score_min,
+    }
+
+
+def _form_problem(answer: AnswerRow) -> str:
+    """Return what no honest runner would write, or nothing."""
+    detections = answer["detections"]
+    if detections is None or any(one is None or None in one.values() for one in detections):
+        return "it has neither detections nor an error, or a detection lacks a value"
+    scores = [one["score"] for one in detections]
+    if scores != sorted(scores, reverse=True) or any(not 0 <= score <= 1 for score in scores):
+        return "its scores are not 0 to 1, best first"
+    return ""
+
+
+def _found(answer: AnswerRow) -> list[Found]:
+    return [
+        Found(label=one["label"], score=one["score"], box=tuple(one[side] for side in _SIDES))
+        for one in answer["detections"]
+    ]
