@@ -41,13 +41,16 @@ class PackRequest:
 
     model: Path
     preprocessing: Path
-    """TOML: name, [input] colour, [resize], [normalise], [output] kind; see README."""
+    """TOML: name, [input] colour, [resize], [normalise], [output] kind, for a detector [boxes]; see README."""
     labels: Path
     """One class a line, in the order of the output; `0,tench, Tinca tinca` (numbered, with synonyms) is understood."""
     goldens: tuple[Path, ...]
     """Pictures, or folders of them."""
     answers: Path | None = None
-    """JSON {picture: [[label or class, score], ...]}, from a second implementation of the user's; None: ours."""
+    """JSON {picture: [[label or class, score], ...]}, from a second implementation of the user's; None: ours.
+
+    A detector's boxes follow each score: left, top, right, bottom in pixels of the picture.
+    """
     variants: Mapping[Precision, Path] = field(default_factory=dict)
 
 
@@ -69,7 +72,7 @@ def pack_bundle(request: PackRequest) -> bytes:
     if request.answers is None:
         answers = reference_answers(model, manifest, labels, pictures)
     else:
-        answers = told_answers(request.answers, labels, list(pictures))
+        answers = told_answers(request.answers, labels, list(pictures), boxes=manifest.boxes is not None)
     return _finish(
         Content(manifest=manifest, model=model, labels=labels, goldens=_goldens(answers, pictures), variants=variants)
     )
@@ -77,7 +80,7 @@ def pack_bundle(request: PackRequest) -> bytes:
 
 def _finish(content: Content) -> bytes:
     """Build the bundle and refuse it where a car would."""
-    if max(golden.answer.scores[0] for golden in content.goldens) < SURE:
+    if max((score for golden in content.goldens for score in golden.answer.scores), default=0.0) < SURE:
         summary = f"no golden has a score of {SURE} or more; pictures that the model is sure of tell right from wrong"
         raise RejectedError(summary)
     data = build_bundle(content)
@@ -94,7 +97,8 @@ def _goldens(answers: Mapping[str, GoldenAnswer], pictures: Mapping[str, bytes])
 def _manifest(described: Mapping[str, Any], signature: Signature, model: Path, problems: list[str]) -> Manifest | None:
     """Join what is described with what the ONNX file says; where both speak they must agree."""
     says = {"input": signature.input_fields(), "output": signature.output_fields()}
-    raw: dict[str, Any] = {"name": model.stem, "workload": "image", "normalise": {}, **described}
+    workload = "video" if "boxes" in described else "image"
+    raw: dict[str, Any] = {"name": model.stem, "workload": workload, "normalise": {}, **described}
     for section, fields in says.items():
         given = raw.get(section, {})
         if not isinstance(given, Mapping):

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from fleetbatch.bundle import GoldenAnswer, Manifest
 from fleetbatch.errors import RejectedError
-from fleetbatch.packing.reference import Array, reference_input, reference_scores
+from fleetbatch.packing.reference import Array, reference_found, reference_input, reference_scores, reference_size
 
 OPSET: Final = 13
 """Older models are raised to this: the reference evaluator knows Softmax only as it is since then."""
@@ -35,8 +35,13 @@ def reference_answers(
         raise RejectedError(summary, [reason]) from error
 
 
-def told_answers(path: Path, labels: Sequence[str], pictures: Sequence[str]) -> dict[str, GoldenAnswer]:
-    """Return a user's answers: JSON {picture: [[label or class, score], ...]}; raise RejectedError for mistakes."""
+def told_answers(
+    path: Path, labels: Sequence[str], pictures: Sequence[str], *, boxes: bool = False
+) -> dict[str, GoldenAnswer]:
+    """Return a user's answers: JSON {picture: [[label or class, score], ...]}; raise RejectedError for mistakes.
+
+    With `boxes`, a detector's, left, top, right and bottom follow each score, and a picture may have none.
+    """
     try:
         told = json.loads(path.read_bytes())
     except OSError as error:
@@ -49,7 +54,7 @@ def told_answers(path: Path, labels: Sequence[str], pictures: Sequence[str]) -> 
     if not isinstance(told, dict):
         told = {}
         problems.append('expected {"picture.jpg": [["label", score], ...]}')
-    answers = {name: _told(name, told.get(name), labels, problems) for name in pictures}
+    answers = {name: _told(name, told.get(name), labels, problems, boxes=boxes) for name in pictures}
     if problems:
         summary = f"{path} does not answer the golden pictures"
         raise RejectedError(summary, problems)
@@ -69,11 +74,30 @@ def _answer(
     fed = {manifest.input.name: batch.astype(_DTYPES[manifest.input.dtype])}
     outputs = evaluator.run([manifest.output.name], fed)
     assert isinstance(outputs, list)
-    scores = reference_scores(np.asarray(outputs[0])[0], manifest)
+    raw = np.asarray(outputs[0])[0]
+    if manifest.boxes is not None:
+        return _detected(name, raw, manifest, labels, content)
+    scores = reference_scores(raw, manifest)
     if len(scores) != len(labels):
         summary = f"the model answers {len(scores)} classes besides the background; labels.txt has {len(labels)}"
         raise RejectedError(summary)
     return _best(name, scores, labels, manifest.output.top_k)
+
+
+def _detected(name: str, raw: Array, manifest: Manifest, labels: Sequence[str], content: bytes) -> GoldenAnswer:
+    assert manifest.boxes is not None
+    classes = raw.shape[-1] - 4 - manifest.boxes.objectness
+    if classes != len(labels):
+        summary = f"the model answers {classes} classes beside each box; labels.txt has {len(labels)}"
+        raise RejectedError(summary)
+    found = reference_found(raw, manifest, labels, reference_size(content))
+    return GoldenAnswer(
+        picture=name,
+        classes=tuple(list(labels).index(one.label) for one in found),
+        labels=tuple(one.label for one in found),
+        scores=tuple(round(one.score, 6) for one in found),
+        boxes=tuple(one.box for one in found),
+    )
 
 
 def _best(name: str, scores: Array, labels: Sequence[str], count: int) -> GoldenAnswer:
@@ -86,16 +110,18 @@ def _best(name: str, scores: Array, labels: Sequence[str], count: int) -> Golden
     )
 
 
-def _told(name: str, pairs: Any, labels: Sequence[str], problems: list[str]) -> GoldenAnswer | None:  # noqa: ANN401 (parsed JSON)
-    if not isinstance(pairs, list) or not pairs or not all(isinstance(p, list) and len(p) == 2 for p in pairs):  # noqa: PLR2004 (a pair)
-        problems.append(f"{name}: expected [[label or class, score], ...]")
+def _told(name: str, rows: Any, labels: Sequence[str], problems: list[str], *, boxes: bool) -> GoldenAnswer | None:  # noqa: ANN401 (parsed JSON)
+    expected, columns = "[[label or class, score], ...]", 2
+    if boxes:
+        expected, columns = "[[label or class, score, left, top, right, bottom], ...]", 6
+    if not isinstance(rows, list) or not (rows or boxes) or not all(_is_row(row, columns) for row in rows):
+        problems.append(f"{name}: expected {expected}")
         return None
-    classes = [_class_of(who, labels) for who, _ in pairs]
-    scores = [score for _, score in pairs]
+    classes = [_class_of(row[0], labels) for row in rows]
     if None in classes:
-        problems.append(f"{name}: {pairs[classes.index(None)][0]!r} is no label or class of the model, or several")
+        problems.append(f"{name}: {rows[classes.index(None)][0]!r} is no label or class of the model, or several")
         return None
-    if any(isinstance(s, bool) or not isinstance(s, int | float) or not 0 <= s <= 1 for s in scores):
+    if not all(0 <= row[1] <= 1 for row in rows):
         problems.append(f"{name}: a score is a number from 0 to 1")
         return None
     found = [index for index in classes if index is not None]
@@ -103,7 +129,17 @@ def _told(name: str, pairs: Any, labels: Sequence[str], problems: list[str]) -> 
         picture=name,
         classes=tuple(found),
         labels=tuple(labels[index] for index in found),
-        scores=tuple(float(score) for score in scores),
+        scores=tuple(float(row[1]) for row in rows),
+        boxes=tuple((float(row[2]), float(row[3]), float(row[4]), float(row[5])) for row in rows) if boxes else (),
+    )
+
+
+def _is_row(row: Any, columns: int) -> bool:  # noqa: ANN401 (parsed JSON)
+    """Return whether it is a label or class, and so many numbers in all."""
+    return (
+        isinstance(row, list)
+        and len(row) == columns
+        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in row[1:])
     )
 
 

@@ -41,6 +41,12 @@ def reference_input(content: bytes, manifest: Manifest) -> Array:
     return np.stack(planes, axis=0 if manifest.input.layout == "NCHW" else -1)[np.newaxis]
 
 
+def reference_size(content: bytes) -> tuple[int, int]:
+    """Return a picture's width and height once it is upright."""
+    height, width = _upright(content).shape[:2]
+    return width, height
+
+
 def _upright(content: bytes) -> Array:
     """Return [height, width, 3] in 0..255, turned as its EXIF says (EXIF 2.32, tag 274), over white."""
     with Image.open(io.BytesIO(content)) as image:
