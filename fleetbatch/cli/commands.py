@@ -42,6 +42,8 @@ def night(  # noqa: PLR0913 # one option each
     *,
     home: Home = HOME,
     images: Annotated[Path | None, typer.Option(help="Your own pictures: a folder, read with its subfolders.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Your own videos: a folder, read with its subfolders.")] = None,
+    every_s: Annotated[float, typer.Option(help="Look at a frame of your videos every so many seconds.")] = 1.0,
     model: Annotated[
         Path | None, typer.Option(help="Your own model: a bundle made by `fleetbatch model pack`.")
     ] = None,
@@ -64,6 +66,8 @@ def night(  # noqa: PLR0913 # one option each
         night=night or f"{datetime.now().astimezone():%Y-%m-%d}",
         order=order,
         images=images and images.resolve(),
+        video=video and video.resolve(),
+        every_s=every_s,
         model=model and model.resolve(),
         force=force,
         cars=cars,

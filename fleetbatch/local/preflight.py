@@ -10,7 +10,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.local.airflow import dags_folder
 from fleetbatch.local.laptop import CELLS
 from fleetbatch.local.progress import Progress
-from fleetbatch.local.request import NightRequest, order_name_of, own_order
+from fleetbatch.local.request import NightRequest, order_name_of, own_options, own_order
 from fleetbatch.nouns import Order
 from fleetbatch.orders import Estimate, Known, estimate_order, load_order, read_model
 from fleetbatch.sharding import GENERATORS, list_input, open_input
@@ -25,7 +25,7 @@ def prepare_order(request: NightRequest, progress: Progress) -> Path:
     Raises RejectedError with what is wrong: a folder without a picture, a bundle that is none, the order's mistakes.
     """
     regions = frozenset(region for _, region, _ in CELLS)
-    if request.images is None:
+    if request.folder is None:
         path = _order_file(dags_folder() / "orders", request.order)
         order, estimate = examine_order(path, regions=regions)
     else:
@@ -48,13 +48,12 @@ def examine_order(path: Path, *, regions: frozenset[str]) -> tuple[Order, Estima
 
 
 def _write_own_order(request: NightRequest, path: Path, regions: frozenset[str]) -> tuple[Order, Estimate]:
-    """Write the order file of somebody's own pictures, once it is known to be one that can run."""
-    assert request.images is not None
-    pictures = sum(1 for entry in request.images.rglob("*") if entry.is_file())
+    """Write the order file of somebody's own input, once it is known to be one that can run."""
+    listing = list_input(open_input(request.workload, str(request.folder), own_options(request)))
     path.parent.mkdir(exist_ok=True)
     with TemporaryDirectory(prefix=".checking-", dir=path.parent) as folder:
         scratch = Path(folder) / path.name
-        scratch.write_text(own_order(request, pictures))
+        scratch.write_text(own_order(request, listing.items))
         examined = examine_order(scratch, regions=regions)
         scratch.replace(path)
     return examined
