@@ -149,6 +149,12 @@ def conform(table: pa.Table, name: str) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+def answer_columns(of: Contract) -> list[str]:
+    """Return the columns of a contract of results that are the workload's own, key and error left out."""
+    known = {*contract("results").schema.names, *of.key}
+    return [name for name in of.schema.names if name not in known]
+
+
 def empty(name: str) -> pa.Table:
     """Return the contract's table without rows."""
     return contract(name).schema.empty_table()

@@ -129,3 +129,5 @@ class Merged:
     rows_out: int
     dead_letter_rows: int
     missing_rows: int
+    answers: int
+    """Rows of the files: as many as items are answered, or more where an item has several answers."""

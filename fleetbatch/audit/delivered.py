@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -38,6 +40,12 @@ class Limits:
     text_bytes: int = 1024
     """Of one label, id or error."""
     list_items: int = 64
+    item_answers: int = 10_000
+    """Answers of one item on average, where the contract lets an item have several."""
+
+    def answers_max(self, name: str, items: int) -> int:
+        """Return how many rows a part of contract `name` may have for so many items."""
+        return items if len(contract(name).key) == 1 else items * self.item_answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +65,7 @@ class PartReader:
         self._child: subprocess.Popen[bytes] | None = None
 
     def read(self, data: bytes, name: str, rows: int) -> pa.Table | NotAPart:
-        """Return the part as a table of contract `name` with exactly that many rows, or why it is none."""
+        """Return the part as a table of contract `name` for exactly that many items, or why it is none."""
         pipe = self._open()
         try:
             pipe.send((data, name, rows))
@@ -125,35 +133,46 @@ def open_part(data: bytes, name: str, rows: int, limits: Limits) -> pa.Table:
     file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
     strange = [column for column in file.schema_arrow.names if column not in contract(name).schema.names]
     _refuse_if([f"column {column[:80]!r} is not in contract {name!r}" for column in strange[:10]])
-    if file.metadata.num_rows != rows:
-        _refuse_if([f"it holds {file.metadata.num_rows} rows, {rows} were said"])
+    said = file.metadata.num_rows
+    if not rows <= said <= limits.answers_max(name, rows):
+        _refuse_if([f"it holds {said} rows, {rows} were said"])
     batches, size, seen = [], 0, 0
     for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
         batches.append(batch)
         size, seen = size + batch.nbytes, seen + batch.num_rows
-        if size > rows * limits.row_bytes or seen > rows:
-            _refuse_if([f"it decodes to more than {rows} rows of {limits.row_bytes} bytes"])
+        if size > said * limits.row_bytes or seen > said:
+            _refuse_if([f"it decodes to more than {said} rows of {limits.row_bytes} bytes"])
     table = pa.Table.from_batches(batches, schema=file.schema_arrow)
     table.validate(full=True)
-    if seen != rows:
-        _refuse_if([f"it decodes to {seen} rows, {rows} were said"])
+    if seen != said:
+        _refuse_if([f"it decodes to {seen} rows, {said} were said"])
     table = conform(table, name)
     _refuse_if([problem for column in table.column_names for problem in _too_large(table, column, limits)])
     return table.combine_chunks()
 
 
-def form_problem(part: pa.Table, shard: pa.Table, row_groups: Sequence[int]) -> str:
-    """Return what is wrong with the form of a part, given its rows of the shard (item_id, error); empty when nothing.
+def form_problem(part: pa.Table, name: str, shard: pa.Table, row_groups: Sequence[int]) -> str:
+    """Return what is wrong with the form of a part of contract `name`, or nothing.
 
-    Pure.
+    `shard` has the items that it answers (item_id, error), `row_groups` the row group of each. Pure.
     """
-    if not part["item_id"].equals(shard["item_id"]):
+    place = pc.index_in(part["item_id"], value_set=shard["item_id"].combine_chunks())
+    key = list(contract(name).key)
+    if place.null_count or _out_of_order(place.to_numpy(), shard.num_rows, single=len(key) == 1):
         return "its ids are not those of the shard's rows, in their order"
-    if part["row_group"].to_pylist() != list(row_groups):
+    if part.group_by(key).aggregate([]).num_rows != part.num_rows:
+        return f"it answers the same {' and '.join(key)} twice"
+    if (part["row_group"].to_numpy() != np.asarray(row_groups)[place.to_numpy()]).any():
         return "its row groups are not those of the shard"
-    if pc.any(pc.and_(pc.is_valid(shard["error"]), pc.is_null(part["error"]))).as_py():
+    if pc.any(pc.and_(pc.is_valid(shard["error"].take(place)), pc.is_null(part["error"]))).as_py():
         return "it answers rows that hold nothing to compute"
     return ""
+
+
+def _out_of_order(places: npt.NDArray[np.int64], items: int, *, single: bool) -> bool:
+    """Return whether an item is left out, comes before one that it follows or, where one answer is all, comes twice."""
+    steps = np.diff(places, prepend=-1, append=items)
+    return bool(((steps != 1) & (single | (steps != 0))).any())
 
 
 def _too_large(table: pa.Table, name: str, limits: Limits) -> list[str]:
@@ -164,11 +183,17 @@ def _too_large(table: pa.Table, name: str, limits: Limits) -> list[str]:
         if longest > limits.list_items:
             problems.append(f"column {name!r} has a list of {longest} items; {limits.list_items} are allowed")
         column = column.flatten()
-    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
-        longest = max((len(text) for text in column.cast(pa.binary()).to_pylist() if text is not None), default=0)
-        if longest > limits.text_bytes:
-            problems.append(f"column {name!r} has a text of {longest} bytes; {limits.text_bytes} are allowed")
+    columns = column.flatten() if isinstance(column, pa.StructArray) else [column]
+    longest = max((_longest_text(one) for one in columns), default=0)
+    if longest > limits.text_bytes:
+        problems.append(f"column {name!r} has a text of {longest} bytes; {limits.text_bytes} are allowed")
     return problems
+
+
+def _longest_text(column: "pa.Array[Any]") -> int:
+    if not (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
+        return 0
+    return max((len(text) for text in column.cast(pa.binary()).to_pylist() if text is not None), default=0)
 
 
 def _refuse_if(problems: list[str]) -> None:

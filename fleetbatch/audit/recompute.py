@@ -132,7 +132,7 @@ def compute_part(job: PartJob) -> Delivery:
         fence=granted.fence,
         start=job.start,
         stop=stop,
-        rows=table.num_rows,
+        rows=clock.rows,
         size_bytes=len(data),
         sha256=Sha256(hashlib.sha256(data).hexdigest()),
         energy_wh=job.power_w * clock.busy_s / 3600,
@@ -169,8 +169,8 @@ def _audit_lease(
     judged = _compare(job, file, chosen, delivered, clock)
     if not judged.passed:
         return judged
-    dead = pc.is_valid(delivered["error"]).to_numpy().tolist()
-    claimed = [row for row, is_dead in zip(numbers, dead, strict=True) if is_dead and alive[row] and row not in chosen]
+    dead = set(delivered["item_id"].filter(pc.is_valid(delivered["error"])).to_pylist())
+    claimed = [row for row in numbers if alive[row] and items[row] in dead and row not in chosen]
     again = _compare(job, file, claimed, delivered, clock)
     return Judgement(
         passed=again.passed,
@@ -193,7 +193,8 @@ def _read_parts(job: AuditJob, known: pa.Table, parts: Sequence[AuditPart]) -> p
 
 
 def _read_part(job: AuditJob, known: pa.Table, part: AuditPart) -> pa.Table | NotAPart:
-    if part.size_bytes > _PART_OVERHEAD_BYTES + part.rows * Limits().row_bytes:
+    name, limits = workload(job.trusted.order.order.workload).answers_contract, Limits()
+    if part.size_bytes > _PART_OVERHEAD_BYTES + limits.answers_max(name, part.rows) * limits.row_bytes:
         return NotAPart(problems=(f"{part.size_bytes} bytes are too many for {part.rows} rows",))
     try:
         data = job.trusted.store.read(part.key)
@@ -201,12 +202,12 @@ def _read_part(job: AuditJob, known: pa.Table, part: AuditPart) -> pa.Table | No
         return NotAPart(problems=("the file is not in the store any more",))
     if hashlib.sha256(data).hexdigest() != part.sha256:
         return NotAPart(problems=("the file is not the one that was delivered",))
-    table = _reader.read(data, workload(job.trusted.order.order.workload).answers_contract, part.rows)
+    table = _reader.read(data, name, part.rows)
     if isinstance(table, NotAPart):
         return table
     rows = _rows_of(job.task, part)
     groups = np.repeat(np.arange(part.start, part.stop), job.task.row_group_rows[part.start : part.stop])
-    problem = form_problem(table, known.slice(rows.start, len(rows)), groups.tolist())
+    problem = form_problem(table, name, known.slice(rows.start, len(rows)), groups.tolist())
     return NotAPart(problems=(problem,)) if problem else table
 
 

@@ -56,9 +56,9 @@ def check_order(
 ) -> Verdict:
     """Profile the staged files, let Great Expectations judge the profile, and keep verdict and page beside the night.
 
-    `labels` are the bundle's (None for a workload without labels). Several files are profiled on the pool, when one is
-    given. Raises RejectedError when a staged file is not what merge wrote; TransientError when the judge crashed. A
-    night that breaks an expectation is a verdict, not an error.
+    `labels` are what the headline column may hold (None when that cannot be listed). Several files are profiled on the
+    pool, when one is given. Raises RejectedError when a staged file is not what merge wrote; TransientError when the
+    judge crashed. A night that breaks an expectation is a verdict, not an error.
     """
     key, dials = order.key, checking or Checking()
     name = workload(order.order.workload).results_contract
@@ -70,7 +70,7 @@ def check_order(
             sources_key=layout.sources(key),
             missing_key=layout.missing(key),
             labels=None if labels is None else tuple(labels),
-            sample_rows=max(1, dials.sample_rows * file.rows // max(1, merged.rows_in)),
+            sample_rows=max(1, dials.sample_rows * file.rows // max(1, merged.answers)),
         )
         for file in merged.files
     ]
@@ -127,6 +127,7 @@ def _rules(merged: Merged, dials: Checking) -> tuple[Mapping[str, Any], ...]:
     missing_max = int(dials.missing_share_max * merged.rows_in)
     sums = {
         "rows": (merged.rows_out + merged.dead_letter_rows,) * 2,
+        "answers": (merged.answers,) * 2,
         "rows_expected": (merged.rows_in,) * 2,
         "dead_rows": (merged.dead_letter_rows,) * 2,
         "rows_missing": (0, min(merged.missing_rows, missing_max)),

@@ -1,7 +1,8 @@
 """A result file becomes one row of counts per shard, so that a night of any size is judged from a small table."""
 
+import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
@@ -9,14 +10,14 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from fleetbatch.contracts import conform, contract
+from fleetbatch.contracts import Contract, answer_columns, conform, contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import StagedFile
 from fleetbatch.store import Store
 from fleetbatch.units import ShardId, shard_hex
 
 _COUNTS = (
-    "rows ids_unknown ids_double dead_rows nulls scores_out_of_range labels_unknown audited_rows energy_wh".split()  # noqa: SIM905 # a list of names reads as a line
+    "rows answers ids_unknown ids_double dead_rows nulls out_of_range labels_unknown audited_rows energy_wh".split()  # noqa: SIM905 # a list of names reads as a line
 )
 
 
@@ -30,7 +31,7 @@ class ProfileJob:
     sources_key: str
     missing_key: str
     labels: tuple[str, ...] | None
-    """Every label that the bundle has; None when the workload has no labels."""
+    """Every value that the contract's headline column may have; None when they cannot be listed."""
     sample_rows: int
     """About how many rows of this file go into the sample for suites that users write."""
 
@@ -55,7 +56,9 @@ def profile_file(job: ProfileJob) -> FileProfile:
             raise RejectedError(summary, [f"sha256 is {found}, merge wrote {job.file.sha256}"])
         results = pl.scan_parquet(folder / "results.parquet")
         _refuse_other_schema(results, job)
-        counts = _counts(results, job.labels).join(_ids(results, job), on="shard_id", how="left")
+        counts = _counts(results, contract(job.contract), job.labels).join(
+            _ids(results, job), on="shard_id", how="left"
+        )
         chosen = pl.col("item_id").hash(seed=1) % max(1, job.file.rows) < job.sample_rows
         return FileProfile(
             shards=counts.collect(engine="streaming").to_arrow(),
@@ -92,22 +95,48 @@ def profile_table(manifest: pa.Table, missing: pl.LazyFrame, profiles: Iterable[
     return conform(table.select([c for c in columns if c in present]).sort("shard_id").collect().to_arrow(), "profile")
 
 
-def _counts(results: pl.LazyFrame, labels: tuple[str, ...] | None) -> pl.LazyFrame:
-    label, score = pl.col("label"), pl.col("score")
-    unknown = label.is_not_null() & ~label.is_in(list(labels)) if labels is not None else pl.lit(value=False)
-    count = pl.Int64
+def _counts(results: pl.LazyFrame, of: Contract, labels: tuple[str, ...] | None) -> pl.LazyFrame:
+    """Return what each shard holds, by what the contract says of its columns; an item counts once."""
+    count, single = pl.Int64, len(of.key) == 1
+    items = pl.len() if single else pl.col("item_id").n_unique()
+    fine = pl.col("error").is_null()
+    answered = fine.sum() if single else pl.col("item_id").filter(fine).n_unique()
+    distinct = pl.col("item_id").n_unique() if single else pl.struct(*of.key).n_unique()
     return results.group_by("shard_id").agg(
-        rows=pl.len().cast(count),
-        ids_double=(pl.len() - pl.col("item_id").n_unique()).cast(count),
-        dead_rows=pl.col("error").is_not_null().sum().cast(count),
-        nulls=(label.is_null() & pl.col("error").is_null()).sum().cast(count),
-        score_min=score.min().cast(pl.Float64),
-        score_max=score.max().cast(pl.Float64),
-        scores_out_of_range=(~score.is_between(0, 1) | score.is_nan()).sum().cast(count),
-        labels_unknown=unknown.sum().cast(count),
+        rows=items.cast(count),
+        answers=pl.len().cast(count),
+        ids_double=(pl.len() - distinct).cast(count),
+        dead_rows=(items.cast(count) - answered.cast(count)),
+        nulls=(fine & _nothing_said(of)).sum().cast(count),
+        out_of_range=pl.sum_horizontal(pl.lit(0), *_out_of_range(of)).cast(count),
+        labels_unknown=_unknown(of, labels).sum().cast(count),
         audited_rows=(pl.col("audit_state") == "audited").sum().cast(count),
         energy_wh=pl.col("energy_wh").cast(pl.Float64).sum(),
     )
+
+
+def _nothing_said(of: Contract) -> pl.Expr:
+    """Return whether a row lacks its headline or, without one, every answer."""
+    if of.headline is not None:
+        return pl.col(of.headline).is_null()
+    return pl.all_horizontal(pl.col(answer_columns(of)).is_null())
+
+
+def _out_of_range(of: Contract) -> Iterator[pl.Expr]:
+    """Yield how many values each column of numbers has outside its range; no number is outside of any."""
+    for name in answer_columns(of):
+        kind = of.schema.field(name).type
+        low, high = of.ranges.get(name, (-math.inf, math.inf))
+        if pa.types.is_floating(kind):
+            yield (~pl.col(name).is_between(low, high) | ~pl.col(name).is_finite()).sum().cast(pl.Int64)
+        elif name in of.ranges:
+            yield (~pl.col(name).is_between(low, high)).sum().cast(pl.Int64)
+
+
+def _unknown(of: Contract, labels: tuple[str, ...] | None) -> pl.Expr:
+    if of.headline is None or labels is None:
+        return pl.lit(value=False)
+    return pl.col(of.headline).is_not_null() & ~pl.col(of.headline).is_in(list(labels))
 
 
 def _ids(results: pl.LazyFrame, job: ProfileJob) -> pl.LazyFrame:

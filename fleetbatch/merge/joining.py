@@ -16,6 +16,7 @@ from fleetbatch import layout
 from fleetbatch.contracts import conform, contract, empty
 from fleetbatch.errors import RejectedError
 from fleetbatch.merge.files import RowFile, stage
+from fleetbatch.merge.placing import Placed, place
 from fleetbatch.nouns import FrozenOrder, OrderKey, StagedFile
 from fleetbatch.store import Store
 from fleetbatch.units import CLOUD_CAR, ShardId, shard_hex
@@ -49,6 +50,8 @@ class Joined:
     """What one job staged."""
 
     file: StagedFile | None
+    items: int
+    """Rows of the shards that are answered; each may have several rows in the file."""
     dead_rows: int
     missing_rows: int
     missing_key: str | None
@@ -62,7 +65,7 @@ def join_shards(job: JoinJob) -> Joined:
     or doubled, or when a part is not what the ledger recorded.
     """
     key, name = job.order.key, f"{job.token}-{job.number:05d}"
-    sources, dead, row = _sources(job), 0, 0
+    sources, items, dead, row = _sources(job), 0, 0, 0
     results_in = contract(workload(job.order.order.workload).results_contract)
     with tempfile.TemporaryDirectory(prefix="fleetbatch-merge-") as folder:
         path, missing_path = Path(folder) / "results.parquet", Path(folder) / "missing.parquet"
@@ -71,16 +74,16 @@ def join_shards(job: JoinJob) -> Joined:
             RowFile(missing_path, contract("missing_rows")) as missing,
         ):
             for shard_id, rows in job.shards:
-                answered, unanswered = _join_shard(job, shard_id, sources.slice(row, rows))
-                results.add(answered)
-                dead += answered.num_rows - answered["error"].null_count
-                missing.add(_missing_rows(key, unanswered, job.reasons.get(shard_id)))
+                placed = _join_shard(job, shard_id, sources.slice(row, rows))
+                results.add(placed.results)
+                items, dead = items + placed.items, dead + placed.dead
+                missing.add(_missing_rows(key, placed.unanswered, job.reasons.get(shard_id)))
                 row += rows
         staged = _stage_results(job, path, f"{name}.parquet", results.rows) if results.rows else None
         missing_key = layout.staged(key, f"{name}-missing.parquet") if missing.rows else None
         if missing_key:
             stage(job.store, missing_path, missing_key)
-    return Joined(file=staged, dead_rows=dead, missing_rows=missing.rows, missing_key=missing_key)
+    return Joined(file=staged, items=items, dead_rows=dead, missing_rows=missing.rows, missing_key=missing_key)
 
 
 def _stage_results(job: JoinJob, path: Path, name: str, rows: int) -> StagedFile:
@@ -110,38 +113,16 @@ def _name(shard_id: int) -> str:
     return shard_hex(ShardId(shard_id))
 
 
-def _join_shard(job: JoinJob, shard_id: ShardId, sources: pa.Table) -> tuple[pa.Table, pa.Table]:
+def _join_shard(job: JoinJob, shard_id: ShardId, sources: pa.Table) -> Placed:
     """Return a shard's results in the order of its rows, and the sources of the rows that have none."""
     name = workload(job.order.order.workload).results_contract
     ids = job.parts["shard_id"].to_numpy()
     first, last = (int(np.searchsorted(ids, np.uint64(shard_id), side=s)) for s in ("left", "right"))
     parts = job.parts.slice(first, last - first).to_pylist()
     if not parts:
-        return empty(name), sources
+        return Placed(results=empty(name), unanswered=sources, items=0, dead=0)
     answered = pa.concat_tables(_answers(job, part) for part in parts)
-    begun = sources.slice(0, answered.num_rows)
-    if answered.num_rows > sources.num_rows or not pc.all(pc.equal(answered["item_id"], begun["item_id"])).as_py():
-        return _place(name, shard_id, answered, sources)
-    results = answered.append_column("source_uri", begun["source_uri"])  # as it comes: parts in order, rows in order
-    return conform(results, name), sources.slice(answered.num_rows)
-
-
-def _place(name: str, shard_id: ShardId, answered: pa.Table, sources: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Put answers that came in another order beside their sources."""
-    _refuse_strangers(shard_id, answered["item_id"], sources["item_id"])
-    place = pc.index_in(sources["item_id"], value_set=answered["item_id"].combine_chunks())
-    found = pc.is_valid(place)
-    results = answered.take(place.drop_null()).append_column("source_uri", sources["source_uri"].filter(found))
-    return conform(results, name), sources.filter(pc.invert(found))
-
-
-def _refuse_strangers(shard_id: ShardId, answered: "pa.ChunkedArray[Any]", known: "pa.ChunkedArray[Any]") -> None:
-    strangers = answered.filter(pc.invert(pc.is_in(answered, value_set=known.combine_chunks())))
-    doubled = len(answered) - pc.count_distinct(answered).as_py()
-    if len(strangers) or doubled:
-        summary = f"the valid parts of shard {shard_hex(shard_id)} are not its rows; audit it again"
-        problems = [f"row {item} is not in the shard" for item in strangers.to_pylist()[:_PROBLEMS_SHOWN]]
-        raise RejectedError(summary, problems + ([f"{doubled} rows are answered twice"] if doubled else []))
+    return place(name, shard_id, answered, sources)
 
 
 def _answers(job: JoinJob, part: dict[str, Any]) -> pa.Table:

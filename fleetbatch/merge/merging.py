@@ -88,9 +88,10 @@ def merge_order(
         missing_sha256=_gather_missing(store, key, joined),
         shards=len(shards),
         rows_in=rows_in,
-        rows_out=sum(file.rows for file in files) - dead,
+        rows_out=sum(one.items for one in joined) - dead,
         dead_letter_rows=dead,
         missing_rows=sum(one.missing_rows for one in joined),
+        answers=sum(file.rows for file in files),
     )
     _refuse_unplanned(merged, parts, shards)
     store.write(layout.staged(key, "merged.json"), msgspec.json.encode(merged))

@@ -208,8 +208,8 @@ def test_a_small_file_that_decodes_to_gigabytes_is_refused_and_the_reader_goes_o
 def test_a_part_must_hold_the_shards_rows_in_their_order_and_row_groups() -> None:
     shard = pa.table({"item_id": ["a", "b"], "error": pa.array([None, "broken"])})
     good = pa.table({"item_id": ["a", "b"], "row_group": [0, 1], "error": pa.array([None, "unreadable"])})
-    assert not form_problem(good, shard, [0, 1])
-    assert "ids" in form_problem(good.take([1, 0]), shard, [0, 1])
-    assert "row groups" in form_problem(good, shard, [0, 0])
+    assert not form_problem(good, "answers_image", shard, [0, 1])
+    assert "ids" in form_problem(good.take([1, 0]), "answers_image", shard, [0, 1])
+    assert "row groups" in form_problem(good, "answers_image", shard, [0, 0])
     silent = good.set_column(2, "error", pa.array([None, None], pa.string()))
-    assert "nothing to compute" in form_problem(silent, shard, [0, 1])
+    assert "nothing to compute" in form_problem(silent, "answers_image", shard, [0, 1])

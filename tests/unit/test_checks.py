@@ -77,7 +77,7 @@ def test_a_sound_night_has_a_row_per_planned_shard_and_no_counter_above_zero(sto
         shard_hex(ShardId(9)): (3, 3, 0),
         shard_hex(ShardId(11)): (1, 0, 1),
     }
-    counters = ("ids_unknown", "ids_absent", "ids_double", "nulls", "scores_out_of_range", "labels_unknown")
+    counters = ("ids_unknown", "ids_absent", "ids_double", "nulls", "out_of_range", "labels_unknown")
     assert all(row[name] == 0 for row in rows.values() for name in counters)
     assert rows[shard_hex(ShardId(5))]["audited_rows"] == 1
     assert rows[shard_hex(ShardId(5))]["energy_wh"] == pytest.approx(2.0)
@@ -91,8 +91,8 @@ def test_a_sound_night_has_a_row_per_planned_shard_and_no_counter_above_zero(sto
         ({"item_id": f"{9:016x}-000000"}, {"ids_unknown": 1, "ids_absent": 1}, 4),
         ({"label": None, "score": None}, {"nulls": 1}, 4),
         ({"label": "elephant"}, {"labels_unknown": 1}, 4),
-        ({"score": 1.5}, {"scores_out_of_range": 1}, 4),
-        ({"score": float("nan")}, {"scores_out_of_range": 1}, 4),
+        ({"score": 1.5}, {"out_of_range": 1}, 4),
+        ({"score": float("nan")}, {"out_of_range": 1}, 4),
         ({"error": "unreadable", "label": None, "score": None}, {"dead_rows": 1}, 4),
     ],
 )
