@@ -169,7 +169,8 @@ def open_s3(url: str) -> S3Store:
     config = Config(signature_version="s3v4", s3={"addressing_style": "path" if endpoint else "auto"})
     return S3Store(
         bucket=Bucket(parts.netloc, prefix=prefix or None, region=region, client_options=plain, config=where),
-        client=boto3.client("s3", endpoint_url=endpoint or None, region_name=region, config=config),
+        # A session of its own: the library's shared one keeps the first credentials that it met.
+        client=boto3.session.Session().client("s3", endpoint_url=endpoint or None, region_name=region, config=config),
         bucket_name=parts.netloc,
         prefix=prefix,
         endpoint=endpoint,

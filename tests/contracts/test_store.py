@@ -1,24 +1,19 @@
-"""One suite that every store passes: a folder, and S3 as moto serves it."""
+"""One suite that every store passes: a folder, S3 as moto serves it, and S3 as Ceph's radosgw does."""
 
 import hashlib
 import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.request import urlopen
 
 import httpx
 import pytest
+from s3_servers import S3Server, moto, radosgw
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.store import MissingObject, Store, open_store, probe
-from fleetbatch.store.local import LocalStore
 from fleetbatch.store.signing import UrlClaim, checked_url, url_key
 from fleetbatch.units import Sha256
 
@@ -28,45 +23,39 @@ SHA = Sha256(hashlib.sha256(b"answers").hexdigest())
 FIVE_MINUTES = timedelta(minutes=5)
 
 
-@pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    beside = Path(sys.executable).with_name("moto_server")
-    program = str(beside) if beside.is_file() else shutil.which("moto_server")
-    if program is None:
-        pytest.skip("moto_server is not installed: pip install 'moto[server]' to try the S3 paths")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [program, "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(100):
-        try:
-            urlopen(f"{url}/moto-api/").close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield url
-    server.terminate()
-    server.wait(10)
+@pytest.fixture(scope="module")
+def moto_server() -> Iterator[S3Server]:
+    with moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def radosgw_server() -> Iterator[S3Server]:
+    with radosgw() as server:
+        yield server
+
+
+def fresh_bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Store:
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    return open_store(server.bucket_url(), deployment_key=KEY)
+
+
+@pytest.fixture(params=["folder", "moto", "radosgw"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    if request.param == "folder":
+        return open_store(f"file://{tmp_path}/store", deployment_key=KEY, base_url="http://gateway")
+    return fresh_bucket(request.getfixturevalue(f"{request.param}_server"), monkeypatch)
+
+
+@pytest.fixture(params=["moto", "radosgw"])
+def s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
+    return fresh_bucket(request.getfixturevalue(f"{request.param}_server"), monkeypatch)
 
 
 @pytest.fixture
-def s3_url(moto_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    before = dict(os.environ)
-    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")
-    bucket = "b" + hashlib.sha256(request.node.name.encode()).hexdigest()[:16]
-    httpx.put(f"{moto_url}/{bucket}").raise_for_status()
-    yield f"s3://{bucket}/a/cell?endpoint={moto_url}"
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "folder":
-        return open_store(f"file://{tmp_path}/store", deployment_key=KEY, base_url="http://gateway")
-    return open_store(request.getfixturevalue("s3_url"), deployment_key=KEY)
+def real_s3(radosgw_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Store:
+    return fresh_bucket(radosgw_server, monkeypatch)
 
 
 def test_what_was_written_is_read_whole_and_in_ranges(store: Store) -> None:
@@ -135,9 +124,9 @@ def test_a_key_that_could_mean_another_place_is_refused(store: Store, key: str) 
         store.create(key, b"x")
 
 
-def test_the_probe_leaves_nothing_behind(store: Store) -> None:
+def test_the_probe_leaves_nothing_behind(store: Store, request: pytest.FixtureRequest) -> None:
     lacks = probe(store)
-    if isinstance(store, LocalStore):
+    if "moto" not in request.node.name:
         assert lacks == []
     else:  # moto accepts forged signatures and does not lock: the probe must notice the first at least
         assert any("forged" in lack for lack in lacks)
@@ -151,14 +140,32 @@ def test_a_signed_put_names_length_and_create_only(store: Store) -> None:
     assert put.headers["If-None-Match"] == "*"
 
 
-def test_s3_takes_a_signed_put_once_and_gives_a_signed_get(s3_url: str) -> None:
-    store = open_store(s3_url, deployment_key=KEY)
-    put = store.sign_put("a/b c", size=7, sha256=SHA, now=NOW, expires=FIVE_MINUTES)
+def test_s3_takes_a_signed_put_once_and_gives_a_signed_get(s3: Store) -> None:
+    put = s3.sign_put("a/b c", size=7, sha256=SHA, now=NOW, expires=FIVE_MINUTES)
     assert httpx.put(put.url, content=b"answers", headers=put.headers).status_code == httpx.codes.OK
     assert httpx.put(put.url, content=b"answers", headers=put.headers).status_code == httpx.codes.PRECONDITION_FAILED
-    get = httpx.get(store.sign_get("a/b c", now=NOW, expires=FIVE_MINUTES), headers={"Range": "bytes=0-2"})
+    get = httpx.get(s3.sign_get("a/b c", now=NOW, expires=FIVE_MINUTES), headers={"Range": "bytes=0-2"})
     assert (get.status_code, get.content) == (httpx.codes.PARTIAL_CONTENT, b"ans")
-    assert store.read("a/b c") == b"answers"
+    assert s3.read("a/b c") == b"answers"
+
+
+def test_a_real_s3_takes_no_other_length_no_dropped_header_and_no_other_key(real_s3: Store) -> None:
+    put = real_s3.sign_put("a/b", size=7, sha256=SHA, now=NOW, expires=FIVE_MINUTES)
+    longer = {**put.headers, "Content-Length": "8"}
+    without = {name: value for name, value in put.headers.items() if name != "If-None-Match"}
+    assert httpx.put(put.url, content=b"answers!", headers=longer).status_code == httpx.codes.FORBIDDEN
+    assert httpx.put(put.url, content=b"answers", headers=without).status_code == httpx.codes.FORBIDDEN
+    other = put.url.replace("/a/b?", "/a/c?")
+    assert other != put.url
+    assert httpx.put(other, content=b"answers", headers=put.headers).status_code == httpx.codes.FORBIDDEN
+    assert list(real_s3.keys("")) == []
+
+
+def test_a_url_of_a_real_s3_ends(real_s3: Store) -> None:
+    real_s3.write("k", b"x")
+    url = real_s3.sign_get("k", now=NOW, expires=timedelta(seconds=1))
+    time.sleep(3)
+    assert httpx.get(url).status_code == httpx.codes.FORBIDDEN
 
 
 def test_a_changed_word_in_a_signed_claim_is_a_forgery(tmp_path: Path) -> None:
