@@ -1,10 +1,10 @@
 # ruff: noqa: INP001, TID251 # a script; it reads the environment
 """A real S3 server without root: `python infra/radosgw.py serve FOLDER` runs Ceph's radosgw on this machine.
 
-It unpacks Debian's packages with `dpkg -x` (once, about 70 MB, into `~/.cache/fleetbatch/radosgw`) and starts a monitor,
-one object store daemon in memory and the gateway, all on the loopback. On standard output it prints one JSON line
-with endpoint, key and secret; it ends with its standard input or SIGTERM, and nothing is kept. Exit code 75: it cannot be
-had here (no Debian, no network, another release), and standard error says why.
+It unpacks Debian's packages with `dpkg -x` (once, about 70 MB, into `~/.cache/fleetbatch/radosgw`) and starts a
+monitor, one object store daemon in memory and the gateway, all on the loopback. On standard output it prints one JSON
+line with endpoint, key and secret; it ends with its standard input or SIGTERM, and nothing is kept. Exit code 75: it
+cannot be had here (no Debian, no network, another release), and standard error says why.
 """
 
 import contextlib
