@@ -105,14 +105,19 @@ def _energy(summary: Mapping[str, Any], tally: Tally) -> str:
 
 
 def _answers(tally: Tally) -> str:
-    body = [pages.bars([(label, float(rows), pages.count(rows)) for label, rows in tally.labels])]
+    body = (
+        [pages.bars([(label, float(rows), pages.count(rows)) for label, rows in tally.labels])] if tally.labels else []
+    )
     if tally.accuracy is not None:
         share = (
             f"{100 * tally.accuracy:.2f} % of the {pages.count(tally.labelled_rows)} answers whose label is known "
             "are right."
         )
         body.insert(0, pages.paragraph(share))
-    return pages.section("Most frequent answers", *body)
+    if tally.numbers:
+        rows = [(one.column, one.known, one.least, one.mean, one.most) for one in tally.numbers]
+        body.append(pages.table(("column", "answers", "least", "mean", "most"), rows))
+    return pages.section("Answers", *body)
 
 
 def _table(summary: Mapping[str, Any], opening: Mapping[str, str]) -> str:

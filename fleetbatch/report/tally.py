@@ -1,6 +1,6 @@
 """The numbers of a night, counted from the very files that were published."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -8,8 +8,10 @@ import polars as pl
 import pyarrow as pa
 
 from fleetbatch import layout
+from fleetbatch.contracts import Contract, answer_columns, contract
 from fleetbatch.nouns import FrozenOrder, Merged
 from fleetbatch.store import Store
+from fleetbatch.workloads import workload
 
 _MOST: Final = 10
 _DRAWN: Final = "road-signs://"
@@ -31,12 +33,26 @@ class ClassTally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """What one column of numbers holds; of yes and no, the mean is the share of yes."""
+
+    column: str
+    known: int
+    """Answers in which it is not null."""
+    least: float
+    mean: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
     """What stands in the results of one night."""
 
     classes: tuple[ClassTally, ...]
     labels: tuple[tuple[str, int], ...]
-    """The most frequent answers."""
+    """The most frequent values of the headline column; empty where the workload has none."""
+    numbers: tuple[Numbers, ...]
+    """Of the workload's own columns, in the contract's order."""
     dead_letters: tuple[tuple[str, int], ...]
     """The most frequent errors."""
     missing: tuple[tuple[str, int], ...]
@@ -60,24 +76,26 @@ def tally_night(store: Store, order: FrozenOrder, merged: Merged, rates: pa.Tabl
     `rates` are the ledgers': workload, hardware_class, provider, rows, busy_s.
     """
     options = store.storage_options()
-    schema: Any = dict.fromkeys(("car_class", "provider", "label", "error", "audit_state", "source_uri"), pl.String)
+    of = contract(workload(order.order.workload).results_contract)
+    headline = of.headline or "error"  # without a headline nothing is counted
     rows = (
         pl.scan_parquet([store.uri(file.key) for file in merged.files], storage_options=options)
         if merged.files
-        else pl.LazyFrame(schema=schema | {"energy_wh": pl.Float32})
+        else pl.LazyFrame(pl.from_arrow(of.schema.empty_table()))
     )
     missing = pl.scan_parquet(store.uri(layout.missing(order.key)), storage_options=options)
-    drawn = rows.filter(pl.col("label").is_not_null() & pl.col("source_uri").str.starts_with(_DRAWN))
-    right = pl.col("label") == pl.col("source_uri").str.split("#").list.last()
+    drawn = rows.filter(pl.col(headline).is_not_null() & pl.col("source_uri").str.starts_with(_DRAWN))
+    right = pl.col(headline) == pl.col("source_uri").str.split("#").list.last()
     classes = rows.group_by("car_class", "provider").agg(pl.len(), pl.col("energy_wh").cast(pl.Float64).sum())
     found = pl.collect_all(
         [
             classes.sort("car_class", "provider"),
-            _most(rows, "label"),
+            _most(rows, headline),
             _most(rows.with_columns(pl.col("error").str.replace(_HOW_MUCH, "")), "error"),
             _most(missing, "reason", keep=None),
             _most(rows, "audit_state"),
             drawn.select(pl.len(), right.sum().alias("right")),
+            rows.select(_sums(of)),
         ],
         engine="streaming",
     )
@@ -89,7 +107,8 @@ def tally_night(store: Store, order: FrozenOrder, merged: Merged, rates: pa.Tabl
     labelled, right_rows = found[5].row(0)
     return Tally(
         classes=by_class,
-        labels=tuple(found[1].rows()),
+        labels=tuple(found[1].rows()) if of.headline else (),
+        numbers=tuple(_numbers(of, found[6])),
         dead_letters=tuple(found[2].rows()),
         missing=tuple(found[3].rows()),
         audit_states=tuple(found[4].rows()),
@@ -125,6 +144,8 @@ def summarise(
         "shards": merged.shards,
         "missing_reasons": dict(tally.missing),
         "dead_letters": dict(tally.dead_letters),
+        "headline": dict(tally.labels),
+        "numbers": {one.column: {"least": one.least, "mean": one.mean, "most": one.most} for one in tally.numbers},
         "classes": [asdict(one) for one in tally.classes],
         "audit_states": dict(tally.audit_states),
         "accuracy": tally.accuracy,
@@ -138,6 +159,29 @@ def _most(rows: pl.LazyFrame, column: str, keep: int | None = _MOST) -> pl.LazyF
     counted = rows.filter(pl.col(column).is_not_null()).group_by(column).len()
     ordered = counted.sort(["len", column], descending=[True, False])
     return ordered if keep is None else ordered.head(keep)
+
+
+def _number_columns(of: Contract) -> list[str]:
+    kinds = {name: of.schema.field(name).type for name in answer_columns(of)}
+    return [n for n, k in kinds.items() if pa.types.is_floating(k) or pa.types.is_integer(k) or pa.types.is_boolean(k)]
+
+
+def _sums(of: Contract) -> list[pl.Expr]:
+    """Return how many values a column of numbers has, the least, the mean and the most; a row for all columns."""
+    columns = {name: pl.col(name).cast(pl.Float64) for name in _number_columns(of)}
+    return [
+        value.alias(f"{name} {which}")
+        for name, c in columns.items()
+        for which, value in enumerate((c.count(), c.min(), c.mean(), c.max()))
+    ] or [pl.len()]
+
+
+def _numbers(of: Contract, sums: pl.DataFrame) -> Iterator[Numbers]:
+    row = sums.row(0, named=True)
+    for name in _number_columns(of):
+        known, least, mean, most = (row[f"{name} {which}"] for which in range(4))
+        if known:
+            yield Numbers(column=name, known=known, least=least, mean=mean, most=most)
 
 
 def _speeds(rates: pa.Table, workload: str) -> dict[tuple[str, str], float]:
