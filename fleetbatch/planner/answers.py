@@ -43,7 +43,7 @@ def why_car(tables: Tables, car_id: int) -> tuple[str, ...]:
         for row in _rows(tables["assignments"], "car_id", car_id)
     ]
     idle = [
-        f"car {car_id:016x} has nothing: {said(row['reason'])} (it will probably stay {row['bookable_s'] / 60:.0f} min)"
+        f"car {car_id:016x} has nothing: {said(row['reason'])} (it will probably stay {_stays_min(tables, car_id)} min)"
         for row in _rows(tables["car_plan"], "car_id", car_id)
         if row["pieces"] == 0
     ]

@@ -9,14 +9,15 @@ from fleetbatch.planner.classes import fleet_of
 from fleetbatch.planner.fill import Given, fill
 from fleetbatch.planner.grid import Grid
 from fleetbatch.planner.handover import handed_over
+from fleetbatch.planner.idle import car_plan_by_kind
 from fleetbatch.planner.inputs import Cars, Shards
 from fleetbatch.planner.kinds import work_of
-from fleetbatch.planner.leftovers import car_plan_by_kind, unassigned_by_kind
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.pieces import assignments, running, weighed
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution, costs, solve
 from fleetbatch.planner.reasons import Reason
+from fleetbatch.planner.waiting import unassigned_by_kind
 
 EVERYTHING_PAYS = 1e30
 
@@ -48,8 +49,8 @@ def by_prices(cars: Cars, shards: Shards, grid: Grid, now: datetime, policy: Pol
         at=now,
         planner="fallback" if solution is None else "prices",
         assignments=assignments(cars, shards, found),
-        car_plan=car_plan_by_kind(given, found.pieces),
-        unassigned=unassigned_by_kind(given, found.pieces),
+        car_plan=car_plan_by_kind(given, solution, found.pieces),
+        unassigned=unassigned_by_kind(given, solution, found.pieces),
         certificate=certificate,
         stats=stats,
     )

@@ -33,19 +33,27 @@ class Reason(enum.IntEnum):
     NO_MEMORY = 25, "no car that could compute it has the memory"
     DEADLINE_PASSED = 26, "its deadline has passed"
     TOO_LONG = 27, "not even one row group would end before the deadline on any car that stays long enough"
-    LATER = 28, "cars that can compute it have more urgent work until the next rounds"
+    LATER = 28, "cars that can compute it have other work until the next rounds"
     REMAINDER = 29, "its first row groups are placed, the rest waits for the next rounds"
     NOT_WORTH = 30, "the energy would cost more than the work is worth"
+    OUTBID = 31, "more valuable work takes all the time that cars have before its deadline"
+    BETTER_HOURS = 32, "it is planned for later hours, which suit it better and leave time enough before its deadline"
 
     # of cars
     HAS_WORK = 40, "it has a queue"
     NOT_READY = 41, "its charge is below the owner's reserve for longer than a round plans ahead"
-    SHORT_WINDOW = 42, "no open shard's row group would end before it leaves"
+    SHORT_WINDOW = 42, "no row group of what waits would end before it leaves"
     NOTHING_FITS = 43, "no open shard allows its hardware, memory, region or consent"
     ALL_PLACED = 44, "other cars have all the open work that it could do"
     BUSY = 45, "its running shard is no longer open, it finishes or hears so at its next contact"
 
     GIVES_AWAY = 46, "its running shard goes to a car that ends it in time"
+    RUNS_LATE = (
+        47,
+        "no more row group of the shard that it holds will end before it leaves or the deadline comes",
+    )
+    BETTER_LATER = 48, "what waits is worth less to it now than the energy, it keeps for better hours"
+    TOO_SLOW = 49, "what waits is due before it would end a row group of it"
 
 
 ASSIGNED = frozenset(reason for reason in Reason if reason < 20)  # noqa: PLR2004 the range of codes above

@@ -11,12 +11,13 @@ from fleetbatch.planner.certify import certificate_of
 from fleetbatch.planner.greedy import greedy
 from fleetbatch.planner.grid import grid_of
 from fleetbatch.planner.handover import handed_over
+from fleetbatch.planner.idle import car_plan
 from fleetbatch.planner.inputs import Cars, Shards, read_inputs
-from fleetbatch.planner.leftovers import car_plan, unassigned
 from fleetbatch.planner.market import by_prices
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.pieces import assignments, in_order, running, weighed
 from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.waiting import unassigned
 
 
 def plan_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy) -> Round:

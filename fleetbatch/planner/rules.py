@@ -120,6 +120,15 @@ def _region(x: Seen) -> Bools:
     return np.asarray((x.s["region"] != ANY_REGION) & (x.s["region"] != x.c["region"]))
 
 
+def _memory(x: Seen) -> Bools:
+    return np.asarray(x.c["mem_B"] < x.s["mem_B"])
+
+
+def forbidden(x: Seen) -> Bools:
+    """Return which rows put a shard on a car that may not have it, or cannot compute it."""
+    return np.asarray(_consent(x) | _mask(x) | _region(x) | _memory(x) | ~np.isfinite(x.tau))
+
+
 def _too_early(x: Seen) -> Bools:
     ready = np.maximum(x.c["ready_s"], np.where(x.running, 0.0, x.c["free_in_s"]))
     return np.asarray(~x.running & (x.a["start_s"] < ready - SLACK_S))
@@ -209,7 +218,7 @@ ROW_RULES: Final[Mapping[str, Callable[[Seen], Bools]]] = {
     "the owner consents to the workload": _consent,
     "the shard allows the hardware": _mask,
     "the hardware computes the workload": lambda x: np.asarray(~np.isfinite(x.tau)),
-    "the car has the memory": lambda x: np.asarray(x.c["mem_B"] < x.s["mem_B"]),
+    "the car has the memory": _memory,
     "the shard may leave for the car's region": _region,
     "nothing starts before the car is ready and free": _too_early,
     "nothing ends after the car's limit": lambda x: np.asarray(x.a["end_s"] > x.c["limit_s"] + SLACK_S),

@@ -16,7 +16,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import WAITING, Reason
-from fleetbatch.planner.rules import ROW_RULES, Bools, Columns, Seen, Violation, row_group_s, stay, units_per_row_group
+from fleetbatch.planner.rules import ROW_RULES, Bools, Columns, Seen, Violation, forbidden, stay, units_per_row_group
 
 SLACK = 1e-3
 
@@ -136,7 +136,9 @@ def _needless(
     holder = runs[np.maximum(place, 0)] if len(runs) else np.zeros(len(mine), np.int64)
     c = {name: column[holder] for name, column in fleet.items()} if len(fleet["car_id"]) else fleet
     s = {name: column[shard_row[mine]] for name, column in work.items()}
-    ends = row_group_s(policy, c, s) * (s["row_groups"] - np.maximum(s["rg_next"], c["running_row_group"]))
+    holds = Seen.of(policy, {name: column[mine] for name, column in a.items()}, c, s)
+    left = s["row_groups"] - np.maximum(s["rg_next"], c["running_row_group"])
+    ends = np.where(forbidden(holds), np.inf, holds.tau) * np.maximum(left, 1)
     deadline = s["deadline_s"].astype(np.float64)
     buffer = deadline - np.minimum(policy.buffer_s, deadline / 2.0)
     there = np.where(np.isfinite(ends), stay(c, np.where(np.isfinite(ends), ends, 0.0)), 0.0)

@@ -93,21 +93,6 @@ def test_a_shard_that_waits_says_why(fleet: pa.Table, work: pa.Table, reason: Re
     assert reason_of(fleet, work, 11) == reason
 
 
-@pytest.mark.parametrize(
-    ("fleet", "work", "reason"),
-    [
-        (cars(car(1)), shards(), Reason.NOTHING_FITS),
-        (cars(car(1, consent=0)), shards(shard(11)), Reason.NOTHING_FITS),
-        (cars(car(1, ready_s=5000.0)), shards(shard(11)), Reason.NOT_READY),
-        (cars(car(1, limit_s=30.0)), shards(shard(11)), Reason.SHORT_WINDOW),
-        (cars(car(1, survival=falling(2)), car(2)), shards(shard(11)), Reason.ALL_PLACED),
-    ],
-)
-def test_a_car_that_has_nothing_says_why(fleet: pa.Table, work: pa.Table, reason: Reason) -> None:
-    plans = plan_round(fleet, work, NOW, POLICY).car_plan.to_pylist()
-    assert [row["reason"] for row in plans if row["car_id"] == 1] == [reason]
-
-
 def test_hardware_that_cannot_compute_a_workload_is_not_asked_to() -> None:
     policy = Policy(rates=((0.0,), (1.0,)), power_w=(1.0, 1.0))
     planned = plan_round(cars(car(1, hw=0), car(2, hw=1)), shards(shard(11), shard(12)), NOW, policy)

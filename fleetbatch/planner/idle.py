@@ -1,0 +1,123 @@
+"""Why each car that has nothing has nothing. Pure."""
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fleetbatch.contracts import conform
+from fleetbatch.planner.fill import Given
+from fleetbatch.planner.greedy import lists_of
+from fleetbatch.planner.inputs import CHUNK, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards
+from fleetbatch.planner.pieces import Pieces, row_group_s
+from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.prices import Solution
+from fleetbatch.planner.reasons import Reason
+
+Bools = npt.NDArray[np.bool_]
+
+
+def car_plan(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> pa.Table:
+    """Return one row a car: its queue in brief, or why it has none."""
+    reason = _idle_reasons(cars, shards, policy, pieces)
+    reason[pieces.car] = Reason.HAS_WORK
+    return _car_plan(cars, pieces, reason)
+
+
+def _car_plan(cars: Cars, pieces: Pieces, reason: Bytes) -> pa.Table:
+    busy = np.zeros(len(cars.car_id), np.float32)
+    busy[pieces.car] = pieces.ends  # in order of time: the last one stays
+    table = {
+        "car_id": cars.car_id,
+        "pieces": np.bincount(pieces.car, minlength=len(cars.car_id)).astype(np.uint16),
+        "busy_until_s": busy,
+        "reason": reason,
+    }
+    return conform(pa.table(table), "car_plan")
+
+
+def _idle_reasons(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Bytes:
+    """Return why each car would have nothing, were it idle."""
+    open_ = np.flatnonzero(shards.open())
+    reason = np.full(len(cars.car_id), Reason.SHORT_WINDOW, np.uint8)
+    reason[~_may_any(cars, shards, policy, np.setdiff1d(open_, pieces.shard))] = Reason.ALL_PLACED
+    reason[~_may_any(cars, shards, policy, open_)] = Reason.NOTHING_FITS
+    return _gravest(cars, policy, pieces, reason)
+
+
+def _gravest(cars: Cars, policy: Policy, pieces: Pieces, reason: Bytes) -> Bytes:
+    """Return the reasons after what no open work could change; the last that is set is the gravest."""
+    reason[cars.ready >= policy.commit_s] = Reason.NOT_READY
+    reason[cars.running >= 0] = Reason.RUNS_LATE
+    reason[cars.running == UNKNOWN_RUNNING] = Reason.BUSY
+    reason[_gives_away(cars, pieces)] = Reason.GIVES_AWAY
+    return reason
+
+
+def _gives_away(cars: Cars, pieces: Pieces) -> Bools:
+    """Return the cars whose running shard another one has now."""
+    gone = pieces.shard[pieces.reason == Reason.HANDED_OVER]
+    return np.asarray(np.isin(cars.running, gone)) if len(gone) else np.zeros(len(cars.car_id), bool)
+
+
+def _may_any(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> Bools:
+    """Return which cars may have at least one of the shards."""
+    may = np.zeros(len(cars.car_id), bool)
+    everyone = np.arange(len(may))
+    for alike in lists_of(shards, places):
+        may |= row_group_s(cars, shards, policy, everyone, np.full(len(may), alike[0])) < np.inf
+    return may
+
+
+def car_plan_by_kind(given: Given, solution: Solution | None, pieces: Pieces) -> pa.Table:
+    """Return what `car_plan` returns, looking once at each kind."""
+    cars, order = given.cars, given.fleet.order
+    has = np.zeros(len(order), bool)
+    has[pieces.car] = True
+    idle = np.flatnonzero(~has[order])
+    reason = np.full(len(order), Reason.NOTHING_FITS, np.uint8)
+    reason[order[idle]] = _reasons_of_idle(given, solution, pieces, idle)
+    reason = _gravest(cars, given.policy, pieces, reason)
+    reason[has] = Reason.HAS_WORK
+    return _car_plan(cars, pieces, reason)
+
+
+def _reasons_of_idle(given: Given, solution: Solution | None, pieces: Pieces, idle: Ints) -> Bytes:
+    """Return what keeps each idle car (places in class order) from every kind of work that waits."""
+    fleet = given.fleet
+    least = _shortest_row_groups(given, pieces)
+    cost = given.cost[np.searchsorted(fleet.starts, idle, "right") - 1, 0]
+    price = np.full(len(least), np.finfo(np.float64).max) if solution is None else solution.price[:, 0]
+    cars = fleet.order[idle]
+    room = given.cars.until(cars, given.policy.stay_min) - given.cars.ready[cars]
+    may, left, stays, pays = (np.zeros(len(idle), bool) for _ in range(4))
+    for kind, units in enumerate(least):
+        rate = fleet.rate[kind, idle].astype(np.float64)
+        able = rate > 0.0
+        may |= able
+        if not np.isfinite(units):
+            continue
+        with np.errstate(divide="ignore"):
+            seconds = units / rate + units * given.work.kinds.bytes_most[kind] / fleet.link[idle]
+        fits = able & (seconds <= room)
+        left |= able
+        stays |= fits
+        pays |= fits & (price[kind] >= cost / np.maximum(rate, 1e-30))
+    steps = [~may, ~left, ~stays, ~pays]
+    said = [Reason.NOTHING_FITS, Reason.ALL_PLACED, Reason.SHORT_WINDOW, Reason.BETTER_LATER]
+    return np.select(steps, said, Reason.TOO_SLOW).astype(np.uint8)
+
+
+def _shortest_row_groups(given: Given, pieces: Pieces) -> Floats:
+    """Return the units of the shortest row group that waits of each kind, infinite where none does."""
+    work, shards = given.work, given.shards
+    taken = np.zeros(len(shards.shard_id), bool)
+    taken[pieces.shard] = True
+    edges = work.starts[:: work.demand[0].size]
+    least = np.full(len(work.kinds), np.inf)
+    for kind, (first, last) in enumerate(itertools.pairwise(edges.tolist())):
+        for at in range(first, last, CHUNK):
+            places = work.order[at : min(at + CHUNK, last)]
+            least[kind] = min(least[kind], float(shards.units(places[~taken[places]]).min(initial=np.inf)))
+    return least

@@ -1,0 +1,138 @@
+"""Why each shard that has row groups left waits. Pure."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fleetbatch.contracts import conform
+from fleetbatch.planner.fill import Given
+from fleetbatch.planner.greedy import lists_of
+from fleetbatch.planner.inputs import Bytes, Cars, Floats, Ints, Shards
+from fleetbatch.planner.pieces import Pieces
+from fleetbatch.planner.policy import ANY_REGION, Policy, rate_matrix
+from fleetbatch.planner.prices import Solution
+from fleetbatch.planner.reasons import Reason
+from fleetbatch.planner.risk import worth
+
+Bools = npt.NDArray[np.bool_]
+
+
+def unassigned(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> pa.Table:
+    """Return every shard with row groups that no piece covers, in order of id, with its reason."""
+    covered = shards.start.astype(np.int64)
+    np.maximum.at(covered, pieces.shard, pieces.stop)
+    waits = np.flatnonzero(covered < shards.stop)
+    reason = np.full(len(shards.shard_id), Reason.LATER, np.uint8)
+    for places in lists_of(shards, waits):
+        reason[places] = _list_reasons(cars, shards, policy, places)
+    reason[shards.deadline <= 0.0] = Reason.DEADLINE_PASSED
+    reason[shards.held] = Reason.HELD
+    reason[pieces.shard] = Reason.REMAINDER
+    return conform(pa.table({"shard_id": shards.shard_id[waits], "reason": reason[waits]}), "unassigned")
+
+
+def _list_reasons(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> Bytes:
+    """Return the reasons of shards that ask the same of a car: the first sieve that no car passes."""
+    one = places[0]
+    workload = int(shards.workload[one])
+    able = np.ones(len(cars.car_id), bool)
+    rates = rate_matrix(policy)
+    sieves = (
+        (Reason.NO_CARS, cars.limit > cars.ready),
+        (Reason.NO_REGION, (shards.region[one] == ANY_REGION) | (cars.region == shards.region[one])),
+        (Reason.NO_CONSENT, ((cars.consent >> np.uint32(workload)) & 1).astype(bool)),
+        (
+            Reason.NO_HARDWARE,
+            ((shards.hw_mask[one] >> cars.hw) & 1).astype(bool) & (rates[cars.hw, workload] > 0),
+        ),
+        (Reason.NO_MEMORY, cars.memory >= shards.memory[one]),
+    )
+    for reason, sieve in sieves:
+        able &= sieve
+        if not able.any():
+            return np.full(len(places), reason, np.uint8)
+    return np.where(_fits_anywhere(cars, shards, policy, places, able), Reason.LATER, Reason.TOO_LONG).astype(np.uint8)
+
+
+def _fits_anywhere(cars: Cars, shards: Shards, policy: Policy, places: Ints, able: Bools) -> Bools:
+    """Return whether one row group would end in time on the fastest car, started when the earliest is ready.
+
+    Optimistic on purpose: it takes the best speed, link and window of different cars. What it calls too long is so.
+    """
+    hw, workload = cars.hw[able], shards.workload[places[0]]
+    speed = float(np.max(rate_matrix(policy)[hw, workload] * cars.speed[able]))
+    link = float(np.max(cars.link[able]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = shards.bytes(places)
+        fetch = np.where(size > 0.0, size / link, 0.0)
+        tau = np.maximum(shards.units(places) / speed, fetch)
+    room = np.minimum(
+        float(np.max(cars.until(np.flatnonzero(able), policy.stay_min))), shards.deadline[places]
+    ) - float(np.min(cars.ready[able]))
+    return np.asarray(tau <= room)
+
+
+def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Pieces) -> pa.Table:
+    """Return what `unassigned` returns, looking once at each kind, deadline and priority instead of at each shard."""
+    shards, tier = given.shards, given.work.tier
+    waits = shards.start < shards.stop
+    whole = pieces.stop >= shards.stop[pieces.shard]
+    waits[pieces.shard[whole]] = False
+    ids = shards.shard_id[waits]
+    places = np.flatnonzero(waits)
+    reason = _tier_reasons(given, solution)[tier[places]]
+    closed = np.flatnonzero(tier[places] == given.work.demand.size)
+    reason[closed] = np.where(shards.held[places[closed]], Reason.HELD, Reason.DEADLINE_PASSED)
+    for one in _doubtful(given):
+        mine = np.flatnonzero(tier[places] // given.work.demand[0].size == one)
+        if len(mine):
+            found = _list_reasons(given.cars, shards, given.policy, places[mine])
+            reason[mine] = np.where(found == Reason.LATER, reason[mine], found)
+    reason[np.searchsorted(ids, shards.shard_id[pieces.shard[~whole]])] = Reason.REMAINDER
+    return conform(pa.table({"shard_id": ids, "reason": reason}), "unassigned")
+
+
+def _tier_reasons(given: Given, solution: Solution | None) -> Bytes:
+    """Return why shards of each kind, deadline and priority wait that cars could do in time; at the end, any other."""
+    reason = np.full(given.work.demand.shape, Reason.LATER, np.uint8)
+    if solution is not None:
+        value = worth(given.fleet, given.work, given.grid, given.policy)
+        usable = given.grid.usable(given.grid.deadlines)
+        now = given.grid.edges[:-1] < given.policy.commit_s
+        planned = solution.flow[:, now].sum(axis=1)
+        later = solution.flow.sum(axis=1) - planned
+        price = np.where(usable.T[None], solution.price[:, :, None], np.inf)  # [kind, block, deadline]
+        outbid = (price[..., None] > value[None]).all(axis=1)
+        cheapest = np.where(usable.T[None], _energy(given)[:, :, None], np.inf).min(axis=1)[..., None]
+        reason[(later > SERVED * given.work.demand) & (planned < SERVED * given.work.demand)] = Reason.BETTER_HOURS
+        reason[outbid] = Reason.OUTBID
+        reason[cheapest > np.asarray(given.policy.value_per_unit)] = Reason.NOT_WORTH
+    return np.append(reason.ravel(), np.uint8(Reason.LATER))
+
+
+SERVED = 0.01
+"""A smaller share of what is open is the solver's dust."""
+
+
+def _energy(given: Given) -> Floats:
+    """Return [kind, block], the least that a unit's energy costs on any class of cars, in value."""
+    made, seconds = given.fleet.work, given.fleet.seconds[:, :, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_unit = np.where(made > 0.0, given.cost[:, :, None] * seconds / made, np.inf)
+    return np.asarray(per_unit.min(axis=0, initial=np.inf).T)
+
+
+def _doubtful(given: Given) -> list[int]:
+    """Return the kinds of which not every shard is certain to fit somewhere before its deadline."""
+    cars = given.cars
+    if not len(cars.car_id):
+        return list(range(len(given.work.kinds)))
+    found = []
+    for kind, rate in enumerate(given.fleet.rate):
+        best = float(rate.max())
+        able = np.flatnonzero(rate >= 0.5 * best) if best > 0.0 else np.zeros(0, np.int64)
+        able = given.fleet.order[able]
+        room = min(float(np.max(cars.limit[able] - cars.ready[able], initial=0.0)), float(given.grid.deadlines[0]))
+        if best <= 0.0 or given.work.largest / (0.5 * best) > room:
+            found.append(kind)
+    return found

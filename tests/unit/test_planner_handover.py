@@ -1,0 +1,93 @@
+"""Running work moves only from a car that will be late to one that stands idle and will not."""
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planner_tables import NOW, POLICY, car, cars, mixed_fleet, mixed_work, shard, shards
+
+from fleetbatch.planner import Policy, Reason, Round, given_away, plan_round, verify_round
+
+PRICES = replace(POLICY, prices_from_cars=1)
+HOLDER: dict[str, Any] = {"running_shard": 11, "running_row_group": 2}
+SLOW = car(1, speed=0.1, **HOLDER)
+RUNNING = shard(11, rg_next=2, held_by=[1001], deadline_s=2400.0)
+
+
+def holders(found: Round) -> dict[int, int]:
+    rows = found.assignments.to_pylist()
+    return {row["shard_id"]: row["car_id"] for row in rows}
+
+
+@pytest.mark.parametrize("policy", [POLICY, PRICES])
+def test_an_idle_car_takes_over_what_its_holder_would_not_end_in_time(policy: Policy) -> None:
+    fleet, work = cars(SLOW, car(2)), shards(RUNNING)
+    found = plan_round(fleet, work, NOW, policy)
+    [row] = found.assignments.to_pylist()
+    assert (row["car_id"], row["rg_start"], row["rg_end"], row["reason"]) == (2, 2, 10, Reason.HANDED_OVER)
+    assert found.car_plan["reason"].to_pylist() == [Reason.GIVES_AWAY, Reason.HAS_WORK]
+    assert found.unassigned.num_rows == 0
+    assert given_away(fleet, found) == [(1, 11)]
+    assert verify_round(fleet, work, NOW, policy, found) == []
+
+
+def test_a_car_that_will_not_end_another_row_group_gives_its_shard_away() -> None:
+    fleet, work = cars(car(1, limit_s=10.0, **HOLDER), car(2)), shards(RUNNING)
+    assert holders(plan_round(fleet, work, NOW, POLICY)) == {11: 2}
+
+
+@pytest.mark.parametrize(
+    ("fleet", "work"),
+    [
+        (cars(car(1, **HOLDER), car(2)), shards(RUNNING)),
+        (cars(SLOW, car(2)), shards({**RUNNING, "deadline_s": 80_000.0})),
+        (cars(SLOW, car(2, speed=0.11)), shards(RUNNING)),
+        (cars(SLOW, car(2, consent=2)), shards(RUNNING)),
+        (cars(SLOW, car(2, ready_s=900.0)), shards(RUNNING)),
+        (cars(SLOW, car(2)), shards(RUNNING, shard(12))),
+    ],
+    ids=["in time", "time enough", "no faster", "no consent", "not free now", "has work of its own"],
+)
+def test_running_work_stays_where_a_change_gains_nothing(fleet: pa.Table, work: pa.Table) -> None:
+    found = plan_round(fleet, work, NOW, POLICY)
+    assert holders(found)[11] == 1
+    assert given_away(fleet, found) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_no_round_with_late_holders_breaks_a_rule(seed: int) -> None:
+    fleet, work = mixed_fleet(25, seed).to_pylist(), mixed_work(12, seed).to_pylist()
+    pairs = list(zip(fleet[::3], work[::2], strict=False))
+    for one, held in pairs:
+        one |= {"running_shard": held["shard_id"], "running_row_group": held["rg_next"]}
+        held |= {"held_by": [one["owner_id"]]}
+    for policy in (POLICY, PRICES):
+        found = plan_round(cars(*fleet), shards(*work), NOW, policy)
+        assert verify_round(cars(*fleet), shards(*work), NOW, policy, found) == []
+        again = plan_round(cars(*fleet[::-1]), shards(*work[::-1]), NOW, policy)
+        assert again.assignments.equals(found.assignments)
+
+
+def spoiled(found: Round, **values: Any) -> Round:
+    rows = [{**row, **values} for row in found.assignments.to_pylist()]
+    return replace(found, assignments=pa.Table.from_pylist(rows, schema=found.assignments.schema))
+
+
+def broken(fleet: pa.Table, work: pa.Table, found: Round) -> str:
+    return " ".join(one.rule for one in verify_round(fleet, work, NOW, POLICY, found))
+
+
+def test_a_needless_handover_is_refused() -> None:
+    fleet, work = cars(SLOW, car(2)), shards(RUNNING)
+    found = plan_round(fleet, work, NOW, POLICY)
+    quick = cars(car(1, **HOLDER), car(2))
+    unknown = cars(car(1), car(2))
+    assert "only from a holder who would be late" in broken(quick, work, found)
+    assert "only from a holder who would be late" in broken(unknown, work, found)
+    assert "handed over whole" in broken(fleet, work, spoiled(found, rg_end=9))
+    assert "under lease stays with its holder" in broken(fleet, work, spoiled(found, reason=int(Reason.PRICE)))
+    assert "handed over whole" in broken(cars(SLOW, car(2, running_shard=99, running_row_group=0)), work, found)
