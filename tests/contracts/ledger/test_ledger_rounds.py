@@ -103,3 +103,29 @@ def test_gateways_hear_of_a_round_at_once(cell: Cell, cell_url: str) -> None:
         waiting.join(10.0)
         assert heard == [True]
         assert gateway.ledger.latest_round() == written
+
+
+def test_a_round_ends_the_lease_that_it_gives_to_another_car_and_no_other(cell: Cell) -> None:
+    lock = cell.ledger.lock_planner(EU)
+    assert lock is not None
+    cell.enrol(1, 2, 3)
+    cell.open({4: (10, 10), 5: (10, 10)})
+    slow, other = cell.take(1, 4), cell.take(3, 5)
+    cell.ledger.write_round(lock, assignments((2, 0, 4)), {}, given_away=[(1, 4), (3, 4), (2, 4)])
+    assert not cell.beat(slow).go_on
+    assert cell.beat(other).go_on
+    assert cell.take(2, 4).start == 0
+
+
+def test_a_dispatcher_that_lost_its_lock_ends_no_lease(cell: Cell, cell_url: str) -> None:
+    lock = cell.ledger.lock_planner(EU)
+    assert lock is not None
+    cell.enrol(1)
+    cell.open({4: (10, 10)})
+    lease = cell.take(1, 4)
+    cell.ledger.unlock_planner(lock)
+    with open_cell(cell_url) as other:
+        assert other.ledger.lock_planner(EU) is not None
+        with pytest.raises(FencedOff):
+            cell.ledger.write_round(lock, assignments(), {}, given_away=[(1, 4)])
+    assert cell.beat(lease).go_on
