@@ -55,6 +55,8 @@ class Hardware(_Message, frozen=True, kw_only=True):
     runner_version: Word
     power_w: Amount
     """Draw while computing, from the class's data sheet; used where nothing measures it."""
+    workloads: Annotated[list[Word], Meta(max_length=64)] = []
+    """What is installed on the car, image besides; no other work is offered to it."""
 
 
 class PollRequest(_Message, frozen=True, kw_only=True):

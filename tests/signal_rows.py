@@ -26,6 +26,7 @@ def said(car_id: int, at: datetime, **changes: Any) -> dict[str, Any]:
         "link_down_bytes_per_s": 0.0,
         "reserve_soc": 0.2,
         "cached_models": [],
+        "workloads": ["image", "video"],
         "runner_version": "0.1.0",
         **changes,
     }

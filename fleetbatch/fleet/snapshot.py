@@ -18,6 +18,8 @@ from fleetbatch.fleet.newest import PLUGGED
 _CHARGING = "Vehicle.Powertrain.TractionBattery.Charging."
 _BATTERY = "Vehicle.Powertrain.TractionBattery."
 GRID = 96
+EVERYWHERE = "image"
+"""The workload that every car has, also one that does not say what it has."""
 OPEN = "open"
 """The data class that needs no consent beyond that to compute."""
 
@@ -171,10 +173,14 @@ def _survival(curves: pl.Series) -> "pa.Array[Any]":
 
 
 def _consent(joined: pl.DataFrame, frame: Frame) -> npt.NDArray[np.uint32]:
-    """Return a bit for each kind that the owner consents to: to compute at all, and to data above `open` by class."""
+    """Return a bit for each kind that the car has installed and its owner consents to.
+
+    Consent is to compute at all, and to data above `open` by class.
+    """
     bits = np.zeros(len(joined), np.uint32)
-    for place, (_, _, data_class) in enumerate(frame.kinds):
-        agrees = pl.col("consent")
+    installed = pl.col("workloads").fill_null([])
+    for place, (workload, _, data_class) in enumerate(frame.kinds):
+        agrees = pl.col("consent") & (installed.list.contains(workload) | pl.lit(workload == EVERYWHERE))
         if data_class != OPEN and "consents" in joined.columns:
             agrees &= pl.col("consents").list.contains(f"data:{data_class}").fill_null(value=False)
         bits |= joined.select(agrees).to_series().to_numpy().astype(np.uint32) << np.uint32(place)

@@ -72,6 +72,7 @@ def signals_table(rows: list[Heard]) -> pa.Table:
         "departure_at": [_instant(row.request.departure_at) for row in rows],
         "next_trip_at": [_instant(row.request.next_trip_at) for row in rows],
         "cached_models": [row.request.cached_models for row in rows],
+        "workloads": [row.request.hardware.workloads for row in rows],
         "runner_version": [row.request.hardware.runner_version for row in rows],
     }
     schema = contract("signals").schema

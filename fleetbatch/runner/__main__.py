@@ -26,6 +26,7 @@ from fleetbatch.runner.crew import WorkerSettings
 from fleetbatch.runner.life import Heard, Runner
 from fleetbatch.runner.signals import open_signals
 from fleetbatch.units import MIB
+from fleetbatch.workloads import usable_workloads
 
 EXIT_REFUSED: Final = 2
 """A person must act; the one line on stderr says how."""
@@ -66,6 +67,7 @@ def _run(told: argparse.Namespace) -> None:
             memory_bytes=min(hardware["memory_mib"] * MIB, psutil.virtual_memory().total),
             runner_version=__version__,
             power_w=hardware["power_w"],
+            workloads=list(usable_workloads()),
         ),
         worker=WorkerSettings(
             provider=hardware["provider"],

@@ -100,6 +100,7 @@ def _spoken(world: World, standing: Standing, now: datetime) -> pa.Table:
         "reserve_soc": plugs.reserve[who],
         "departure_at": _instants(world.scenario.starts_at, departs),
         "cached_models": pa.array([[]] * rows, pa.list_(pa.string())),
+        "workloads": pa.array([list(WORKLOADS)] * rows, pa.list_(pa.string())),
         "runner_version": _names(("sim",), np.zeros(rows, np.int64)),
     }
     return pa.table(table)

@@ -251,3 +251,11 @@ def test_a_snapshot_does_not_depend_on_the_order_of_rows() -> None:
     second, _ = seen(rows[::-1], known.take(list(range(7, -1, -1))), windows(*range(8, 0, -1)))
     assert first == second
     assert isinstance(nothing_heard(), pl.DataFrame)
+
+
+def test_a_car_is_given_nothing_that_it_has_not_installed() -> None:
+    heard = signals(said(1, NOW, workloads=None), said(2, NOW, workloads=["video"]))
+    consents = pa.array([["compute", "data:confidential"]] * 2)
+    known = ledger_cars({"car_id": 1}, {"car_id": 2}).append_column("consents", consents)
+    found = snapshot(fold(nothing_heard(), heard), known, windows(1, 2), FRAME, Dials(), now=NOW)
+    assert found.cars["consent"].to_pylist() == [1, 3]
