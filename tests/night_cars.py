@@ -18,9 +18,11 @@ from fleetbatch.car.moment import Dials
 from fleetbatch.errors import RejectedError
 from fleetbatch.local.charging import Charging, vehicle_signals
 from fleetbatch.protocol import BeatRequest, Hardware, Lease, PollRequest, ReleaseRequest
-from fleetbatch.runner.client import GatewayClient, Terminal, UnreachableError
+from fleetbatch.runner.client import GatewayClient, Terminal
 from fleetbatch.runner.delivery import GroupAnswers, deliver, make_part
-from fleetbatch.runner.remote import RemoteShard, http_fetch
+from fleetbatch.runner.energy import Drawn
+from fleetbatch.runner.remote import Fetch, RemoteShard
+from fleetbatch.runner.unreachable import UnreachableError
 from fleetbatch.workloads import Answer, answer_rows, workload
 
 App = Callable[[Any, Any, Any], Any]
@@ -187,7 +189,8 @@ class NightCar:
         done = work.row_group
         answers = answer_rows(workload(work.lease.workload), self.answer, rows, row_group=done)
         busy_s = self.per_row_group.total_seconds()
-        self.groups[done] = GroupAnswers(table=self.spoil(answers) if self.spoil else answers, busy_s=busy_s)
+        drawn = Drawn(wh=HARDWARE.power_w * busy_s / 3600, busy_s=busy_s, source="estimated")
+        self.groups[done] = GroupAnswers(table=self.spoil(answers) if self.spoil else answers, drawn=drawn)
         last = done + 1 >= work.lease.row_groups
         self.work = None if last else replace(work, row_group=done + 1, done_at=self.now + self.per_row_group)
         self.hear(n.RowGroupDone(lease_id=work.lease.lease_id, row_group=done, busy_s=busy_s))
@@ -230,7 +233,7 @@ class NightCar:
 
     def _deliver(self, action: n.DeliverPart) -> n.Event:
         part = make_part(action.lease, action.start, action.stop, self.groups)
-        reply = deliver(self.client, self.identity, part, power_w=HARDWARE.power_w)
+        reply = deliver(self.client, self.identity, part)
         lease_id = action.lease.lease_id
         if isinstance(reply, Terminal):
             return n.Ended(lease_id=lease_id, reason=reply.reason)
@@ -260,6 +263,21 @@ HARDWARE = Hardware(
     runner_version="test",
     power_w=40.0,
 )
+
+
+def http_fetch(http: httpx.Client, url: str) -> Fetch:
+    """Read ranges through the night's own network, which can fail."""
+
+    def fetch(start: int, stop: int) -> bytes:
+        try:
+            response = http.get(url, headers={"range": f"bytes={start}-{stop - 1}"})
+        except httpx.TransportError as error:
+            raise UnreachableError(str(error)) from error
+        if response.status_code != 206:
+            raise UnreachableError(str(response.status_code))
+        return response.content
+
+    return fetch
 
 
 def switched_on(now: datetime) -> n.Agent:

@@ -20,15 +20,18 @@ def holding(held: n.Held, at: Moment, event: n.Event) -> Step:
             return _computed(held, at, event)
         case n.WorkFailed():
             return _failed(held, at, event)
-        case n.BeatAnswered() | n.PartDelivered() | n.PartRefused() | n.Ended() | n.Unreached() as answer:
+        case n.BeatAnswered() | n.PartDelivered() | n.Ended() | n.Unreached() as answer:
             return _answered(held, at, answer)
+        case n.PartRefused() | n.BeatRefused():
+            kept = drop_unsent(held) if isinstance(event, n.PartRefused) else held
+            return leave(kept, at, WhyNot(reason="refused", detail=event.detail))
         case n.PollAnswered() | n.Released():
             return n.Holding(held=held), ()
         case _ as never:
             assert_never(never)
 
 
-_Answer: TypeAlias = n.BeatAnswered | n.PartDelivered | n.PartRefused | n.Ended | n.Unreached
+_Answer: TypeAlias = n.BeatAnswered | n.PartDelivered | n.Ended | n.Unreached
 
 
 def _answered(held: n.Held, at: Moment, answer: _Answer) -> Step:
@@ -37,8 +40,6 @@ def _answered(held: n.Held, at: Moment, answer: _Answer) -> Step:
             return _beaten(held, at, answer)
         case n.PartDelivered():
             return _delivered(held, at, answer)
-        case n.PartRefused():
-            return leave(drop_unsent(held), at, WhyNot(reason="refused", detail=answer.detail))
         case n.Ended():
             return over(at)
         case n.Unreached():
@@ -70,9 +71,12 @@ def _tick(held: n.Held, at: Moment) -> Step:
 
 
 def _computed(held: n.Held, at: Moment, event: n.RowGroupDone) -> Step:
-    if event.row_group != held.done:
+    if event.row_group < held.done or event.row_group in held.ahead:
         return n.Holding(held=held), ()  # a worker that was replaced
-    held = replace(held, done=held.done + 1, busy_s=held.busy_s + event.busy_s, work_since=at.now)
+    done, ahead = held.done, held.ahead | {event.row_group}
+    while done in ahead:
+        ahead, done = ahead - {done}, done + 1
+    held = replace(held, done=done, ahead=ahead, busy_s=held.busy_s + event.busy_s, work_since=at.now)
     held = replace(held, stalls=0, stalled_since=None)
     held, parts = send_part(held, at)
     return n.Holding(held=held), parts
@@ -122,4 +126,4 @@ def _delivered(held: n.Held, at: Moment, event: n.PartDelivered) -> Step:
 
 def _resume(held: n.Held, at: Moment) -> tuple[n.Held, n.Actions]:
     held = replace(held, working=True, work_at=None, work_since=at.now, part_since=at.now)
-    return held, (n.StartWork(lease=held.lease, start=held.done),)
+    return held, (n.StartWork(lease=held.lease, start=held.done, ahead=held.ahead),)

@@ -20,7 +20,7 @@ def leave(held: n.Held, at: Moment, against: WhyNot) -> Step:
 
 def drop_unsent(held: n.Held) -> n.Held:
     """Give up what is computed and not durable."""
-    return replace(held, done=held.sent, sending=0, send_at=None)
+    return replace(held, done=held.sent, ahead=frozenset(), sending=0, send_at=None)
 
 
 def _answered(held: n.Held, event: n.PartDelivered | n.PartRefused) -> n.Held:
@@ -56,7 +56,7 @@ def leaving(phase: n.Leaving, at: Moment, event: n.Event) -> Step:
             return replace(phase, held=held, releasing=False, release_at=again), ()
         case n.Unreached():
             return replace(phase, held=not_reached(held, at, event)), ()
-        case n.RowGroupDone() | n.WorkFailed() | n.PollAnswered() | n.BeatAnswered():
+        case n.RowGroupDone() | n.WorkFailed() | n.PollAnswered() | n.BeatAnswered() | n.BeatRefused():
             return phase, ()
         case _ as never:
             assert_never(never)

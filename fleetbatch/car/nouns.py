@@ -25,6 +25,8 @@ class Held:
     working: bool = True
     done: int = 0
     """Row groups below this are computed."""
+    ahead: frozenset[int] = frozenset()
+    """Row groups above `done` that another worker has computed already; a part ends before the first gap."""
     sent: int = 0
     """Row groups below this are durable."""
     sending: int = 0
@@ -127,7 +129,7 @@ class BeatAnswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowGroupDone:
-    """The worker finished a row group in `busy_s` seconds."""
+    """A worker finished a row group; the car was busy `busy_s` seconds since the one before."""
 
     lease_id: str
     row_group: int
@@ -159,6 +161,14 @@ class PartDelivered:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartRefused:
     """The gateway will never take the part that was sent (a bug of ours, or too large)."""
+
+    lease_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatRefused:
+    """The gateway cannot understand our beats (a bug of ours); it still holds the lease for this car."""
 
     lease_id: str
     detail: str
@@ -206,6 +216,7 @@ Event: TypeAlias = (
     | WorkFailed
     | PartDelivered
     | PartRefused
+    | BeatRefused
     | Released
     | Ended
     | Unreached
@@ -223,10 +234,11 @@ class Poll:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartWork:
-    """Let the worker compute from row group `start`."""
+    """Let the workers compute from row group `start`, those in `ahead` excepted."""
 
     lease: Lease
     start: int
+    ahead: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,9 @@ from fleetbatch.car.identity import Identity
 from fleetbatch.errors import RejectedError
 from fleetbatch.logs import say
 from fleetbatch.protocol import BeatRequest, PollRequest, ReleaseRequest
-from fleetbatch.runner.client import GatewayClient, Terminal, UnreachableError
-from fleetbatch.runner.delivery import Part, deliver, estimated_wh
+from fleetbatch.runner.client import GatewayClient, Terminal
+from fleetbatch.runner.delivery import Part, deliver
+from fleetbatch.runner.unreachable import UnreachableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +31,11 @@ FromCalls: TypeAlias = n.Event | Broken
 class Calls:
     """Starts calls and tells `heard` their outcome, from threads that are daemons: an exit waits for none."""
 
-    def __init__(
-        self, client: GatewayClient, identity: Identity, heard: Callable[[FromCalls], None], *, power_w: float
-    ) -> None:
+    def __init__(self, client: GatewayClient, identity: Identity, heard: Callable[[FromCalls], None]) -> None:
         """Make calls as this car."""
         self._client = client
         self._identity = identity
         self._heard = heard
-        self._power_w = power_w
 
     def poll(self, request: PollRequest) -> None:
         """Ask for work; a refusal here means that this car is not welcome, and ends the runner."""
@@ -49,14 +47,14 @@ class Calls:
 
         self._start("poll", "", ask, refused=lambda error: Broken(error=error))
 
-    def beat(self, action: n.Beat, signals: dict[str, float | bool | str | None]) -> None:
-        """Say how far the lease got."""
+    def beat(self, action: n.Beat, energy_wh: float, signals: dict[str, float | bool | str | None]) -> None:
+        """Say how far the lease got, and what it has drawn."""
         lease = action.lease
         request = BeatRequest(
             lease_id=lease.lease_id,
             fence=lease.fence,
             row_groups_done=action.done,
-            energy_wh=estimated_wh(self._power_w, action.busy_s),
+            energy_wh=energy_wh,
             busy_s=action.busy_s,
             signals=signals,
         )
@@ -70,14 +68,17 @@ class Calls:
             wait = timedelta(seconds=reply.expires_in_s)
             return n.BeatAnswered(lease_id=lease.lease_id, go_on=reply.go_on, expires_in=wait)
 
-        self._start("beat", lease.lease_id, tell, refused=_ended(lease.lease_id))
+        def refused(error: RejectedError) -> n.Event:
+            return n.BeatRefused(lease_id=lease.lease_id, detail=str(error))
+
+        self._start("beat", lease.lease_id, tell, refused=refused)
 
     def deliver(self, part: Part) -> None:
         """Deliver a part."""
         lease_id = part.lease.lease_id
 
         def bring() -> n.Event:
-            reply = deliver(self._client, self._identity, part, power_w=self._power_w)
+            reply = deliver(self._client, self._identity, part)
             if isinstance(reply, Terminal):
                 return n.Ended(lease_id=lease_id, reason=reply.reason)
             say("part delivered", lease=lease_id, shard=part.lease.shard_id, start=part.start, stop=part.stop)
@@ -85,15 +86,15 @@ class Calls:
 
         self._start("part", lease_id, bring, refused=lambda error: n.PartRefused(lease_id=lease_id, detail=str(error)))
 
-    def release(self, action: n.Release) -> None:
-        """Give the lease back."""
+    def release(self, action: n.Release, energy_wh: float) -> None:
+        """Give the lease back, and say what it has drawn."""
         lease = action.lease
         request = ReleaseRequest(
             lease_id=lease.lease_id,
             fence=lease.fence,
             reason=action.reason,
             detail=action.detail.replace("\0", "")[:500],
-            energy_wh=estimated_wh(self._power_w, action.busy_s),
+            energy_wh=energy_wh,
             busy_s=action.busy_s,
         )
 
@@ -104,7 +105,8 @@ class Calls:
             say("lease released", lease=lease.lease_id, shard=lease.shard_id, reason=action.reason)
             return n.Released(lease_id=lease.lease_id)
 
-        self._start("release", lease.lease_id, let_go, refused=_ended(lease.lease_id))
+        over = n.Ended(lease_id=lease.lease_id, reason="the release was refused")
+        self._start("release", lease.lease_id, let_go, refused=lambda _: over)
 
     def _start(
         self,
@@ -133,7 +135,3 @@ class Calls:
             self._heard(outcome)
 
         threading.Thread(target=run, name=call, daemon=True).start()
-
-
-def _ended(lease_id: str) -> Callable[[RejectedError], n.Event]:
-    return lambda error: n.Ended(lease_id=lease_id, reason=str(error))

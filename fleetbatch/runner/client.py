@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from fleetbatch.car.identity import Identity, token_assertion
-from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.errors import RejectedError
 from fleetbatch.protocol import (
     BeatReply,
     BeatRequest,
@@ -25,13 +25,25 @@ from fleetbatch.protocol import (
     ReleaseRequest,
     TokenReply,
 )
+from fleetbatch.runner.unreachable import UnreachableError
 
 TIMEOUT: Final = httpx.Timeout(20.0, connect=5.0)
 RENEW_BEFORE: Final = timedelta(minutes=2)
 """A token is renewed when less of it is left."""
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
+_SEND_AGAIN: Final = frozenset({"urn:fleetbatch:part-not-uploaded", "urn:fleetbatch:part-damaged"})
+
 Answer = TypeVar("Answer")
+
+
+class RefusedError(RejectedError):
+    """The gateway refused a message; `type` is the problem's name, which never changes."""
+
+    def __init__(self, summary: str, type: str) -> None:  # noqa: A002 (RFC 9457's word)
+        """Say what was refused."""
+        self.type = type
+        super().__init__(summary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +53,11 @@ class Terminal:
     reason: str
 
 
-class UnreachableError(TransientError):
-    """The gateway or the store did not answer, or asked for patience."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendAgain:
+    """What was uploaded is not in the store, or not whole."""
 
-    def __init__(self, what: str, retry_after: timedelta | None = None) -> None:
-        """Say what failed, and what the server asked for."""
-        self.retry_after = retry_after
-        super().__init__(what)
+    detail: str
 
 
 class GatewayClient:
@@ -74,9 +84,14 @@ class GatewayClient:
         """Announce a part; return where to put it."""
         return self._call("/v1/part", request, PartReply)
 
-    def confirm(self, request: PartRequest) -> ConfirmReply | Terminal:
+    def confirm(self, request: PartRequest) -> ConfirmReply | Terminal | SendAgain:
         """Say that the part is uploaded; return how far the shard is durable."""
-        return self._call("/v1/part/confirm", request, ConfirmReply)
+        try:
+            return self._call("/v1/part/confirm", request, ConfirmReply)
+        except RefusedError as error:
+            if error.type in _SEND_AGAIN:
+                return SendAgain(detail=error.summary)
+            raise
 
     def release(self, request: ReleaseRequest) -> ReleaseReply | Terminal:
         """Give a lease back."""
@@ -158,7 +173,7 @@ def _read(response: httpx.Response, path: str, kind: type[Answer]) -> Answer | T
         raise UnreachableError(message, _retry_after(response))
     if status != HTTPStatus.OK:
         summary = f"{path} refused with {status}: {_detail(response)}"
-        raise RejectedError(summary)
+        raise RefusedError(summary, _problem(response).type)
     try:
         return msgspec.json.decode(response.content, type=kind)
     except msgspec.DecodeError as error:
@@ -167,10 +182,15 @@ def _read(response: httpx.Response, path: str, kind: type[Answer]) -> Answer | T
 
 
 def _detail(response: httpx.Response) -> str:
+    return _problem(response).detail
+
+
+def _problem(response: httpx.Response) -> Problem:
+    """Return what is wrong; a proxy in between may answer in its own words."""
     try:
-        return msgspec.json.decode(response.content, type=Problem).detail
+        return msgspec.json.decode(response.content, type=Problem)
     except msgspec.DecodeError:
-        return response.text[:200]
+        return Problem(type="", title="", status=response.status_code, detail=response.text[:200])
 
 
 def _retry_after(response: httpx.Response) -> timedelta | None:

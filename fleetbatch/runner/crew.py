@@ -1,17 +1,31 @@
-"""The runner's side of its worker: starts it, hears it, kills it within a moment."""
+"""The runner's side of its workers, one a core: starts and hears them, replaces the lost, kills all in a moment."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 
 from fleetbatch.protocol import Lease
 from fleetbatch.runner.frames import Failed, GroupDone, Work, from_worker, read_frame, write_frame
+from fleetbatch.runner.rota import Rota, Worker, overdue
+from fleetbatch.runner.whereabouts import Whereabouts
+
+FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""Signals by which a process ends through what it computed; any other end says nothing about a row."""
+ALLOCATOR: Final = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+}
+"""A decoded picture's memory is used again for the next one: returning it to the system costs 3 % of the CPU time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,80 +36,150 @@ class WorkerEnded:
     returncode: int
 
 
-FromCrew: TypeAlias = GroupDone | Failed | WorkerEnded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromWorker:
+    """What a worker says."""
+
+    pid: int
+    said: GroupDone | Failed
+
+
+FromCrew: TypeAlias = FromWorker | WorkerEnded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """What every worker of this car is started with."""
+    """What the workers of this car are started with."""
 
+    workers: int
+    """One a core."""
+    memory_bytes: int
+    """What each may use."""
     provider: str
-    threads: int
     precision: str
     cache: Path
+    row_limit_s: float = 120.0
+    """A row that takes longer is given up: it becomes a dead letter that says so."""
 
-    def command(self) -> list[str]:
+    def command(self, whereabouts: int) -> list[str]:
         """Return the command line."""
         return [
             *(sys.executable, "-m", "fleetbatch.runner.worker"),
-            *("--provider", self.provider, "--threads", str(self.threads)),
-            *("--precision", self.precision, "--cache", str(self.cache)),
+            *("--provider", self.provider, "--precision", self.precision, "--cache", str(self.cache)),
+            *("--memory-bytes", str(self.memory_bytes), "--whereabouts", str(whereabouts)),
         ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hand:
+    """One worker's process."""
+
+    process: subprocess.Popen[bytes]
+    whereabouts: Whereabouts
+
+
 class Crew:
-    """At most one worker; `heard` is told what it says, from another thread. Called from one thread."""
+    """At most so many workers; `heard` is told what they say, from other threads. Called from one thread."""
 
     def __init__(self, settings: WorkerSettings, heard: Callable[[FromCrew], None]) -> None:
         """Start nothing yet."""
         self._settings = settings
         self._heard = heard
-        self._process: subprocess.Popen[bytes] | None = None
+        self._hands: dict[Worker, _Hand] = {}
+        self._rota = Rota()
         self._lease: Lease | None = None
 
-    def start(self, lease: Lease, start: int) -> None:
-        """Give the worker a lease; an idle one is used again."""
-        if self._process is None or self._process.poll() is not None:
-            self._process = self._spawn()
-        assert self._process.stdin is not None
-        self._lease = lease
+    @property
+    def at_work(self) -> bool:
+        """Whether any row group is waited for."""
+        return not self._rota.idle
+
+    def start(self, lease: Lease, row_groups: Collection[int]) -> None:
+        """Compute these row groups of a lease; workers that are idle are used again."""
+        self._lease, self._rota = lease, Rota.of(row_groups)
+        self._staff()
+
+    def note(self, message: FromCrew) -> str | None:
+        """Keep track of who computes what; return why the work cannot go on, or None when it does."""
+        match message:
+            case FromWorker(said=GroupDone() as done):
+                if self._rota.done(message.pid, done.row_group) and message.pid in self._hands:
+                    self._give(message.pid)
+            case WorkerEnded() if message.pid in self._hands:
+                fault = -message.returncode in FAULTS
+                why = f"the worker died of {signal.Signals(-message.returncode).name} at this row" if fault else ""
+                if not self._lose(message.pid, why):
+                    return f"worker ended: {message.returncode}"
+                self._staff()
+            case _:
+                pass  # it failed, which is the agent's business, or we ended it
+        return None
+
+    def look(self) -> None:
+        """Replace the workers that have been at one row for too long."""
+        for pid, hand in list(self._hands.items()):
+            limit_s = self._settings.row_limit_s
+            if overdue(hand.whereabouts.place(), now_s=time.monotonic(), row_limit_s=limit_s):
+                self._lose(pid, f"given up: this row took more than {limit_s:g} s")
+                self._staff()
+
+    def kill(self, *, idle_too: bool) -> None:
+        """End the workers that are at work at once; the operating system takes back what they held."""
+        for pid in list(self._hands):
+            if idle_too or self._rota.given.get(pid):
+                self._end(pid)
+        self._rota, self._lease = Rota(), None
+
+    def _staff(self) -> None:
+        """Start what is missing, as long as there is something to compute, and tell all what to do."""
+        wanted = min(self._settings.workers, len(self._rota.waiting) + len(self._rota.given))
+        while len(self._hands) < wanted:
+            self._spawn()
+        for pid in list(self._hands):
+            self._give(pid)
+
+    def _give(self, pid: Worker) -> None:
+        pipe = self._hands[pid].process.stdin
+        assert pipe is not None
+        assert self._lease is not None
         try:
-            write_frame(self._process.stdin, Work(lease=lease, start=start))
+            for task in self._rota.give(pid):
+                dead = dict(task.dead)
+                write_frame(
+                    pipe, Work(lease=self._lease, row_group=task.row_group, one_by_one=task.one_by_one, dead=dead)
+                )
         except BrokenPipeError:
             return  # its end is heard soon
 
-    def note(self, message: FromCrew) -> str:
-        """Keep track of whether the worker is at work; return the lease that its end interrupted, or nothing."""
-        match message:
-            case GroupDone() if self._lease is not None and message.row_group + 1 >= self._lease.row_groups:
-                self._lease = None
-            case Failed():
-                self._lease = None
-            case WorkerEnded() if self._process is not None and message.pid == self._process.pid:
-                interrupted, self._lease, self._process = self._lease, None, None
-                return interrupted.lease_id if interrupted is not None else ""
-            case _:
-                pass
-        return ""
+    def _lose(self, pid: Worker, why: str) -> bool:
+        """End a worker and take back what it had; return False when no row is to blame."""
+        place = self._hands[pid].whereabouts.place() if why else None
+        self._end(pid)
+        return self._rota.lost(pid, place, why)
 
-    def kill(self, *, idle_too: bool) -> None:
-        """End a worker that is at work at once; the operating system takes back what it held."""
-        if self._process is None or (self._lease is None and not idle_too):
-            return
-        self._process.kill()
-        self._process.wait()
-        self._process, self._lease = None, None
+    def _end(self, pid: Worker) -> None:
+        hand = self._hands.pop(pid)
+        hand.process.kill()
+        hand.process.wait()
+        hand.whereabouts.close()
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(self._settings.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 (our own module)
+    def _spawn(self) -> None:
+        whereabouts = Whereabouts.create()
+        process = subprocess.Popen(  # noqa: S603 (our own module)
+            self._settings.command(whereabouts.descriptor),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **ALLOCATOR},
+            pass_fds=(whereabouts.descriptor,),
+        )
         threading.Thread(target=self._listen, args=(process,), daemon=True).start()
-        return process
+        self._hands[process.pid] = _Hand(process=process, whereabouts=whereabouts)
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         with process.stdout as pipe:
             while (frame := read_frame(pipe)) is not None:
-                self._heard(from_worker(frame))
+                self._heard(FromWorker(pid=process.pid, said=from_worker(frame)))
         self._heard(WorkerEnded(pid=process.pid, returncode=process.wait()))
 
 

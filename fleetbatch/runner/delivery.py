@@ -1,8 +1,10 @@
 """A part goes out: encoded, signed, announced, uploaded, confirmed. Doing it twice is doing it once."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 import pyarrow as pa
@@ -10,10 +12,16 @@ import pyarrow.parquet as pq
 
 from fleetbatch.car.identity import Identity, sign
 from fleetbatch.contracts import conform
+from fleetbatch.errors import RejectedError
+from fleetbatch.logs import say
 from fleetbatch.protocol import ConfirmReply, Lease, PartRequest, part_claim
-from fleetbatch.runner.client import GatewayClient, Terminal
+from fleetbatch.runner.client import GatewayClient, SendAgain, Terminal
+from fleetbatch.runner.energy import Drawn
 from fleetbatch.units import Sha256
 from fleetbatch.workloads import workload
+
+UPLOADS_MAX: Final = 3
+"""A proxy or a store that damages every upload will damage the next one, too: then another car shall try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +29,8 @@ class GroupAnswers:
     """What the worker answered for one row group."""
 
     table: pa.Table
-    busy_s: float
+    drawn: Drawn
+    """Energy and time since the row group before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +41,7 @@ class Part:
     start: int
     stop: int
     rows: int
-    busy_s: float
+    drawn: Drawn
     content: bytes
 
 
@@ -47,27 +56,33 @@ def make_part(lease: Lease, start: int, stop: int, groups: Mapping[int, GroupAns
         start=start,
         stop=stop,
         rows=table.num_rows,
-        busy_s=sum(g.busy_s for g in chosen),
+        drawn=sum((g.drawn for g in chosen), Drawn()),
         content=sink.getvalue().to_pybytes(),
     )
 
 
-def deliver(client: GatewayClient, identity: Identity, part: Part, *, power_w: float) -> ConfirmReply | Terminal:
+def deliver(client: GatewayClient, identity: Identity, part: Part) -> ConfirmReply | Terminal:
     """Deliver a part; return how far the shard is durable, or that the lease is over.
 
     Raises UnreachableError (the same part may be sent again) and RejectedError (it never will be taken).
     """
-    request = part_request(identity, part, power_w=power_w)
-    place = client.part(request)
-    if isinstance(place, Terminal):
-        return place
-    if not place.already:
-        client.put(place.url, place.headers, part.content)
-    return client.confirm(request)
+    request = part_request(identity, part)
+    for _ in range(UPLOADS_MAX):
+        place = client.part(request)
+        if isinstance(place, Terminal):
+            return place
+        if not place.already:
+            client.put(place.url, place.headers, part.content)
+        reply = client.confirm(request)
+        if not isinstance(reply, SendAgain):
+            return reply
+        say("uploaded again", level=logging.WARNING, lease=part.lease.lease_id, detail=reply.detail)
+    summary = f"the store has not kept a part that was uploaded {UPLOADS_MAX} times"
+    raise RejectedError(summary)
 
 
-def part_request(identity: Identity, part: Part, *, power_w: float) -> PartRequest:
-    """Return the signed announcement; energy is estimated as draw times busy time, and says so."""
+def part_request(identity: Identity, part: Part) -> PartRequest:
+    """Return the signed announcement."""
     unsigned = PartRequest(
         lease_id=part.lease.lease_id,
         fence=part.lease.fence,
@@ -77,14 +92,9 @@ def part_request(identity: Identity, part: Part, *, power_w: float) -> PartReque
         rows=part.rows,
         bytes=len(part.content),
         sha256=Sha256(hashlib.sha256(part.content).hexdigest()),
-        energy_wh=estimated_wh(power_w, part.busy_s),
-        energy_source="estimated",
-        busy_s=part.busy_s,
+        energy_wh=part.drawn.wh,
+        energy_source=part.drawn.source,
+        busy_s=part.drawn.busy_s,
         signature="",
     )
     return msgspec.structs.replace(unsigned, signature=sign(identity, part_claim(unsigned)))
-
-
-def estimated_wh(power_w: float, busy_s: float) -> float:
-    """Return the energy of so many seconds at that draw."""
-    return power_w * busy_s / 3600

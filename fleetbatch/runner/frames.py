@@ -11,10 +11,14 @@ _LENGTH: Final = struct.Struct(">I")
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """To the worker: compute row groups [start, lease.row_groups)."""
+    """To the worker: compute one row group."""
 
     lease: Lease
-    start: int
+    row_group: int
+    one_by_one: bool = False
+    """Each row alone."""
+    dead: dict[int, str] = {}
+    """Row to reason: rows that are answered with that error."""
 
 
 class GroupDone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -22,14 +26,12 @@ class GroupDone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     lease_id: str
     row_group: int
-    busy_s: float
-    """From the first byte asked for to the last answer."""
     answers: bytes
     down_bytes_per_s: float
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """From the worker: no more of this lease. `refused` when trying again would change nothing."""
+    """From the worker: it cannot compute this lease. `refused` when trying again would change nothing."""
 
     lease_id: str
     refused: bool

@@ -5,7 +5,7 @@ import queue
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias, assert_never
+from typing import Final, Literal, TypeAlias, assert_never
 
 from fleetbatch.car import nouns as n
 from fleetbatch.car.agent import parked, step
@@ -16,8 +16,9 @@ from fleetbatch.logs import say
 from fleetbatch.protocol import Hardware, PollRequest
 from fleetbatch.runner.cache import cached_models
 from fleetbatch.runner.calls import Broken, Calls, FromCalls
-from fleetbatch.runner.crew import Crew, FromCrew, WorkerEnded, WorkerSettings, answers_of
+from fleetbatch.runner.crew import Crew, FromCrew, FromWorker, WorkerEnded, WorkerSettings, answers_of
 from fleetbatch.runner.delivery import GroupAnswers, make_part
+from fleetbatch.runner.energy import Account, PowerSignal
 from fleetbatch.runner.frames import Failed, GroupDone
 from fleetbatch.runner.signals import SignalSource
 
@@ -39,6 +40,10 @@ class Runner:
     calls: Calls
     heard: "queue.SimpleQueue[Heard]"
     limits: Limits
+    account: Account
+    """What the present lease has drawn."""
+    power_signal: str = ""
+    """The signal that `account` hears of, in watts; empty when something else measures or estimates."""
     dials: Dials = field(default_factory=Dials)
     reading: Reading = NOTHING_KNOWN
     answers: dict[int, GroupAnswers] = field(default_factory=dict)
@@ -71,42 +76,54 @@ class Runner:
             case Broken():
                 crew.kill(idle_too=True)
                 raise message.error
-            case GroupDone() | Failed() | WorkerEnded():
+            case FromWorker() | WorkerEnded():
                 return self._from_crew(message, crew, agent)
             case event:
                 return event
 
     def _from_crew(self, message: FromCrew, crew: Crew, agent: n.Agent) -> n.Event | None:
-        interrupted = crew.note(message)
+        lease = lease_of(agent)
+        broken = crew.note(message)
         match message:
-            case GroupDone():
-                lease = lease_of(agent)
-                if lease is None or lease.lease_id != message.lease_id:
-                    return None  # the lease is over; its answers are not kept
-                self.answers[message.row_group] = GroupAnswers(table=answers_of(message), busy_s=message.busy_s)
-                self.down_bytes_per_s = message.down_bytes_per_s
-                return n.RowGroupDone(lease_id=message.lease_id, row_group=message.row_group, busy_s=message.busy_s)
-            case Failed():
-                say("work failed", level=logging.ERROR, lease=message.lease_id, detail=message.detail)
-                return n.WorkFailed(
-                    lease_id=message.lease_id, kind="refused" if message.refused else "unreached", detail=message.detail
-                )
+            case FromWorker(said=GroupDone() as done):
+                return self._computed(done, crew) if lease is not None and done.lease_id == lease.lease_id else None
+            case FromWorker(said=Failed() as failed):
+                say("work failed", level=logging.ERROR, lease=failed.lease_id, detail=failed.detail)
+                kind: Literal["refused", "unreached"] = "refused" if failed.refused else "unreached"
+                return n.WorkFailed(lease_id=failed.lease_id, kind=kind, detail=failed.detail)
             case WorkerEnded():
-                if not interrupted:
+                if broken is None or lease is None:
                     return None
-                say("worker died", level=logging.ERROR, lease=interrupted, returncode=message.returncode)
-                return n.WorkFailed(lease_id=interrupted, kind="crashed", detail=f"worker ended: {message.returncode}")
-            case _ as never:
-                assert_never(never)
+                say("worker died", level=logging.ERROR, lease=lease.lease_id, returncode=message.returncode)
+                return n.WorkFailed(lease_id=lease.lease_id, kind="crashed", detail=broken)
+            case _:
+                return None
+
+    def _computed(self, done: GroupDone, crew: Crew) -> n.Event:
+        """Keep a row group's answers, and what was drawn since the one before."""
+        drawn = self.account.cut()
+        if not crew.at_work:
+            self.account.end()
+        self.answers[done.row_group] = GroupAnswers(table=answers_of(done), drawn=drawn)
+        self.down_bytes_per_s = done.down_bytes_per_s
+        return n.RowGroupDone(lease_id=done.lease_id, row_group=done.row_group, busy_s=drawn.busy_s)
 
     def _look(self, agent: n.Agent, crew: Crew, now: datetime) -> n.Event:
         self.reading = self.source.current()
+        self._hear_power()
+        crew.look()
         latch = decide(agent.latch, self.reading, self.limits, now=now)
         if latch.willing != agent.latch.willing:
             say("willing" if latch.willing else "not willing", why=latch.why_not.detail if latch.why_not else "")
         if not latch.willing and isinstance(agent.phase, n.Parked):
             crew.kill(idle_too=True)
         return n.Looked(latch=latch)
+
+    def _hear_power(self) -> None:
+        if isinstance(self.account.meter, PowerSignal):
+            watts = self.reading.signals.get(self.power_signal)
+            known = isinstance(watts, int | float) and watts >= 0
+            self.account.meter.saw(float(watts) if known and watts is not None else None)
 
     def _do(self, actions: n.Actions, agent: n.Agent, crew: Crew) -> bool:
         """Do what the agent said; return False when it is time to end."""
@@ -120,11 +137,14 @@ class Runner:
         match action:
             case n.StartWork():
                 say("work starts", lease=action.lease.lease_id, shard=action.lease.shard_id, row_group=action.start)
-                crew.start(action.lease, action.start)
+                self.account.begin()
+                crew.start(action.lease, sorted(set(range(action.start, action.lease.row_groups)) - action.ahead))
             case n.KillWork():
                 crew.kill(idle_too=False)
+                self.account.end()
             case n.Forget():
                 self.answers.clear()
+                self.account.reset()
             case n.Poll() | n.Beat() | n.DeliverPart() | n.Release():
                 self._call(action, agent)
             case n.Exit():
@@ -137,11 +157,11 @@ class Runner:
             case n.Poll():
                 self.calls.poll(self._poll_request(agent))
             case n.Beat():
-                self.calls.beat(action, self._told_signals())
+                self.calls.beat(action, self.account.whole_wh(), self._told_signals())
             case n.DeliverPart():
                 self.calls.deliver(make_part(action.lease, action.start, action.stop, self.answers))
             case n.Release():
-                self.calls.release(action)
+                self.calls.release(action, self.account.whole_wh())
             case _ as never:
                 assert_never(never)
 

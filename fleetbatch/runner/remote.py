@@ -3,15 +3,12 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
-import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.runner.client import UnreachableError
 from fleetbatch.sealing import unseal
 
 TAIL_BYTES: Final = 64 << 10
@@ -46,8 +43,11 @@ class RangeFile(io.RawIOBase):
 
     def prefetch(self, start: int, stop: int) -> None:
         """Hold [start, stop) in place of what was prefetched before."""
-        self._near = _Span(0, b"")  # let go first: one row group in memory at a time
         self._near = _Span(start, self._fetch(start, stop))
+
+    def let_go(self) -> None:
+        """Hold the tail only."""
+        self._near = _Span(0, b"")
 
     def readable(self) -> bool:
         """Return that it is."""
@@ -77,23 +77,6 @@ class RangeFile(io.RawIOBase):
         return self._fetch(start, stop) if start < stop else b""
 
 
-def http_fetch(http: httpx.Client, url: str) -> Fetch:
-    """Return a fetch of a signed URL; it raises UnreachableError when trying again may help."""
-
-    def fetch(start: int, stop: int) -> bytes:
-        try:
-            response = http.get(url, headers={"range": f"bytes={start}-{stop - 1}"})
-        except httpx.TransportError as error:
-            message = f"the shard could not be read: {type(error).__name__} {error}"
-            raise UnreachableError(message) from error
-        if response.status_code != HTTPStatus.PARTIAL_CONTENT or len(response.content) != stop - start:
-            message = f"the store answered {response.status_code} to a range of the shard"
-            raise UnreachableError(message)
-        return response.content
-
-    return fetch
-
-
 class RemoteShard:
     """An opened shard whose row groups are read one at a time."""
 
@@ -119,6 +102,12 @@ class RemoteShard:
         except (OSError, pa.ArrowException) as error:
             summary = f"row group {row_group} cannot be unsealed: {error}"
             raise RejectedError(summary) from error
+        finally:
+            self._file.let_go()
+
+    def group_bytes(self, row_group: int) -> int:
+        """Return how large a row group is once it is read."""
+        return int(self._parquet.metadata.row_group(row_group).total_byte_size)
 
     def _range(self, row_group: int) -> tuple[int, int]:
         group = self._parquet.metadata.row_group(row_group)

@@ -1,4 +1,4 @@
-"""The worker child: opens model and shard, computes row group by row group, holds one at a time.
+"""The worker child: one core, one model, one row group in work and the next one on its way.
 
 A process of its own, so that a hung inference can be killed without losing the agent. It ends when its pipe closes, so
 it never outlives a runner that was killed.
@@ -12,29 +12,70 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
-import httpx
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.protocol import Lease
 from fleetbatch.runner.cache import fetch_bundle
-from fleetbatch.runner.client import open_http
+from fleetbatch.runner.download import Downloads
 from fleetbatch.runner.frames import Failed, GroupDone, Work, read_frame, work_of, write_frame
-from fleetbatch.runner.remote import RemoteShard, http_fetch
+from fleetbatch.runner.memory import refuse_too_large
+from fleetbatch.runner.remote import RemoteShard
+from fleetbatch.runner.whereabouts import Whereabouts
 from fleetbatch.workloads import Answer, Device, Workload, answer_rows, workload
+
+ROWS_AT_ONCE: Final = 16
+"""Rows that the workload is asked for at once: so many can be to blame for a hang until they are tried one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
     """A workload with an order's model and options: ready to answer on this provider, in this process."""
 
-    lease: tuple[str, str, dict[str, str]]
+    wanted: tuple[str, str, dict[str, str]]
     kind: Workload
     answer: Answer
+
+
+@dataclass(slots=True, kw_only=True)
+class Reader:
+    """Fetches and opens row groups, one ahead of the computing; it holds the shard of one lease."""
+
+    worker_bytes: int
+    downloads: Downloads = field(default_factory=Downloads)
+    bytes_per_s: float = 0.0
+    _shard: tuple[str, RemoteShard] | None = None
+
+    def read(self, work: Work) -> pa.Table:
+        """Return the rows of a row group; raise RejectedError for what does not fit or was changed."""
+        lease, shard = work.lease, self._open(work.lease)
+        refuse_too_large(
+            self.worker_bytes, model_bytes=lease.model_bytes, group_bytes=shard.group_bytes(work.row_group)
+        )
+        began = time.monotonic()
+        rows = shard.read(work.row_group)
+        self.bytes_per_s = rows.nbytes / max(time.monotonic() - began, 1e-3)
+        pixels = pc.max(pc.multiply(rows["width"].cast(pa.int64()), rows["height"].cast(pa.int64()))).as_py() or 0
+        refuse_too_large(self.worker_bytes, model_bytes=lease.model_bytes, group_bytes=rows.nbytes, pixels=pixels)
+        return rows
+
+    def _open(self, lease: Lease) -> RemoteShard:
+        if self._shard is None or self._shard[0] != lease.lease_id:
+            key = base64.urlsafe_b64decode(lease.shard_key + "==")
+            shard = RemoteShard(
+                lambda start, stop: self.downloads.span(lease.shard_url, start, stop), lease.shard_bytes, key
+            )
+            if shard.row_groups != lease.row_groups:
+                summary = f"the shard has {shard.row_groups} row groups, the lease says {lease.row_groups}"
+                raise RejectedError(summary)
+            self._shard = lease.lease_id, shard
+        return self._shard[1]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,89 +84,98 @@ class Bench:
 
     device: Device
     cache: Path
-    http: httpx.Client
+    reader: Reader
+    whereabouts: Whereabouts
+    downloads: Downloads = field(default_factory=Downloads)
     opened: Opened | None = None
-    down_bytes_per_s: float = 0.0
+
+    def compute(self, work: Work, rows: "Future[pa.Table]") -> GroupDone | Failed:
+        """Return a row group's answers, or why this lease cannot be done here."""
+        try:
+            opened = self._open(work.lease)
+            answers = self._answer(opened, work, rows.result())
+        except RejectedError as error:
+            return Failed(lease_id=work.lease.lease_id, refused=True, detail=str(error))
+        except TransientError as error:
+            return Failed(lease_id=work.lease.lease_id, refused=False, detail=str(error))
+        return GroupDone(
+            lease_id=work.lease.lease_id,
+            row_group=work.row_group,
+            answers=_stream(answers),
+            down_bytes_per_s=self.reader.bytes_per_s,
+        )
+
+    def _open(self, lease: Lease) -> Opened:
+        """Return what answers the lease's rows; a model is opened, and its goldens checked, once per process."""
+        wanted = (lease.workload, lease.model_sha256, lease.options)
+        if self.opened is None or self.opened.wanted != wanted:
+            self.opened = None  # one in memory
+            kind = workload(lease.workload)
+            answer = kind.open(self._model(lease), self.device, lease.options)
+            self.opened = Opened(wanted=wanted, kind=kind, answer=answer)
+        return self.opened
+
+    def _model(self, lease: Lease) -> bytes | None:
+        if not lease.model_sha256:
+            return None
+        return fetch_bundle(
+            self.downloads, self.cache, sha256=lease.model_sha256, url=lease.model_url, size=lease.model_bytes
+        )
+
+    def _answer(self, opened: Opened, work: Work, rows: pa.Table) -> pa.Table:
+        """Ask the workload for a few rows at a time, and say which before each time."""
+        rows = with_dead(rows, work.dead)
+        step = 1 if work.one_by_one else ROWS_AT_ONCE
+        pieces = []
+        for start in range(0, rows.num_rows, step):
+            some = rows.slice(start, step)
+            self.whereabouts.enter(work.row_group, start, start + some.num_rows)
+            pieces.append(answer_rows(opened.kind, opened.answer, some, row_group=work.row_group))
+        self.whereabouts.leave()
+        return pa.concat_tables(pieces)
 
 
-def compute(bench: Bench, work: Work, out: IO[bytes]) -> None:
-    """Compute a lease's row groups and say each as it is done; a lease that cannot be done ends with `Failed`."""
-    lease = work.lease
-    try:
-        opened = _opened(bench, lease)
-        key = base64.urlsafe_b64decode(lease.shard_key + "==")
-        shard = RemoteShard(http_fetch(bench.http, lease.shard_url), lease.shard_bytes, key)
-        if shard.row_groups != lease.row_groups:
-            summary = f"the shard has {shard.row_groups} row groups, the lease says {lease.row_groups}"
-            raise RejectedError(summary)  # noqa: TRY301 (one place sorts the errors by who acts)
-        for row_group in range(work.start, lease.row_groups):
-            write_frame(out, _compute_group(bench, lease, shard, row_group, opened))
-    except RejectedError as error:
-        write_frame(out, Failed(lease_id=lease.lease_id, refused=True, detail=str(error)))
-    except TransientError as error:
-        write_frame(out, Failed(lease_id=lease.lease_id, refused=False, detail=str(error)))
+def with_dead(rows: pa.Table, dead: dict[int, str]) -> pa.Table:
+    """Return the rows with the reasons of the dead ones as their errors, so that nothing is computed of them."""
+    if not dead:
+        return rows
+    errors = rows["error"].to_pylist()
+    for row, why in dead.items():
+        errors[row] = why
+    return rows.set_column(rows.schema.get_field_index("error"), "error", pa.array(errors, pa.string()))
 
 
 def main() -> None:
     """Obey the runner at the other end of stdin until it is gone."""
     parser = argparse.ArgumentParser(prog="python -m fleetbatch.runner.worker")
     parser.add_argument("--provider", required=True)
-    parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--precision", default="")
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--memory-bytes", type=int, required=True)
+    parser.add_argument("--whereabouts", type=int, required=True, help="file descriptor")
     told = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the runner says when to end
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not break the frames
-    orders: queue.SimpleQueue[Work] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, orders), daemon=True).start()
-    device = Device(provider=told.provider, threads=told.threads, precision=told.precision)
-    bench = Bench(device=device, cache=told.cache, http=open_http())
+    bench = Bench(
+        device=Device(provider=told.provider, threads=1, precision=told.precision),
+        cache=told.cache,
+        reader=Reader(worker_bytes=told.memory_bytes),
+        whereabouts=Whereabouts(told.whereabouts),
+    )
+    told_work: queue.SimpleQueue[tuple[Work, Future[pa.Table]]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, bench.reader, told_work), daemon=True).start()
     while True:
-        compute(bench, orders.get(), out)
+        write_frame(out, bench.compute(*told_work.get()))
 
 
-def _listen(pipe: IO[bytes], orders: queue.SimpleQueue[Work]) -> None:
-    """Hand over what the runner says; end the whole process at once when the runner is gone."""
-    while (frame := read_frame(pipe)) is not None:
-        orders.put(work_of(frame))
-    os._exit(0)
-
-
-def _opened(bench: Bench, lease: Lease) -> Opened:
-    """Return what answers the lease's rows; a model is opened, and its goldens checked, once per process."""
-    wanted = (lease.workload, lease.model_sha256, lease.options)
-    if bench.opened is None or bench.opened.lease != wanted:
-        bench.opened = None  # one in memory
-        kind = workload(lease.workload)
-        answer = kind.open(_model(bench, lease), bench.device, lease.options)
-        bench.opened = Opened(lease=wanted, kind=kind, answer=answer)
-    return bench.opened
-
-
-def _model(bench: Bench, lease: Lease) -> bytes | None:
-    if not lease.model_sha256:
-        return None
-    fetched = fetch_bundle(
-        bench.http, bench.cache, sha256=lease.model_sha256, url=lease.model_url, size=lease.model_bytes
-    )
-    bench.down_bytes_per_s = fetched.bytes_per_s or bench.down_bytes_per_s
-    return fetched.data
-
-
-def _compute_group(bench: Bench, lease: Lease, shard: RemoteShard, row_group: int, opened: Opened) -> GroupDone:
-    began = time.monotonic()
-    rows = shard.read(row_group)
-    took = max(time.monotonic() - began, 1e-3)
-    bench.down_bytes_per_s = rows.nbytes / took
-    answers = answer_rows(opened.kind, opened.answer, rows, row_group=row_group)
-    return GroupDone(
-        lease_id=lease.lease_id,
-        row_group=row_group,
-        busy_s=time.monotonic() - began,
-        answers=_stream(answers),
-        down_bytes_per_s=bench.down_bytes_per_s,
-    )
+def _listen(pipe: IO[bytes], reader: Reader, told: "queue.SimpleQueue[tuple[Work, Future[pa.Table]]]") -> None:
+    """Fetch what the runner says while the rest computes; end the whole process at once when the runner is gone."""
+    with ThreadPoolExecutor(max_workers=1) as fetching:
+        while (frame := read_frame(pipe)) is not None:
+            work = work_of(frame)
+            told.put((work, fetching.submit(reader.read, work)))
+        os._exit(0)
 
 
 def _stream(table: pa.Table) -> bytes:

@@ -47,8 +47,9 @@ def car(cell: ParkedCell) -> Iterator[ParkedCar]:
 def test_a_parked_car_computes_a_shard_and_every_row_arrives_once(cell: ParkedCell, car: ParkedCar) -> None:
     key = cell.order("whole", model=SIGNS, source="generator:road-signs?count=60&seed=7&broken=4")
     cell.offer(key, car)
-    car.start()
+    car.start("--threads=2")
     until(lambda: cell.ledger.counts(key).returned == 1, what="the shard's return")
+    assert len(car.workers()) == 2
     answers = cell.answers(key)
     assert len(answers) == len({row["item_id"] for row in answers}) == 60
     assert sum(row["error"] is not None for row in answers) == 4
@@ -69,7 +70,7 @@ def test_an_unplugged_car_stops_within_a_second_and_another_goes_on_where_it_sto
 ) -> None:
     key = cell.order("unplugged", model=slow)
     cell.offer(key, car)
-    car.start()
+    car.start("--threads=1")
     until(lambda: cell.done_through(key) >= 2, what="two row groups")
     [worker] = car.workers()
     car.signals(IsChargingCableConnected=False)
@@ -81,7 +82,7 @@ def test_an_unplugged_car_stops_within_a_second_and_another_goes_on_where_it_sto
     assert 2 <= stopped_at < 12
     other = cell.park()
     cell.offer(key, other)
-    other.start()
+    other.start("--threads=2")
     until(lambda: cell.done_through(key) == -1, what="the shard's return", seconds=30)
     [began_at] = [line["row_group"] for line in other.events("work starts")]
     assert began_at == stopped_at
@@ -98,7 +99,7 @@ def test_a_runner_asked_to_end_lets_go_of_its_lease_within_two_seconds(
 ) -> None:
     key = cell.order("shutdown", model=slow)
     cell.offer(key, car)
-    car.start()
+    car.start("--threads=1")
     until(lambda: cell.done_through(key) >= 1, what="a row group")
     [worker] = car.workers()
     began = time.monotonic()
@@ -114,7 +115,7 @@ def test_a_killed_runner_takes_its_worker_along_and_its_lease_runs_out(
 ) -> None:
     key = cell.order("killed", model=slow)
     cell.offer(key, car)
-    car.start()
+    car.start("--threads=1")
     until(lambda: cell.done_through(key) >= 1, what="a row group")
     [worker] = car.workers()
     assert car.process is not None
@@ -130,7 +131,7 @@ def test_a_killed_worker_is_replaced_and_goes_on_after_what_was_finished(
 ) -> None:
     key = cell.order("worker", model=slow)
     cell.offer(key, car)
-    car.start()
+    car.start("--threads=1")
     until(lambda: cell.done_through(key) >= 2, what="two row groups")
     [worker] = car.workers()
     os.kill(worker.pid, signal.SIGKILL)
@@ -146,7 +147,7 @@ def test_a_car_computes_through_a_gateway_that_was_killed_and_came_back(
 ) -> None:
     key = cell.order("restart", model=slow)
     cell.offer(key, car)
-    car.start()
+    car.start("--threads=1")
     until(lambda: cell.done_through(key) >= 1, what="a row group")
     cell.stop_gateway()
     until(lambda: car.events("not reached"), what="a call that finds nobody")
@@ -160,7 +161,7 @@ def test_a_car_computes_through_a_gateway_that_was_killed_and_came_back(
 def test_a_withdrawn_consent_stops_the_car_at_its_next_beat(cell: ParkedCell, car: ParkedCar, slow: Path) -> None:
     key = cell.order("consent", model=slow)
     cell.offer(key, car)
-    car.start()
+    car.start("--threads=1")
     until(lambda: cell.done_through(key) >= 1, what="a row group")
     [worker] = car.workers()
     cell.consent(car, granted=False)
@@ -194,7 +195,7 @@ def test_a_shard_with_a_changed_bit_is_refused(cell: ParkedCell, car: ParkedCar)
     damaged[len(damaged) // 3] ^= 1
     cell.store.write(name, bytes(damaged))
     cell.offer(key, car)
-    car.start()
+    car.start("--threads=1")
     until(lambda: cell.ledger.night_stats(key).released >= 1, what="the release")
     assert "cannot be unsealed" in car.events("work failed")[0]["detail"]
     assert car.stop() == 0
@@ -204,7 +205,7 @@ def test_an_unwilling_car_gets_no_work_and_says_why(cell: ParkedCell, car: Parke
     key = cell.order("unwilling", rows=8, model=SIGNS)
     cell.offer(key, car)
     car.signals(Current=10.0)
-    car.start()
+    car.start("--threads=1")
     time.sleep(1.5)
     assert cell.ledger.counts(key).ready == 1
     car.signals()
@@ -214,7 +215,7 @@ def test_an_unwilling_car_gets_no_work_and_says_why(cell: ParkedCell, car: Parke
 
 def test_a_key_that_nobody_enrolled_is_one_clear_line_and_exit_2(cell: ParkedCell) -> None:
     car = cell.park(enrolled=False)
-    car.start()
+    car.start("--threads=1")
     assert car.process is not None
     assert car.process.wait(timeout=10) == 2
     [line] = [line for line in (car.folder / "log").read_text().splitlines() if not line.startswith("{")]

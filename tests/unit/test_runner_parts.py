@@ -16,6 +16,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.protocol import Lease
 from fleetbatch.runner.__main__ import main
 from fleetbatch.runner.delivery import GroupAnswers, make_part
+from fleetbatch.runner.energy import Drawn
 from fleetbatch.runner.frames import Failed, GroupDone, Work, from_worker, read_frame, work_of, write_frame
 from fleetbatch.runner.remote import TAIL_BYTES, RangeFile, RemoteShard
 from fleetbatch.runner.signals import FileSignals, open_signals
@@ -141,13 +142,13 @@ LEASE = Lease(
 def group_answers(row_group: int) -> GroupAnswers:
     rows = [{"item_id": f"s-{row_group}-{n}", "row_group": row_group, "error": "broken"} for n in range(5)]
     table = conform(pa.Table.from_pylist(rows, schema=contract("answers_image").schema), "answers_image")
-    return GroupAnswers(table=table, busy_s=2.0)
+    return GroupAnswers(table=table, drawn=Drawn(wh=0.5, busy_s=2.0))
 
 
 def test_a_part_holds_the_rows_of_its_row_groups_in_order_and_is_the_same_bytes_again() -> None:
     groups = {number: group_answers(number) for number in range(3)}
     part = make_part(LEASE, 1, 3, groups)
-    assert (part.rows, part.busy_s) == (10, 4.0)
+    assert (part.rows, part.drawn) == (10, Drawn(wh=1.0, busy_s=4.0, source="measured"))
     read = pq.read_table(pa.BufferReader(part.content))
     assert read["row_group"].to_pylist() == [1] * 5 + [2] * 5
     assert make_part(LEASE, 1, 3, groups).content == part.content
@@ -159,8 +160,8 @@ def test_a_part_holds_the_rows_of_its_row_groups_in_order_and_is_the_same_bytes_
 
 def test_messages_survive_the_pipe_and_a_closed_pipe_is_seen() -> None:
     pipe = io.BytesIO()
-    work = Work(lease=LEASE, start=2)
-    done = GroupDone(lease_id="lease-1", row_group=2, busy_s=1.5, answers=b"\0" * 100_000, down_bytes_per_s=1e6)
+    work = Work(lease=LEASE, row_group=2, one_by_one=True, dead={3: "given up"})
+    done = GroupDone(lease_id="lease-1", row_group=2, answers=b"\0" * 100_000, down_bytes_per_s=1e6)
     failed = Failed(lease_id="lease-1", refused=True, detail="no")
     for message in (work, done, failed):
         write_frame(pipe, message)
@@ -220,7 +221,7 @@ def test_a_source_that_is_not_known_is_refused_with_what_is(url: str) -> None:
         ({}, "cannot read"),
         ({"--key": b"no key at all"}, "not a private key in PEM"),
         ({"--key": make_key(), "--signals": "can0"}, "signals source 'can0' is not known"),
-        ({"--key": make_key(), "--hardware": b"threads = 0"}, "must be above zero"),
+        ({"--key": make_key(), "--hardware": b"power_w = 0"}, "must be above zero"),
         ({"--key": make_key(), "--hardware": b"theads = 2"}, "`theads` is not known"),
         ({"--key": make_key(), "--hardware": b'power_w = "much"'}, "expected something like 60.0"),
         ({"--key": make_key(), "--hardware": b"= 3"}, "is not TOML"),
