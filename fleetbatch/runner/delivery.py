@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleetbatch.car.identity import Identity, sign
@@ -41,6 +42,7 @@ class Part:
     start: int
     stop: int
     rows: int
+    """Of the shard; each may have several answers."""
     drawn: Drawn
     content: bytes
 
@@ -55,7 +57,7 @@ def make_part(lease: Lease, start: int, stop: int, groups: Mapping[int, GroupAns
         lease=lease,
         start=start,
         stop=stop,
-        rows=table.num_rows,
+        rows=pc.count_distinct(table["item_id"]).as_py(),
         drawn=sum((g.drawn for g in chosen), Drawn()),
         content=sink.getvalue().to_pybytes(),
     )
