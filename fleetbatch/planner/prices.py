@@ -129,8 +129,8 @@ def _model(columns: _Columns, supply: Floats, demand: Floats, cost: Floats, valu
     count = times + flows
     model = highspy.HighsLp()
     model.num_col_, model.num_row_ = count, classes * blocks + kinds * blocks + demand.size
-    model.sense_ = highspy.ObjSense.kMaximize
-    model.col_cost_ = np.concatenate([-cost[columns.c, columns.h] / weight, value[h, d, p]])
+    # The least of cost less value: when told to maximise, HiGHS without crossover may give prices of either sign.
+    model.col_cost_ = np.concatenate([cost[columns.c, columns.h] / weight, -value[h, d, p]])
     model.col_lower_, model.col_upper_ = np.zeros(count), np.full(count, highspy.kHighsInf)
     free = np.full(classes * blocks, -highspy.kHighsInf)
     still = np.zeros(kinds * blocks)
