@@ -33,6 +33,8 @@ Task = TypeVar("Task", bound=Callable[..., str | int])
 STEP_TIMEOUT: Final = timedelta(hours=4)
 """Outer bound of one step's child; a task can hang before Airflow's own execution timeout counts."""
 _LAST_WORDS_S: Final = 5.0
+_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
+"""Small matrices are multiplied no faster by several threads that wait for each other; learning took twice the CPU."""
 
 DEFAULTS: Final[dict[str, Any]] = {
     "owner": "fleetbatch",
@@ -131,7 +133,8 @@ def outcome(step: str, answer: dict[str, Any]) -> dict[str, Any]:
 
 def _run_child(command: list[str]) -> int:
     """Return the child's exit code. It ends itself when its standard input closes, so a killed task leaves nothing."""
-    child = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 # our own interpreter and words
+    env = {**_ONE_THREAD, **os.environ}
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, env=env)  # noqa: S603 # our own interpreter and words
     try:
         return child.wait(STEP_TIMEOUT.total_seconds())
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # test files run side by side, and matrices here are small
 
 from fleetbatch.local.postgres import Postgres, fresh_database, start_postgres, stop_postgres
 
