@@ -188,7 +188,7 @@ def partitions(draw: st.DrawFn) -> tuple[dict[int, list[int]], dict[int, list[in
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(case=partitions(), number=st.integers(1, 2**31))
+@given(case=partitions(), number=st.integers(1, 2**31 - 1))
 def test_any_partition_into_parts_and_files_merges_to_exactly_the_input(
     store: Store, case: tuple[dict[int, list[int]], dict[int, list[int]], set[int], int], number: int
 ) -> None:
