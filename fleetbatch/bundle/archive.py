@@ -23,9 +23,14 @@ def build_bundle(content: Content) -> bytes:
     Deterministic: the same content gives the same bytes and so the same hash.
     """
     _refuse("the bundle cannot be built", content_problems(content))
+    return zip_members(_members(content))
+
+
+def zip_members(members: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return a zip of members in this order, stored and dated alike: the same members give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in _members(content):
+        for name, data in members:
             archive.writestr(_entry(name), data)
     return buffer.getvalue()
 
@@ -41,14 +46,7 @@ def open_bundle(data: bytes, *, expected_sha256: str | None) -> Bundle:
     if expected_sha256 is not None and found != expected_sha256:
         summary = f"the bundle is not what its hash says: expected {expected_sha256}, found {found}"
         raise RejectedError(summary)
-    if len(data) > BUNDLE_BYTES:
-        summary = f"the bundle has {len(data)} bytes; at most {BUNDLE_BYTES} are taken"
-        raise RejectedError(summary)
-    try:
-        content = _content(_unzip(data))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        summary = f"the bundle is not a zip of ours ({error}); make it with `fleetbatch model pack`"
-        raise RejectedError(summary) from error
+    content = _content(unzip_members(data))
     _refuse("the bundle cannot be used", content_problems(content))
     return Bundle(sha256=found, content=content)
 
@@ -70,6 +68,18 @@ def _entry(name: str) -> zipfile.ZipInfo:
     entry.create_system = 3  # Unix everywhere, or the platform would change the hash
     entry.external_attr = 0o644 << 16
     return entry
+
+
+def unzip_members(data: bytes) -> dict[str, bytes]:
+    """Return name to content of a zip that `zip_members` made; raise RejectedError for any other."""
+    if len(data) > BUNDLE_BYTES:
+        summary = f"the bundle has {len(data)} bytes; at most {BUNDLE_BYTES} are taken"
+        raise RejectedError(summary)
+    try:
+        return _unzip(data)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        summary = f"the bundle is not a zip of ours ({error}); make it with `fleetbatch model pack`"
+        raise RejectedError(summary) from error
 
 
 def _unzip(data: bytes) -> dict[str, bytes]:

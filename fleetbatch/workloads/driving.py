@@ -1,0 +1,204 @@
+"""One scenario in closed loop: an environment of Gymnasium, a policy, and the trajectory that they made of it."""
+
+import contextlib
+import io
+import random
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import numpy as np
+
+from fleetbatch.workloads.trajectory import Trajectory
+
+Policy: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+"""An observation, flat, to the output of a network, flat."""
+
+SEED_MAX: Final = 2**32 - 1
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A row: everything that a run follows from, beside the policy and the versions of the packages."""
+
+    environment: str
+    """Gymnasium's id, such as highway_env:highway-fast-v0; what stands before the colon is imported."""
+    seed: int
+    config: dict[str, Any] = {}
+    """Handed to the environment when it is made."""
+
+
+class ScenarioError(Exception):
+    """A scenario that cannot be driven to its end; the row is a dead letter with this reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """One driven scenario."""
+
+    termination: str
+    """collision, off_road, terminated (the environment's own end) or time_limit."""
+    steps: int
+    """Decisions of the policy."""
+    reward: float
+    policy_s: float
+    """Seconds that the policy took, all steps together."""
+    trajectory: Trajectory | None
+    """None in an environment whose vehicle cannot be watched."""
+
+
+def drive(scenario: Scenario, policy: Policy, *, steps_max: int) -> Episode:
+    """Run a scenario to its end; it follows from scenario and policy alone, whatever ran before in this process.
+
+    Raises ScenarioError when the environment or the policy does not play its part.
+    """
+    with _quiet(), contextlib.closing(_make(scenario)) as environment:
+        random.seed(scenario.seed)  # some environments draw from the global generators
+        np.random.seed(scenario.seed % SEED_MAX)  # noqa: NPY002 (the generator that they draw from)
+        observation, _ = environment.reset(seed=scenario.seed)
+        watch = _Watch.of(environment.unwrapped)
+        steps, reward, policy_s = 0, 0.0, 0.0
+        while True:
+            began = time.perf_counter()
+            output = policy(_flat(observation))
+            policy_s += time.perf_counter() - began
+            observation, gained, terminated, truncated, _ = environment.step(_action(environment, output, steps))
+            steps, reward = steps + 1, reward + float(gained)
+            if terminated or truncated:
+                break
+            if steps >= steps_max:
+                message = f"the episode is not over after {steps} steps"
+                raise ScenarioError(message)
+        trajectory = watch.trajectory() if watch else None
+        return Episode(
+            termination=_termination(trajectory, terminated=bool(terminated)),
+            steps=steps,
+            reward=reward,
+            policy_s=policy_s,
+            trajectory=trajectory,
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what environments print and warn of out of the logs: it says nothing of a row."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _make(scenario: Scenario) -> Any:  # noqa: ANN401 (Gymnasium's environments are generic in what they observe)
+    import gymnasium
+
+    given: Mapping[str, Any] = {"config": scenario.config} if scenario.config else {}
+    try:
+        return gymnasium.make(scenario.environment, render_mode=None, **given)
+    except Exception as error:
+        # an environment's package raises whatever it raises
+        message = f"environment {scenario.environment} cannot be made: {_first_line(error)}"
+        raise ScenarioError(message) from error
+
+
+def _flat(observation: Any) -> np.ndarray[Any, Any]:  # noqa: ANN401 (whatever the environment observes)
+    values = np.asarray(observation, dtype=np.float32).reshape(-1)
+    if not np.isfinite(values).all():
+        message = "the environment's observation is not finite"
+        raise ScenarioError(message)
+    return values
+
+
+def _action(environment: Any, output: np.ndarray[Any, Any], step: int) -> Any:  # noqa: ANN401 (generic)
+    """Turn the network's output into what the environment takes: the best of its choices, or values within bounds."""
+    from gymnasium.spaces import Box, Discrete
+
+    if not np.isfinite(output).all():
+        message = f"the policy gave no number at step {step}"
+        raise ScenarioError(message)
+    space = environment.action_space
+    match space:
+        case Discrete() if output.size == space.n:
+            return int(space.start + np.argmax(output))
+        case Box() if output.size == int(np.prod(space.shape)):
+            return np.clip(output.reshape(space.shape), space.low, space.high).astype(space.dtype)
+        case _:
+            message = f"the policy gives {output.size} values, the environment takes {space}"
+            raise ScenarioError(message)
+
+
+def _termination(trajectory: Trajectory | None, *, terminated: bool) -> str:
+    if trajectory is not None and trajectory.impact_mps is not None:
+        return "collision"
+    if terminated and trajectory is not None and trajectory.stretch[-1] < 0:
+        return "off_road"
+    return "terminated" if terminated else "time_limit"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Watch:
+    """Looks at the vehicle of a highway-env world after every step of its physics, not only of the policy."""
+
+    world: Any
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    impact_mps: float | None = None
+    step_s: float = 0.0
+    stretches: dict[Any, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, world: Any) -> "_Watch | None":  # noqa: ANN401 (any environment)
+        """Begin to watch; None where there is no road with one vehicle of ours on it."""
+        road: Any = getattr(world, "road", None)
+        vehicle: Any = getattr(world, "vehicle", None)
+        if not all(hasattr(road, name) for name in ("step", "vehicles")) or not hasattr(vehicle, "lane_index"):
+            return None
+        watch = cls(world=world)
+        watch._look()
+        step: Callable[[float], None] = road.step
+
+        def watched(seconds: float) -> None:
+            step(seconds)
+            watch.step_s = seconds
+            watch._look()
+
+        road.step = watched
+        return watch
+
+    def trajectory(self) -> Trajectory:
+        columns = np.array(self.rows, dtype=np.float64)
+        return Trajectory(
+            step_s=self.step_s,
+            position_m=columns[:, :2],
+            speed_mps=columns[:, 2],
+            heading_rad=columns[:, 3],
+            stretch=columns[:, 4].astype(np.int64),
+            lane=columns[:, 5].astype(np.int64),
+            gap_m=columns[:, 6],
+            ahead_mps=columns[:, 7],
+            impact_mps=self.impact_mps,
+        )
+
+    def _look(self) -> None:
+        if self.impact_mps is not None:
+            return  # what physics makes of the wreck says nothing of the driving
+        own = self.world.vehicle
+        ahead, _ = self.world.road.neighbour_vehicles(own, own.lane_index)
+        gap = np.inf if ahead is None else own.lane_distance_to(ahead) - (own.LENGTH + ahead.LENGTH) / 2
+        *between, lane = own.lane_index
+        stretch = self.stretches.setdefault(tuple(between), len(self.stretches)) if own.on_road else -1
+        speed_ahead = 0.0 if ahead is None else ahead.speed
+        self.rows.append((*own.position, own.speed, own.heading, stretch, lane, gap, speed_ahead))
+        if own.crashed:
+            self.impact_mps = _impact_mps(own, self.world.road)
+
+
+def _impact_mps(own: Any, road: Any) -> float:  # noqa: ANN401 (highway-env ships no types)
+    """Return the speed relative to the nearest other thing that is in a crash; to the ground when there is none."""
+    others = [one for one in (*road.vehicles, *road.objects) if one is not own and getattr(one, "crashed", False)]
+    nearest = min(others, key=lambda one: float(np.hypot(*(one.position - own.position))), default=None)
+    theirs = getattr(nearest, "velocity", np.zeros(2))
+    return float(np.hypot(*(own.velocity - theirs)))
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
