@@ -5,12 +5,12 @@ pieces that stay in the cache; nothing is sorted but one byte a car.
 """
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from fleetbatch.planner.classes import Fleet
+from fleetbatch.planner.classes import Fleet, Singles
 from fleetbatch.planner.grid import Grid, buffer_from
 from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards
 from fleetbatch.planner.kinds import Work
@@ -19,11 +19,12 @@ from fleetbatch.planner.pieces import Pieces, Running, concat, rows
 from fleetbatch.planner.policy import Policy, rate_matrix
 from fleetbatch.planner.prices import Solution
 from fleetbatch.planner.reasons import Reason
+from fleetbatch.planner.righting import righted
 
 Bools = npt.NDArray[np.bool_]
 IDLE = -1
 LATER_POINT = 8
-"""Two hours from now: who is likely to be there then takes the urgent work."""
+"""Two hours from now: who is likely to be there then takes the urgent work and the long shards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fit:
+class Fit:
     """How far each of some cars gets with its shard; arrays over those pairs."""
 
     start: Ints
@@ -53,11 +54,11 @@ class _Fit:
 
 def fill(given: Given, solution: Solution, running: Running, reason: Reason) -> Pieces:
     """Return what runs and what the shares put on cars up to the commit horizon, in order of car and time."""
-    filling = _Filling(given, running, reason)
+    filling = Filling(given, running, reason)
     for block in range(given.grid.blocks()):
         if given.grid.edges[block] < given.policy.commit_s:
             filling.block(block, solution)
-    return filling.righted(filling.queues(running))
+    return righted(filling, filling.queues(running))
 
 
 class Ends(enum.Enum):
@@ -68,10 +69,11 @@ class Ends(enum.Enum):
     IN_PART = enum.auto()
 
 
-class _Filling:
+class Filling:
     """Cars' queues as they grow; arrays over cars are in class order."""
 
     def __init__(self, given: Given, running: Running, reason: Reason) -> None:
+        """Start with what runs."""
         order, self.reason = given.fleet.order, reason
         self.given, self.lists, self.order = given, Lists(given.work), order
         self.speed, self.hw, self.link = given.fleet.speed, given.fleet.car_hw, given.fleet.link
@@ -80,52 +82,55 @@ class _Filling:
         self.rates = rate_matrix(given.policy)
         self.free = np.maximum(given.cars.ready, running.free)[order]
         self.queue = np.bincount(running.pieces.car, minlength=len(order))[order].astype(np.uint16)
-        self.turn = 255 - given.cars.survival[order, LATER_POINT]
+        self.later = given.cars.survival[order, LATER_POINT]
         self.parts: list[Pieces] = []
         self.end, self.refused = Ends.BEFORE_BUFFER, False
-
-    @property
-    def place_of(self) -> Ints:
-        """Return each car's place in class order."""
-        place = np.empty(len(self.order), np.int64)
-        place[self.order] = np.arange(len(self.order))
-        return place
+        self.places: Ints | None = None
 
     def block(self, block: int, solution: Solution) -> None:
         """Fill one block; a shard that a car would not end by its deadline is given to it only if to nobody else."""
-        until = min(float(self.given.grid.edges[block + 1]), self.given.policy.commit_s)
+        grid = self.given.grid
+        until = min(float(grid.edges[block + 1]), self.given.policy.commit_s)
+        chosen, energy = self._chosen(block, solution), self._energy(block)
+        everything = np.ones(len(grid.deadlines), bool)
+        pressing = grid.edges[block] >= buffer_from(grid.deadlines, self.given.policy)
         for self.end in Ends:
             self.refused = False
-            self._by_shares(block, solution, until)
-            self._by_price(block, solution.price[:, block], until, np.ones(len(self.given.grid.deadlines), bool))
-            self._by_price(block, self._lowest_value, until, self._pressing(block))
+            for kind, rate in enumerate(self.given.fleet.rate):
+                able = np.flatnonzero((chosen == kind) & (rate > 0.0) & (self.free < until))
+                self._waves(kind, able, solution.flow[kind, block].sum(axis=1), until)
+            self._by_price(solution.price[:, block], energy, until, everything)
+            self._by_price(self._lowest_value, energy, until, pressing)
             if not self.refused:
                 return
 
-    def _by_shares(self, block: int, solution: Solution, until: float) -> None:
-        """Let each car take the kind that the solution's shares give it."""
-        chosen = self._chosen(block, solution)
-        for kind in range(len(self.given.work.kinds)):
-            able = (chosen == kind) & (self.given.fleet.rate[kind] > 0.0) & (self.free < until)
-            self._waves(kind, np.flatnonzero(able), solution.flow[kind, block].sum(axis=1), until)
+    def _energy(self, block: int) -> Singles:
+        """Return what a busy second costs each car in the block."""
+        return np.repeat(self.given.cost[:, block].astype(np.float32), np.diff(self.given.fleet.starts))
 
-    def _by_price(self, block: int, price: Floats, until: float, due: Bools) -> None:
-        """Let whoever is left idle take what is worth the energy at these prices, the dearest kind first."""
+    def _by_price(self, price: Floats, energy: Singles, until: float, due: Bools) -> None:
+        """Let whoever is left idle take what is worth the energy at these prices, the dearest kind first.
+
+        Only work of `due` deadlines. In their buffer that is whatever is worth its energy at all: nothing due then
+        waits for a car that suits better.
+        """
         left = [int(self.lists.waiting(kind)[due].sum()) for kind in range(len(price))]
-        energy = np.repeat(self.given.cost[:, block].astype(np.float32), np.diff(self.given.fleet.starts))
         for kind in sorted(np.flatnonzero(left).tolist(), key=lambda k: (-price[k], -left[k])):
             rate = self.given.fleet.rate[kind]
-            pays = (rate * np.float32(price[kind]) >= energy) & (rate > 0.0) & (self.free < until)
-            self._waves(kind, np.flatnonzero(pays), np.zeros(len(due)), until, due)
+            free = np.flatnonzero((self.free < until) & (rate > 0.0))
+            pays = rate[free] * np.float32(price[kind]) >= energy[free]
+            self._waves(kind, free[pays], np.zeros(len(due)), until, due)
 
     @property
     def _lowest_value(self) -> Floats:
         return np.full(len(self.given.work.kinds), min(self.given.policy.value_per_unit))
 
-    def _pressing(self, block: int) -> Bools:
-        """Return the deadlines in whose buffer the block begins: nothing due then waits for a better car."""
-        grid = self.given.grid
-        return np.asarray(grid.edges[block] >= buffer_from(grid.deadlines, self.given.policy))
+    def place_of(self, cars: Ints) -> Ints:
+        """Return places in class order of some cars."""
+        if self.places is None:
+            self.places = np.empty(len(self.order), np.int64)
+            self.places[self.order] = np.arange(len(self.order))
+        return np.asarray(self.places[cars])
 
     def queues(self, running: Running) -> Pieces:
         """Return all pieces; what runs comes first on its car, then wave by wave, so that no sort is needed."""
@@ -140,57 +145,6 @@ class _Filling:
             next_[part.car] += 1
             first += len(part.car)
         return rows(concat(parts), place)
-
-    def righted(self, pieces: Pieces) -> Pieces:
-        """Swap shards that were given back against less urgent ones of their list that stand last on a car.
-
-        A shard comes back when the car whose turn it was leaves too early for it; another car may have taken a less
-        urgent one meanwhile. Few do, and most find a place in the first of these passes.
-        """
-        for _ in range(RIGHTING_PASSES):
-            before = pieces
-            for kind, deadline in sorted(self.lists.back):
-                pieces = self._swapped(pieces, kind, deadline)
-            if pieces is before:
-                break
-        return pieces
-
-    def _swapped(self, pieces: Pieces, kind: int, deadline: int) -> Pieces:
-        work, shards = self.given.work, self.given.shards
-        levels = work.demand.shape[2]
-        last = np.append(pieces.car[1:] != pieces.car[:-1], np.ones(min(len(pieces.car), 1), bool))
-        mine = work.tier[pieces.shard] // levels == kind * work.demand.shape[1] + deadline
-        back = self.lists.back.get((kind, deadline), np.zeros(0, np.int64))
-        back = back[np.argsort(shards.priority[back], kind="stable")]
-        rows_ = np.flatnonzero(last & mine & (pieces.reason != Reason.RUNNING))
-        rows_ = rows_[
-            np.lexsort((-(pieces.ends - pieces.begins)[rows_], -shards.priority[pieces.shard[rows_]].astype(np.int64)))
-        ]
-        pairs = min(len(back), len(rows_))
-        rows_, urgent = rows_[:pairs], back[:pairs]
-        gains = np.flatnonzero(shards.priority[urgent] < shards.priority[pieces.shard[rows_]])
-        rows_, urgent = rows_[gains], urgent[gains]
-        if not len(rows_):
-            return pieces
-        cars = self.place_of[pieces.car[rows_]]
-        self.free[cars] = pieces.begins[rows_]
-        fit = self._decide(kind, cars, urgent)
-        fits = fit.stop > fit.start
-        self.free[cars] = np.where(fits, fit.ends, pieces.ends[rows_])
-        if not fits.any():
-            return pieces
-        self._exchange(kind, deadline, urgent[fits], pieces.shard[rows_[fits]])
-        put = rows_[fits]
-        changed = {name: getattr(pieces, name).copy() for name in ("shard", "start", "stop", "ends", "tau", "units")}
-        changed["shard"][put] = urgent[fits]
-        for name in _Fit.__slots__:
-            changed[name][put] = getattr(fit, name)[fits]
-        return replace(pieces, **changed)
-
-    def _exchange(self, kind: int, deadline: int, placed: Ints, freed: Ints) -> None:
-        """Note in the list of what waits that some shards are placed now and others are free again."""
-        back = self.lists.back.pop((kind, deadline))
-        self.lists.give_back(kind, deadline, np.concatenate([back[~np.isin(back, placed)], freed]))
 
     def _chosen(self, block: int, solution: Solution) -> Ints:
         """Return each car's kind in the block: within a class, cars in order up to each kind's share of its work."""
@@ -209,7 +163,7 @@ class _Filling:
 
     def _waves(self, kind: int, cars: Ints, shares: Floats, until: float, due: Bools | None = None) -> None:
         """Let cars take shards of a kind, of `due` deadlines, until none is free before `until`, or none is left."""
-        cars = cars[np.argsort(self.turn[cars], kind="stable")]
+        cars = cars[self._turns(kind, cars)]
         for _ in range(self.given.policy.pieces_max):
             free, limit = self.free[cars], self.limit[cars]
             cars = cars[(free < until) & (free < limit) & (self.queue[cars] < self.given.policy.pieces_max)]
@@ -218,18 +172,26 @@ class _Filling:
             if not counts.sum() or not self._wave(kind, cars[: counts.sum()], counts):
                 return
 
+    def _turns(self, kind: int, cars: Ints) -> Ints:
+        """Return the order in which cars take shards, the longest of which come first: who will do most comes first.
+
+        A float's upper half is enough to sort by; the lower bits of equals would only cost time.
+        """
+        likely = self.given.fleet.rate[kind, cars] * self.later[cars]
+        return np.argsort(np.iinfo(np.uint16).max - (likely.view(np.uint32) >> 16).astype(np.uint16), kind="stable")
+
     def _wave(self, kind: int, cars: Ints, counts: Ints) -> bool:
         """Give each car the next shard; keep what fits, give the others back, and say whether any did."""
         shard = self.lists.take(kind, counts)
-        decided = [self._decide(kind, cars[i : i + CHUNK], shard[i : i + CHUNK]) for i in range(0, len(cars), CHUNK)]
-        fit = _Fit(**{name: np.concatenate([getattr(one, name) for one in decided]) for name in _Fit.__slots__})
+        decided = [self.decide(kind, cars[i : i + CHUNK], shard[i : i + CHUNK]) for i in range(0, len(cars), CHUNK)]
+        fit = Fit(**{name: np.concatenate([getattr(one, name) for one in decided]) for name in Fit.__slots__})
         fits = fit.stop > fit.start
         if not fits.all():
             deadline = np.repeat(np.arange(len(counts)), counts)
             for one in np.unique(deadline[~fits]):
                 self.lists.give_back(kind, int(one), shard[~fits & (deadline == one)])
             cars, shard = cars[fits], shard[fits]
-            fit = _Fit(**{name: getattr(fit, name)[fits] for name in _Fit.__slots__})
+            fit = Fit(**{name: getattr(fit, name)[fits] for name in Fit.__slots__})
         self.parts.append(
             Pieces(
                 car=self.order[cars],
@@ -258,7 +220,7 @@ class _Filling:
             case Ends.IN_PART:
                 return np.full(len(deadline), np.inf)
 
-    def _decide(self, kind: int, cars: Ints, shard: Ints) -> _Fit:
+    def decide(self, kind: int, cars: Ints, shard: Ints) -> Fit:
         """Work out how far each car gets with its shard."""
         policy, shards = self.given.policy, self.given.shards
         workload = int(self.given.work.kinds.workload[kind])
@@ -276,8 +238,7 @@ class _Filling:
         late = begins + (stop - start) * tau > self._latest(shards.deadline[shard].astype(np.float64))
         self.refused |= bool(late.any())
         groups[late] = 0.0
-        return _Fit(start=start, stop=start + groups.astype(np.int64), ends=begins + groups * tau, tau=tau, units=units)
+        return Fit(start=start, stop=start + groups.astype(np.int64), ends=begins + groups * tau, tau=tau, units=units)
 
 
 WHOLE = 0.999
-RIGHTING_PASSES = 3

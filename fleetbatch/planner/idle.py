@@ -110,14 +110,20 @@ def _reasons_of_idle(given: Given, solution: Solution | None, pieces: Pieces, id
 
 
 def _shortest_row_groups(given: Given, pieces: Pieces) -> Floats:
-    """Return the units of the shortest row group that waits of each kind, infinite where none does."""
+    """Return the units of the shortest row group that waits of each kind, infinite where none does.
+
+    Every list ends with its small shards, so that it is enough to look there.
+    """
     work, shards = given.work, given.shards
     taken = np.zeros(len(shards.shard_id), bool)
     taken[pieces.shard] = True
-    edges = work.starts[:: work.demand[0].size]
     least = np.full(len(work.kinds), np.inf)
-    for kind, (first, last) in enumerate(itertools.pairwise(edges.tolist())):
-        for at in range(first, last, CHUNK):
-            places = work.order[at : min(at + CHUNK, last)]
-            least[kind] = min(least[kind], float(shards.units(places[~taken[places]]).min(initial=np.inf)))
+    for tier, (first, last) in enumerate(itertools.pairwise(work.starts.tolist())):
+        for at in range(last, first, -CHUNK):
+            places = work.order[max(at - CHUNK, first) : at]
+            waits = places[~taken[places]]
+            if len(waits):
+                kind = tier // work.demand[0].size
+                least[kind] = min(least[kind], float(shards.units(waits).min()))
+                break
     return least

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
-from fleetbatch.planner.inputs import CHUNK, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards, stays, window_s
+from fleetbatch.planner.inputs import UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards, stays, window_s
 from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, Policy, rate_matrix
 from fleetbatch.planner.reasons import Reason
 
@@ -119,12 +119,15 @@ def weighed(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Weigh
     A piece stops where its car has left but for a chance of `stay_min`; it is left out where nothing remains. Looks
     at the cars in their own order and in pieces that stay in the cache: that is half of its cost.
     """
-    pieces = _while_there(cars, shards, policy, pieces)
-    chance, expected = np.empty(len(pieces.car)), np.empty(len(pieces.car))
+    chance = _chances(cars, pieces)
+    late = np.flatnonzero(chance < policy.stay_min)
+    if len(late):
+        pieces = _while_there(cars, shards, policy, pieces, late)
+        chance = _chances(cars, pieces)
+    expected = np.empty(len(pieces.car))
     for first in range(0, len(pieces.car), AT_A_TIME):
         part = slice(first, first + AT_A_TIME)
         count = (pieces.stop[part] - pieces.start[part]).astype(np.float64)
-        chance[part] = stays(cars.survival, pieces.car[part], pieces.ends[part])
         sums = _row_group_chances(cars.survival, pieces.car[part], pieces.ends[part], pieces.tau[part], count)
         expected[part] = sums * pieces.units[part]
     return Weighed(pieces=pieces, chance=chance, expected=expected)
@@ -134,15 +137,17 @@ AT_A_TIME = 8192
 """Pieces that are weighed at a time; their intermediate arrays fit into the cache."""
 
 
-def _while_there(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Pieces:
-    """Cut off the row groups that would end when the car has probably left."""
-    gone = np.zeros(len(pieces.car), bool)
-    for first in range(0, len(pieces.car), CHUNK):
-        part = slice(first, first + CHUNK)
-        gone[part] = stays(cars.survival, pieces.car[part], pieces.ends[part]) < policy.stay_min
-    late = np.flatnonzero(gone)
-    if not len(late):
-        return pieces
+def _chances(cars: Cars, pieces: Pieces) -> Floats:
+    """Return the probability that each piece's car is there at its end."""
+    chance = np.empty(len(pieces.car))
+    for first in range(0, len(pieces.car), AT_A_TIME):
+        part = slice(first, first + AT_A_TIME)
+        chance[part] = stays(cars.survival, pieces.car[part], pieces.ends[part])
+    return chance
+
+
+def _while_there(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces, late: Ints) -> Pieces:
+    """Cut off the row groups of `late` pieces that would end when the car has probably left."""
     over = pieces.ends[late] - window_s(cars.survival[pieces.car[late]], policy.stay_min)
     cut = np.ceil(over / np.maximum(pieces.tau[late], 1e-9) - 1e-9).astype(np.int64)
     stop, ends = pieces.stop.copy(), pieces.ends.copy()
@@ -152,7 +157,7 @@ def _while_there(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> 
     least = np.minimum(
         policy.piece_row_groups_min, shards.stop[pieces.shard[late]].astype(np.int64) - pieces.start[late]
     )
-    keep = np.ones(len(gone), bool)
+    keep = np.ones(len(pieces.car), bool)
     keep[late] = stop[late] - pieces.start[late] >= least
     return rows(shorter, np.flatnonzero(keep))
 

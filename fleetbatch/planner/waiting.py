@@ -78,16 +78,16 @@ def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Pieces) 
     waits = shards.start < shards.stop
     whole = pieces.stop >= shards.stop[pieces.shard]
     waits[pieces.shard[whole]] = False
-    ids = shards.shard_id[waits]
-    places = np.flatnonzero(waits)
-    reason = _tier_reasons(given, solution)[tier[places]]
-    closed = np.flatnonzero(tier[places] == given.work.demand.size)
-    reason[closed] = np.where(shards.held[places[closed]], Reason.HELD, Reason.DEADLINE_PASSED)
-    for one in _doubtful(given):
-        mine = np.flatnonzero(tier[places] // given.work.demand[0].size == one)
-        if len(mine):
-            found = _list_reasons(given.cars, shards, given.policy, places[mine])
-            reason[mine] = np.where(found == Reason.LATER, reason[mine], found)
+    ids, mine = shards.shard_id[waits], tier[waits]
+    reason = _tier_reasons(given, solution)[mine]
+    if len(given.work.order) < len(tier):
+        closed = mine == given.work.demand.size
+        reason[closed] = np.where(shards.held[waits][closed], Reason.HELD, Reason.DEADLINE_PASSED)
+    for kind in _doubtful(given):
+        some = np.flatnonzero(mine // given.work.demand[0].size == kind)
+        if len(some):
+            found = _list_reasons(given.cars, shards, given.policy, np.flatnonzero(waits)[some])
+            reason[some] = np.where(found == Reason.LATER, reason[some], found)
     reason[np.searchsorted(ids, shards.shard_id[pieces.shard[~whole]])] = Reason.REMAINDER
     return conform(pa.table({"shard_id": ids, "reason": reason}), "unassigned")
 

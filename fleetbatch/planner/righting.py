@@ -1,0 +1,69 @@
+"""Swaps after a fill: what was given back against less urgent shards of its list that stand last on a car. Pure.
+
+A shard comes back when the car whose turn it was leaves too early for it; another car may have taken a less urgent one
+meanwhile. Few do, and most find a place in the first pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fleetbatch.planner.reasons import Reason
+
+if TYPE_CHECKING:
+    from fleetbatch.planner.fill import Filling
+    from fleetbatch.planner.inputs import Ints
+    from fleetbatch.planner.pieces import Pieces
+
+PASSES = 3
+CHANGED = ("shard", "start", "stop", "ends", "tau", "units")
+
+
+def righted(filling: Filling, pieces: Pieces) -> Pieces:
+    """Return the pieces, in order of car and time, after the swaps."""
+    if not filling.lists.back:
+        return pieces
+    work = filling.given.work
+    last = np.flatnonzero(np.append(pieces.car[1:] != pieces.car[:-1], np.ones(min(len(pieces.car), 1), bool)))
+    last = last[pieces.reason[last] != Reason.RUNNING]
+    _, deadlines, levels = work.demand.shape
+    list_of = work.tier[pieces.shard[last]] // levels
+    pieces = replace(pieces, **{name: getattr(pieces, name).copy() for name in CHANGED})
+    for _ in range(PASSES):
+        swapped = [
+            _swap(filling, pieces, last[list_of == kind * deadlines + deadline], (kind, deadline))
+            for kind, deadline in sorted(filling.lists.back)
+        ]
+        if not any(swapped):
+            break
+    return pieces
+
+
+def _swap(filling: Filling, pieces: Pieces, rows: Ints, list_: tuple[int, int]) -> bool:
+    """Swap within one list, most urgent against least urgent, and say whether anything changed."""
+    priority = filling.given.shards.priority
+    back = filling.lists.back[list_]
+    back = back[np.argsort(priority[back], kind="stable")]
+    span = pieces.ends[rows] - pieces.begins[rows]
+    rows = rows[np.lexsort((-span, -priority[pieces.shard[rows]].astype(np.int64)))]
+    pairs = min(len(back), len(rows))
+    rows, urgent = rows[:pairs], back[:pairs]
+    gains = np.flatnonzero(priority[urgent] < priority[pieces.shard[rows]])
+    rows, urgent = rows[gains], urgent[gains]
+    if not len(rows):
+        return False
+    cars = filling.place_of(pieces.car[rows])
+    filling.free[cars] = pieces.begins[rows]
+    fit = filling.decide(list_[0], cars, urgent)
+    fits = fit.stop > fit.start
+    filling.free[cars] = np.where(fits, fit.ends, pieces.ends[rows])
+    placed, freed = urgent[fits], pieces.shard[rows[fits]].copy()
+    back = filling.lists.back.pop(list_)
+    filling.lists.give_back(*list_, np.concatenate([back[~np.isin(back, placed)], freed]))
+    pieces.shard[rows[fits]] = placed
+    for name in ("start", "stop", "ends", "tau", "units"):
+        getattr(pieces, name)[rows[fits]] = getattr(fit, name)[fits]
+    return bool(fits.any())
