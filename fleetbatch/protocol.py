@@ -1,6 +1,7 @@
-"""The messages between a car and its gateway, version 1; a gateway serves versions N and N-1.
+"""The messages between a car and its gateway, version 2; a gateway serves versions N and N-1.
 
-Field names are added, never changed: a reader ignores what it does not know, and a new field has a default.
+Field names are added, never changed: a reader ignores what it does not know, and a new field has a default. Version 2
+added `workloads` and `next_trip_at`.
 """
 
 from typing import Annotated, Final, Literal
@@ -8,7 +9,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
+SERVED: Final = frozenset({PROTOCOL, PROTOCOL - 1})
 
 ReleaseReason = Literal[
     "unplugged", "driving", "too_hot", "battery_low", "charger_busy", "consent", "shutdown", "refused"

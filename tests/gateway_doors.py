@@ -27,7 +27,8 @@ from fleetbatch.gateway.chores import chores
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import ASSERTION_TYPE
-from fleetbatch.ledger.messages import Enrolment, LedgerDials
+from fleetbatch.ledger.dials import BY_KEY, LedgerDials
+from fleetbatch.ledger.messages import Enrolment
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.nouns import Cell, FrozenOrder, OrderKey
 from fleetbatch.protocol import ConfirmReply, Lease, PartReply, PartRequest, PollReply, part_claim
@@ -84,6 +85,7 @@ class Door:
         self.ledger.enrol([car])
         if consent:
             self.ledger.set_consent(yes(identity.car_id))
+            self.ledger.set_consent(yes(identity.car_id, "telemetry"))
         return TestedCar(door=self, identity=identity, owner=OwnerId(number))
 
     def open(self, shards: dict[int, tuple[int, ...]], frozen: FrozenOrder | None = None) -> OrderKey:
@@ -269,7 +271,7 @@ def open_door(database_url: str, folder: Path, *, dials: Dials = QUICK) -> Itera
     )
     store = open_local(folder / "store", deployment_key=KEY, base_url=url)
     clock = Clock()
-    quick = LedgerDials(connections=4, retries=2)
+    quick = LedgerDials(connections=4, retries=2, session=BY_KEY)
     with (
         PostgresLedger.open(database_url) as ledger,
         PostgresLedger.open(role_url, dials=quick) as its_ledger,

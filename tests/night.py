@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -134,11 +134,14 @@ class Night:
             notice_sha256=Sha256("0" * 64),
         )
         side.ledger.set_consent(change)
+        side.ledger.set_consent(replace(change, purpose="telemetry", granted=True))
         wire = InProcess(lambda: side.app, self.loop)
         http = httpx.Client(transport=wire)
         client = GatewayClient(side.gate.cell.gateway_url, identity, http)
         # A token bought in advance: the client's own clock is not turned by hand.
-        client._token = side.gate.car_tokens.token(identity.car_id, expires_at=self.now + timedelta(days=3))
+        client._token = side.gate.car_tokens.token(
+            identity.car_id, expires_at=self.now + timedelta(days=3), telemetry=True
+        )
         client._renew_at = datetime.max.replace(tzinfo=UTC)
         self.cars[name] = NightCar(
             identity=identity,

@@ -155,13 +155,14 @@ class ParkedCell:
                 [Enrolment(car_id=car.car_id, owner_id=owner, public_key_pem=public_pem(pem), region="eu")]
             )
             self.consent(car, granted=True)
+            self.consent(car, granted=True, purpose="telemetry")
         return car
 
-    def consent(self, car: ParkedCar, *, granted: bool) -> None:
+    def consent(self, car: ParkedCar, *, granted: bool, purpose: str = "compute") -> None:
         self.ledger.set_consent(
             ConsentChange(
                 car_id=car.car_id,
-                purpose="compute",
+                purpose=purpose,
                 granted=granted,
                 notice_version="1",
                 notice_sha256=NOTICE,

@@ -24,7 +24,7 @@ from fleetbatch.gateway.app import application
 from fleetbatch.gateway.chores import chores
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.gate import Gate
-from fleetbatch.ledger.messages import LedgerDials
+from fleetbatch.ledger.dials import BY_KEY, LedgerDials
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.logs import log_to_stderr, say
 from fleetbatch.nouns import Cell
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dials) -> None:
     store = open_store(settings.store, deployment_key=settings.deployment_key, base_url=cell.gateway_url)
-    ledger_dials = LedgerDials(connections=_CONNECTIONS)
+    ledger_dials = LedgerDials(connections=_CONNECTIONS, session=BY_KEY)
     with (
         PostgresLedger.open(cell.gateway_ledger_url, dials=ledger_dials) as ledger,
         ThreadPoolExecutor(_THREADS) as executor,

@@ -17,6 +17,7 @@ from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.metrics import prometheus
 from fleetbatch.gateway.objects import FileReply, serve
 from fleetbatch.gateway.problems import Kind, ProblemError, Reply
+from fleetbatch.gateway.telemetry import without_vehicle
 from fleetbatch.logs import say
 from fleetbatch.store.signing import PATH as STORE_PATH
 from fleetbatch.units import CarId, OwnerId
@@ -95,7 +96,7 @@ async def _call(gate: Gate, route: _Route, scope: Scope, receive: Receive) -> Re
         raise ProblemError(Kind.METHOD_NOT_ALLOWED, f"{endpoint.path} takes {endpoint.method}", headers=allow)
     if endpoint.sheds and gate.metrics.in_flight > gate.dials.in_flight_max:
         raise ProblemError(Kind.COME_BACK, "too many cars at once; yours is not forgotten", retry_after_s=gate.wait_s())
-    who = _who(gate, endpoint, scope)
+    who, telemetry = _who(gate, endpoint, scope)
     if endpoint.method == "GET":
         query = dict(parse_qsl(bytes(scope["query_string"]).decode("latin-1"), max_num_fields=_FIELDS_MAX))
         return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, query)))
@@ -104,29 +105,31 @@ async def _call(gate: Gate, route: _Route, scope: Scope, receive: Receive) -> Re
         message = route.decode(body)
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError(Kind.INVALID_MESSAGE, str(error)) from error
+    if not telemetry:
+        message = without_vehicle(message)
     return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, message)))
 
 
-def _who(gate: Gate, endpoint: Endpoint, scope: Scope) -> tuple[()] | tuple[CarId] | tuple[OwnerId]:
-    """Return the caller that the bearer token names, if the endpoint wants one."""
+def _who(gate: Gate, endpoint: Endpoint, scope: Scope) -> tuple[tuple[()] | tuple[CarId] | tuple[OwnerId], bool]:
+    """Return whom the bearer token names, if the endpoint wants to know, and whether the vehicle may be heard."""
     if endpoint.caller == "anyone":
-        return ()
+        return (), False
     given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     if given[: len(_BEARER)].lower() != _BEARER:
         raise ProblemError(Kind.UNAUTHORIZED, "a bearer token is needed")
     token, now = given[len(_BEARER) :].strip(), gate.clock()
     if endpoint.caller == "car":
-        number = gate.car_tokens.bearer(token, now=now, void_until=gate.void_until)
+        bearer = gate.car_tokens.bearer(token, now=now, void_until=gate.void_until)
     else:
-        number = gate.owner_tokens.bearer(token, now=now)
-    if number is None:
+        bearer = gate.owner_tokens.bearer(token, now=now)
+    if bearer is None:
         raise ProblemError(Kind.UNAUTHORIZED, "the token is not one of this cell's, or has expired; buy another")
     if endpoint.caller == "owner":
-        return (OwnerId(number),)
-    over_s = gate.allowance.left_s(CarId(number))
+        return (OwnerId(bearer.who),), False
+    over_s = gate.allowance.left_s(CarId(bearer.who))
     if over_s:
         raise ProblemError(Kind.TOO_MANY_REQUESTS, "this car asks too often", retry_after_s=over_s)
-    return (CarId(number),)
+    return (CarId(bearer.who),), bearer.telemetry
 
 
 async def _about(gate: Gate, scope: Scope) -> Reply:

@@ -20,7 +20,13 @@ _AWAY_S = 0.5
 @contextlib.asynccontextmanager
 async def chores(gate: Gate, *, name: str) -> AsyncIterator[None]:
     """Run the chores while the body runs; what was heard last is written at the end. `name` is the process's own."""
-    loops = (follow_rounds(gate), sweep(gate), write_telemetry(gate, name=name), keep_pace(gate))
+    loops = (
+        follow_rounds(gate),
+        sweep(gate),
+        write_telemetry(gate, name=name),
+        keep_pace(gate),
+        forget_assertions(gate),
+    )
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield
@@ -98,6 +104,13 @@ async def flush(gate: Gate, *, name: str) -> None:
     except TransientError:
         gate.telemetry.put_back(rows)
         raise
+
+
+async def forget_assertions(gate: Gate) -> None:
+    """Let the ledger forget the assertions that buy nothing any more."""
+    while True:
+        await asyncio.sleep(gate.dials.assertion_for.total_seconds() * (0.5 + gate.chance()))
+        await _tried(lambda: gate.off_loop(gate.ledger.forget_assertions))
 
 
 async def keep_pace(gate: Gate) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +18,7 @@ from fleetbatch.errors import TransientError
 from fleetbatch.gateway.arrivals import Found, Upload, look_at_all
 from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.dials import Dials
-from fleetbatch.gateway.identity import TokenKey, UsedAssertions, es256_key, token_key
+from fleetbatch.gateway.identity import Assertion, TokenKey, es256_key, token_key
 from fleetbatch.gateway.metrics import Metrics
 from fleetbatch.gateway.pacing import Allowance, wait_s
 from fleetbatch.gateway.rounds import OfferBook
@@ -56,6 +56,8 @@ class KnownCar:
     car_id: CarId
     owner_id: OwnerId
     key: ec.EllipticCurvePublicKey
+    telemetry: bool
+    """Its owner lets vehicle signals be kept."""
     known_at: datetime
 
 
@@ -106,7 +108,6 @@ class Gate:
     locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
     car_tokens: TokenKey = field(init=False)
     owner_tokens: TokenKey = field(init=False)
-    used: UsedAssertions = field(init=False)
     telemetry: Telemetry = field(init=False)
     allowance: Allowance = field(init=False)
     void_until: dict[int, float] = field(init=False, default_factory=dict)
@@ -119,12 +120,12 @@ class Gate:
     leases: Batcher[LeaseId, LeaseRow | None] = field(init=False)
     keys: Batcher[CarId, CarKey | None] = field(init=False)
     looks: Batcher[Upload, Found] = field(init=False)
+    first_uses: Batcher[Assertion, bool] = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what follows from the rest."""
         self.car_tokens = token_key(self.deployment_key, self.cell.name, "car")
         self.owner_tokens = token_key(self.deployment_key, self.cell.name, "owner")
-        self.used = UsedAssertions(forget_every=self.dials.assertion_for)
         self.telemetry = Telemetry(self.dials.telemetry_rows)
         self.allowance = Allowance(self.dials.requests_per_window, self.clock)
         batcher = partial(
@@ -136,6 +137,7 @@ class Gate:
         self.releases = batcher(self.ledger.release, lambda question: question.lease_id)
         self.leases = batcher(self.ledger.leases, lambda lease: lease)
         self.keys = batcher(self.ledger.car_keys, lambda car: car)
+        self.first_uses = batcher(self._first_uses, lambda assertion: (assertion.car_id, assertion.jti))
         self.looks = batcher(partial(look_at_all, self.store, self.dials.part_bytes), lambda upload: upload.key)
 
     def wait_s(self) -> float:
@@ -153,10 +155,10 @@ class Gate:
             lock = self.locks[lease] = asyncio.Lock()
         return lock
 
-    async def car(self, car: CarId) -> KnownCar | None:
-        """Return a car that may speak, asking the ledger at most once a minute; None when unknown or revoked."""
+    async def car(self, car: CarId, *, afresh: bool = False) -> KnownCar | None:
+        """Return a car that may speak, as the ledger knew it a minute ago at most; None when unknown or revoked."""
         known, now = self.cars.get(car), self.clock()
-        if known is not None and now - known.known_at < self.dials.key_for:
+        if known is not None and now - known.known_at < self.dials.key_for and not afresh:
             return known
         row = await self.keys.ask(car)
         key = None if row is None or row.revoked else es256_key(row.public_key_pem)
@@ -165,7 +167,9 @@ class Gate:
             return None
         if len(self.cars) >= self.dials.cars_known_max:
             self.cars.clear()
-        known = self.cars[car] = KnownCar(car_id=car, owner_id=row.owner_id, key=key, known_at=now)
+        known = self.cars[car] = KnownCar(
+            car_id=car, owner_id=row.owner_id, key=key, telemetry=row.telemetry, known_at=now
+        )
         return known
 
     def void_tokens(self, voided: Mapping[CarId, datetime]) -> dict[int, float]:
@@ -214,6 +218,11 @@ class Gate:
         if held is not None and self.lease_of.get(held.car_id) == lease:
             del self.lease_of[held.car_id]
         return held
+
+    def _first_uses(self, assertions: Sequence[Assertion]) -> list[bool]:
+        """Say of each assertion whether it is used for the first time, at whatever gateway of the cell."""
+        margin = 2 * self.dials.clock_skew  # the ledger forgets by its own clock
+        return self.ledger.use_assertions([(one.car_id, one.jti, one.until + margin) for one in assertions])
 
     def _read_order(self, key: OrderKey) -> KnownOrder:
         row = self.ledger.order(key)

@@ -9,9 +9,9 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import jwt
 from cryptography.exceptions import InvalidSignature
@@ -28,7 +28,7 @@ ALGORITHMS: Final = ["ES256"]
 """The whole list; what a token says of itself is never believed."""
 GRANT_TYPE: Final = "client_credentials"
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_BODY: Final = struct.Struct(">QI")
+_BODY: Final = struct.Struct(">QI?")
 _MAC_BYTES: Final = 16
 _TOKEN_BYTES: Final = _BODY.size + _MAC_BYTES
 _HALF_SIGNATURE: Final = 32
@@ -39,18 +39,25 @@ Caller = Literal["car", "owner"]
 _NOBODY: Final[Mapping[int, float]] = MappingProxyType({})
 
 
+class Bearer(NamedTuple):
+    """Who a token stands for, and whether its owner lets vehicle signals be kept."""
+
+    who: int
+    telemetry: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenKey:
     """Makes and reads the tokens of one kind of caller in one cell; those of another cell or kind are forgeries."""
 
     key: bytes
 
-    def token(self, who: int, *, expires_at: datetime) -> str:
+    def token(self, who: int, *, expires_at: datetime, telemetry: bool = False) -> str:
         """Return a bearer token; `expires_at` counts whole seconds."""
-        body = _BODY.pack(who, int(expires_at.timestamp()))
+        body = _BODY.pack(who, int(expires_at.timestamp()), telemetry)
         return (body + self._mac(body)).hex()
 
-    def bearer(self, token: bytes, *, now: datetime, void_until: Mapping[int, float] = _NOBODY) -> int | None:
+    def bearer(self, token: bytes, *, now: datetime, void_until: Mapping[int, float] = _NOBODY) -> Bearer | None:
         """Return who the token stands for, or None when it is forged, expired, or void.
 
         A token of somebody in `void_until` (seconds since 1970) is void when it expires by then.
@@ -61,8 +68,9 @@ class TokenKey:
             return None
         if len(raw) != _TOKEN_BYTES or not hmac.compare_digest(raw[_BODY.size :], self._mac(raw[: _BODY.size])):
             return None
-        who, expires = _BODY.unpack(raw[: _BODY.size])
-        return int(who) if max(now.timestamp(), void_until.get(who, 0.0)) < expires else None
+        who, expires, telemetry = _BODY.unpack(raw[: _BODY.size])
+        lives = max(now.timestamp(), void_until.get(who, 0.0)) < expires
+        return Bearer(who, telemetry) if lives else None
 
     def _mac(self, body: bytes) -> bytes:
         return hashlib.blake2b(body, key=self.key, digest_size=_MAC_BYTES).digest()
@@ -136,27 +144,6 @@ def _wrong_times(claims: Mapping[str, Any], *, now: datetime, dials: Dials) -> s
     if max(times.get("iat", at), times.get("nbf", at)) > at + skew:
         return "the assertion is from the future; is the car's clock right?"
     return ""
-
-
-class UsedAssertions:
-    """Remembers which assertions bought a token, for as long as they could buy another."""
-
-    def __init__(self, *, forget_every: timedelta) -> None:
-        """Start with none."""
-        self._until: dict[tuple[CarId, str], datetime] = {}
-        self._forget_every = forget_every
-        self._forget_at: datetime | None = None
-
-    def take(self, assertion: Assertion, *, now: datetime) -> bool:
-        """Return whether this is its first use."""
-        if self._forget_at is None or now >= self._forget_at:
-            self._until = {key: until for key, until in self._until.items() if until > now}
-            self._forget_at = now + self._forget_every
-        key = (assertion.car_id, assertion.jti)
-        if key in self._until:
-            return False
-        self._until[key] = assertion.until
-        return True
 
 
 def es256_key(pem: str) -> ec.EllipticCurvePublicKey | None:

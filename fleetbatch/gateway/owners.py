@@ -26,7 +26,7 @@ async def consent(gate: Gate, owner: OwnerId, request: ConsentRequest) -> Consen
         notice_sha256=Sha256(request.notice_sha256),
     )
     record = await gate.off_loop(gate.ledger.set_consent, change)
-    if record.ends_work:
+    if record.voids_tokens:
         gate.void_until |= gate.void_tokens({car: record.at})
     say("consent", car=request.car_id, purpose=request.purpose, granted=request.granted)
     return ConsentReply(car_id=request.car_id, purpose=request.purpose, granted=request.granted)

@@ -7,6 +7,7 @@ from fleetbatch.gateway.arrivals import Upload
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import signed_by
 from fleetbatch.gateway.problems import Kind, ProblemError
+from fleetbatch.ledger.machine import REFUSED
 from fleetbatch.ledger.messages import Delivery, LeaseRow, LeaseState, Refused, Release, Terminal
 from fleetbatch.logs import say
 from fleetbatch.nouns import OrderKey
@@ -85,6 +86,8 @@ async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseRep
         raise ProblemError(Kind.LEASE_IS_OVER, answer.reason)
     if held is not None:
         gate.book.freed(held.shard_id)
+        if request.reason == REFUSED:
+            gate.book.refused(car, held.shard_id)
     gate.metrics.events["released"] += 1
     say(
         "released",

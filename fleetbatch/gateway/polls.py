@@ -14,17 +14,15 @@ from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Kind, ProblemError
 from fleetbatch.ledger.messages import Beat, Granted, GrantRequest, Refused
 from fleetbatch.logs import say
-from fleetbatch.protocol import PROTOCOL, BeatReply, BeatRequest, Lease, PollReply, PollRequest
+from fleetbatch.protocol import SERVED, BeatReply, BeatRequest, Lease, PollReply, PollRequest
 from fleetbatch.sealing import shard_key
 from fleetbatch.units import CarId, Fence, LeaseId, ShardId, shard_hex
-
-_SERVED = frozenset({PROTOCOL, max(1, PROTOCOL - 1)})
 
 
 async def poll(gate: Gate, car: CarId, request: PollRequest) -> PollReply:
     """Give a willing car its next offer as a lease; an empty poll touches neither ledger nor store."""
-    if request.protocol not in _SERVED:
-        served = " and ".join(str(version) for version in sorted(_SERVED))
+    if request.protocol not in SERVED:
+        served = " and ".join(str(version) for version in sorted(SERVED))
         detail = f"this gateway speaks protocol {served}, not {request.protocol}"
         raise ProblemError(Kind.PROTOCOL_NOT_SERVED, detail)
     gate.telemetry.hear(car, gate.clock(), request)

@@ -55,5 +55,5 @@ class OfferBook:
         self._taken.discard(shard)
 
     def refused(self, car: CarId, shard: ShardId) -> None:
-        """Do not try this offer again in this round; another car's offer of the shard may still be good."""
+        """Do not offer it to this car again in this round, whoever refused; another car may still want it."""
         self._refused.add((car, shard))

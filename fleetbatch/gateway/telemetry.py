@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleetbatch.contracts import conform, contract
-from fleetbatch.protocol import PollRequest
+from fleetbatch.protocol import BeatRequest, PollRequest
 from fleetbatch.units import CarId
 
 _VSS: Final = "Vehicle."
@@ -53,6 +53,17 @@ class Telemetry:
         newer = self.take()
         self._heard.extend(rows)
         self._heard.extend(newer)
+
+
+def without_vehicle(message: msgspec.Struct) -> msgspec.Struct:
+    """Return a message without what the vehicle and its owner's plans say; what is needed to compute stays."""
+    match message:
+        case PollRequest():
+            return msgspec.structs.replace(message, signals={}, departure_at=None, next_trip_at=None)
+        case BeatRequest():
+            return msgspec.structs.replace(message, signals={})
+        case _:
+            return message
 
 
 def signals_table(rows: list[Heard]) -> pa.Table:

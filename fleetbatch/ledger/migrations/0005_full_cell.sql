@@ -44,6 +44,7 @@ CREATE TABLE fleetbatch.used_assertions (
     car_id     bigint NOT NULL,
     jti        text NOT NULL,
     used_until timestamptz NOT NULL,
+    use        text NOT NULL, -- by which call
     PRIMARY KEY (car_id, jti)
 ) WITH (autovacuum_vacuum_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
 
@@ -51,11 +52,11 @@ REVOKE ALL ON FUNCTION fleetbatch.analyze_shards, fleetbatch.faded FROM PUBLIC;
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'fleetbatch_gateway') THEN
-        GRANT SELECT, INSERT, DELETE ON fleetbatch.used_assertions TO fleetbatch_gateway;
+        GRANT SELECT, INSERT, UPDATE (use), DELETE ON fleetbatch.used_assertions TO fleetbatch_gateway;
     END IF;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'fleetbatch_trusted') THEN
         GRANT EXECUTE ON FUNCTION fleetbatch.analyze_shards, fleetbatch.faded TO fleetbatch_trusted;
-        GRANT SELECT, INSERT, DELETE ON fleetbatch.used_assertions TO fleetbatch_trusted;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON fleetbatch.used_assertions TO fleetbatch_trusted;
     END IF;
 END
 $$;

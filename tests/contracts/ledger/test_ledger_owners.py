@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from ledger_nights import EVENING, Cell, digest, enrolment, frozen_order, no, part, yes
+from ledger_nights import EVENING, MINUTE, Cell, digest, enrolment, frozen_order, no, open_cell, part, yes
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.messages import CarKey, ConsentRecord, Delivered, LeaseState, Refused, Terminal
@@ -16,7 +16,7 @@ def test_a_car_keeps_the_key_with_which_it_enrolled(cell: Cell) -> None:
     cell.ledger.enrol([enrolment(1)])
     cell.ledger.enrol([replace(enrolment(1), public_key_pem="another"), enrolment(2)])
     assert cell.ledger.car_key(CarId(1)) == CarKey(
-        car_id=CarId(1), owner_id=OwnerId(1001), public_key_pem="key of 1", revoked=False
+        car_id=CarId(1), owner_id=OwnerId(1001), public_key_pem="key of 1", revoked=False, telemetry=False
     )
     assert cell.ledger.car_key(CarId(3)) is None
     assert cell.ledger.car_key(CarId(0)) is None
@@ -47,13 +47,36 @@ def test_a_withdrawal_ends_the_open_lease_and_no_other_follows(cell: Cell) -> No
     assert cell.take(2, 7).start == 1
 
 
-def test_withdrawing_telemetry_ends_no_lease(cell: Cell) -> None:
+def test_withdrawing_telemetry_ends_no_lease_and_voids_the_tokens_that_said_yes(cell: Cell) -> None:
     cell.enrol(1)
     cell.open({7: (10,)})
     cell.ledger.set_consent(yes(1, "telemetry"))
+    assert telemetry_of(cell, 1) is True
     lease = cell.take(1, 7)
     cell.ledger.set_consent(no(1, "telemetry"))
     assert cell.beat(lease).go_on
+    assert telemetry_of(cell, 1) is False
+    assert cell.ledger.voided_tokens(MINUTE) == {CarId(1): EVENING}
+
+
+def telemetry_of(cell: Cell, car: int) -> bool:
+    key = cell.ledger.car_key(CarId(car))
+    assert key is not None
+    return key.telemetry
+
+
+def test_an_assertion_is_used_once_whoever_asks_and_forgotten_when_it_buys_nothing(cell: Cell, cell_url: str) -> None:
+    until = EVENING + 5 * MINUTE
+    one, other = (CarId(1), "a", until), (CarId(2), "a", until)
+    assert cell.ledger.use_assertions([one, other]) == [True, True]
+    with open_cell(cell_url) as another_gateway:
+        assert another_gateway.ledger.use_assertions([one, (CarId(1), "b", until)]) == [False, True]
+    cell.pass_time(minutes=4)
+    cell.ledger.forget_assertions()
+    assert cell.ledger.use_assertions([one]) == [False]
+    cell.pass_time(minutes=1)
+    cell.ledger.forget_assertions()
+    assert cell.ledger.use_assertions([one]) == [True]
 
 
 def test_work_of_a_closer_data_class_needs_its_own_consent(cell: Cell) -> None:

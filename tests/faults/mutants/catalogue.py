@@ -35,7 +35,11 @@ def _python(name: str, file: str, find: str, replace: str) -> Mutant:
 
 _READY = "state = CASE WHEN s.state = 'out' THEN 'ready' ELSE s.state END"
 _FILED = "FROM ended e JOIN freed f ON f.shard_id = e.shard_id, clock"
-_SWEPT = "WHERE l.expires_at <= clock.at AND v.resumed_at + l.lease_for <= clock.at"
+_LATE = " AND expires_at <= (SELECT at FROM clock)\n"
+_SERVED = "AND lease_for <= (SELECT clock.at - v.resumed_at FROM clock, service v)"
+_STILL_LATE = "WHERE l.expires_at <= (SELECT at FROM clock)"
+_GONE = "_UNFINISHED: Final = (*_UNCOMPUTED, ShardState.RETURNED)"
+_SETTLED = 'fetch(connection, "settle_unaudited", where)'
 _AUDITED = "cloud_only = s.cloud_only OR (NOT %(passed)s AND s.attempts + 1 >= o.attempts_max)"
 _WILLING = "c.revoked_at IS NULL AND 'compute' = ANY (c.consents)"
 
@@ -102,14 +106,18 @@ MESSAGES = (
     _python("the same part with other bytes is acknowledged", "ledger/leases.py", 'row["stop"] == delivery.stop and row["sha256"].hex() == delivery.sha256', 'row["stop"] == delivery.stop'),
     _python("two parts of a lease share a statement", "ledger/leases.py", "turn = seen[_key(delivery)] = seen.get(_key(delivery), -1) + 1", "turn = seen[_key(delivery)] = 0"),
     _python("a repeated part is told the lease's end", "ledger/leases.py", 'if row["stop"] == delivery.stop and row["sha256"]', 'if row["state"] is None and row["stop"] == delivery.stop and row["sha256"]'),
-    _python("uploads are believed", "gateway/parts.py", 'if size != request.bytes or size > gate.dials.part_bytes:\n        return "damaged"', 'if size is not None:\n        return "whole"'),
+    _python("uploads are believed", "gateway/arrivals.py", 'if size != upload.size or size > size_max:\n        return "damaged"', 'if size is not None:\n        return "whole"'),
 )  # fmt: skip
 
 TIME = (
-    _sql("an outage counts against leases", "sweep", _SWEPT, "WHERE l.expires_at <= clock.at"),
-    _sql("leases expire before their time", "sweep", _SWEPT, "WHERE v.resumed_at + l.lease_for <= clock.at"),
-    _sql("leases expire ten seconds early", "sweep", "l.expires_at <= clock.at", "l.expires_at <= clock.at + interval '15 seconds'"),
-    _sql("nothing ever expires", "sweep", "WHERE l.expires_at <= clock.at", "WHERE false AND l.expires_at <= clock.at"),
+    _sql("an outage counts against leases", "sweep", _SERVED, ""),
+    Mutant("leases expire before their time", (Edit(_LATE, "\n", "sweep"), Edit(_STILL_LATE, "", "sweep"))),
+    Mutant("leases expire fifteen seconds early", (
+        Edit(_LATE, _LATE.replace("at FROM", "at + interval '15 seconds' FROM"), "sweep"),
+        Edit(_STILL_LATE, _STILL_LATE.replace("at FROM", "at + interval '15 seconds' FROM"), "sweep"),
+    )),
+    _sql("nothing ever expires", "sweep", _LATE, " AND false\n"),
+    _python("sweeps never begin again at the first page", "ledger/leases.py", 'if self._swept_pages < service["pages"] else 0', "if True else 0"),
     _sql("a sweep strands shards", "sweep", f"SET {_READY}", "SET state = s.state"),
     _sql("a sweep sets shards back", "sweep", f"SET {_READY}", f"SET done_through = 0, {_READY}"),
     _sql("a sweep frees under any fence", "sweep", f"SET {_READY}", f"SET fence = s.fence + 1, {_READY}"),
@@ -120,19 +128,25 @@ TIME = (
 ABOVE = (
     _sql("a withdrawal is written and not applied", "consent_apply", "ELSE array_remove(consents, %(purpose)s::text) END", "ELSE consents END"),
     _sql("consents are not chained", "consent_add", "coalesce((SELECT sha256 FROM last), repeat('0', 64)) AS previous", "repeat('0', 64) AS previous"),
-    _python("a withdrawal leaves the open lease", "ledger/cars.py", 'if not change.granted and change.purpose != "telemetry":', "if False:"),
+    _python("a withdrawal leaves the open lease", "ledger/cars.py", "if not change.granted and change.purpose != PURPOSE_TELEMETRY:", "if False:"),
     _python("distrust leaves the open lease", "ledger/cars.py", 'revoke_leases(connection, "leases_of_car", {"car_id": car_id}, f"the car is revoked: {reason}")', "pass"),
     _sql("distrust is not written", "revoke_car", "SET revoked_at = fleetbatch.now()", "SET revoked_at = NULL"),
     _sql("a revoked lease strands its shard", "revoke", f"SET {_READY}", "SET state = s.state"),
     _sql("a revoked lease is not filed", "revoke", _FILED, f"{_FILED} WHERE false"),
-    _sql("giving up takes what is valid, too", "give_up", "('ready', 'out', 'returned')", "('ready', 'out', 'returned', 'valid')"),
-    _sql("giving up forgets what waits for its audit", "give_up", "('ready', 'out', 'returned')", "('ready', 'out')"),
+    _python("giving up takes what is valid, too", "ledger/operating.py", _GONE, "_UNFINISHED: Final = (*_UNCOMPUTED, ShardState.RETURNED, ShardState.VALID)"),
+    _python("giving up forgets what waits for its audit", "ledger/operating.py", _GONE, "_UNFINISHED: Final = _UNCOMPUTED"),
+    _python("a recall leaves what is valid", "ledger/operating.py", "_UNPUBLISHED: Final = (*_UNFINISHED, ShardState.VALID)", "_UNPUBLISHED: Final = _UNFINISHED"),
+    _sql("a cancelled order may be resumed", "set_order_state", "state = CASE WHEN state IN ('open', 'paused') THEN %(state)s", "state = CASE WHEN state <> 'closed' THEN %(state)s"),
+    _sql("refused work goes back to a cancelled order", "record_audit", "WHEN s.reason IS NULL THEN 'ready' ELSE 'missing' END", "ELSE 'ready' END"),
     _sql("giving up leaves audits behind", "drop_audits", "WHERE order_no = %(order_no)s", "WHERE false"),
-    _python("giving up leaves leases open", "ledger/orders.py", 'return revoke_leases(connection, "leases_of_order", {"order_no": number}, reason)', "return 0"),
+    Mutant("giving up leaves leases open", (
+        Edit('revoke_leases(connection, "leases_of_order", where, reason)\n    kept', "kept", file="ledger/operating.py"),
+        Edit('revoke_leases(connection, "leases_of_order", where, reason)  # granted between the two', "", file="ledger/operating.py"),
+    )),
     _sql("the missing is published as done", "publish_shards", "state = 'valid'", "state IN ('valid', 'missing')"),
     _sql("refused parts are published", "valid_parts", "AND p.fence > s.void_fence", ""),
     _sql("parts of given-up shards are published", "valid_parts", "s.state IN ('valid', 'done')", "s.state IN ('valid', 'done', 'missing')"),
-    _sql("nobody computes what cars may not", "cloud_shards", "(s.cloud_only OR o.deadline_at", "(o.deadline_at"),
+    _sql("nobody computes what cars may not", "cloud_shards", "AND cloud_only AND state = 'ready'", "AND cloud_only AND state = 'out'"),
 )  # fmt: skip
 
 AUDITS = (
@@ -143,7 +157,7 @@ AUDITS = (
     _sql("a judged shard waits on", "record_audit", "DELETE FROM audits WHERE shard_id = %(shard_id)s AND fence = %(fence)s RETURNING *", "SELECT * FROM audits WHERE shard_id = %(shard_id)s AND fence = %(fence)s"),
     _sql("a refused shard keeps its progress", "record_audit", "done_through = CASE WHEN %(passed)s THEN s.done_through ELSE 0 END", "done_through = s.done_through"),
     _sql("refused parts are not void", "record_audit", "void_fence = CASE WHEN %(passed)s THEN s.void_fence ELSE s.fence END", "void_fence = s.void_fence"),
-    _sql("refused work is valid", "record_audit", "SET state = CASE WHEN %(passed)s THEN 'valid' ELSE 'ready' END", "SET state = CASE WHEN %(passed)s THEN 'valid' ELSE 'valid' END"),
+    _sql("refused work is valid", "record_audit", "SET state = CASE WHEN %(passed)s THEN", "SET state = CASE WHEN true THEN"),
     _sql("refused work is credited", "record_audit", "WHEN f.disagreements > 0 AND NOT %(passed)s THEN 'refused'", "WHEN f.disagreements > 0 AND NOT %(passed)s THEN 'credited'"),
     _sql("voided work is credited with what replaced it", "record_audit", "AND l.fence > b.void_fence AND l.delivered_rows > 0", "AND l.delivered_rows > 0"),
     _sql("work that never passes goes round among cars", "record_audit", _AUDITED, "cloud_only = s.cloud_only"),
@@ -153,7 +167,7 @@ AUDITS = (
 BOOK = (
     _sql("refused work is paid", "settle", "CASE l.credit WHEN 'credited' THEN", "CASE WHEN true THEN"),
     _python("nobody is paid", "ledger/audits.py", 'fetch(connection, "settle", of)', "pass"),
-    _python("giving up leaves credits in escrow", "ledger/orders.py", 'fetch(connection, "settle_unaudited", where)', "pass"),
+    _python("giving up leaves credits in escrow", "ledger/operating.py", _SETTLED, "pass"),
     _sql("a part of what was delivered is not put aside", "escrow", "l.fence > s.void_fence", "l.fence = s.fence"),
 )  # fmt: skip
 

@@ -99,6 +99,9 @@ class Mornings:
         for night in list(self.nights):
             counts = self.ledger.counts(night.key)
             self.witness.check("P2 no shard disappears", (night, counts), holds=counts.total == self.dials.shards)
+            if night.state is OrderState.CANCELLED:
+                waits = counts.ready + counts.out
+                self.witness.check("P2 nothing of a cancelled order waits for cars", (night, counts), holds=not waits)
             if counts.finished or now >= night.deadline_at + self.dials.late:
                 self._close(night, now)
         while self.published and self.published[0][0] <= now - self.dials.keep_nights:

@@ -1,0 +1,145 @@
+"""What a gateway does with what a car says: which versions it understands, what it keeps, and what it believes once."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from gateway_doors import Door, TestedCar, beat, open_door, poll
+from ledger_nights import no
+
+from fleetbatch import layout
+from fleetbatch.car.identity import token_assertion
+from fleetbatch.gateway.chores import flush, take_voided
+from fleetbatch.gateway.gate import Gate
+from fleetbatch.gateway.tokens import token
+from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.protocol import PROTOCOL, SERVED
+from fleetbatch.units import CellName
+
+codes = httpx.codes
+CHARGING = "Vehicle.Powertrain.TractionBattery.Charging.IsCharging"
+PLANS = {"departure_at": "2026-11-23T07:00:00+01:00", "next_trip_at": "2026-11-23T08:00:00+01:00"}
+
+
+@pytest.fixture
+def door(database_url: str, tmp_path: Path) -> Iterator[Door]:
+    with open_door(database_url, tmp_path) as door:
+        yield door
+
+
+@pytest.fixture
+def car(door: Door) -> TestedCar:
+    """A car that is offered two shards, in that order."""
+    car = door.car(1)
+    door.open({7: (3, 3, 2), 8: (3,)})
+    door.offer((car.id, 7), (car.id, 8))
+    return car
+
+
+def heard(door: Door) -> list[dict[str, Any]]:
+    """Every row of telemetry so far."""
+    door.clock.now += timedelta(milliseconds=1)  # a file of its own
+    door.run(flush(door.gate, name="here"))
+    keys = sorted(door.store.keys(layout.telemetry_day(CellName("eu-1"), "2026-11-22")))
+    return [row for key in keys for row in pq.read_table(door.store.path(key)).to_pylist()]
+
+
+# -- versions
+
+
+def as_said_in_version(version: int) -> dict[str, Any]:
+    """A poll as a car of that version sends it, word for word: version 1 knows no trips and no list of workloads."""
+    if version == 1:
+        return poll(protocol=1)
+    said = poll(protocol=version, **PLANS)
+    said["hardware"]["workloads"] = ["video"]
+    return said
+
+
+@pytest.mark.parametrize("version", sorted(SERVED))
+def test_a_car_of_this_version_and_of_the_one_before_lives_a_whole_lease(car: TestedCar, version: int) -> None:
+    answer = car.say("/v1/poll", as_said_in_version(version))
+    assert answer.status_code == codes.OK, answer.text
+    lease = car.take()  # the same lease again
+    assert answer.json()["lease"]["lease_id"] == lease.lease_id
+    assert car.say("/v1/beat", beat(lease)).json()["go_on"]
+    for start, rows in enumerate((3, 3, 2)):
+        told = car.deliver(car.part(lease, start, start + 1, rows=rows))
+    assert told.complete
+
+
+@pytest.mark.parametrize("version", [min(SERVED) - 1, PROTOCOL + 1])
+def test_a_car_of_any_other_version_is_told_which_are_served(car: TestedCar, version: int) -> None:
+    answer = car.say("/v1/poll", poll(protocol=version))
+    assert answer.status_code == codes.UNPROCESSABLE_ENTITY
+    assert answer.json()["type"] == "urn:fleetbatch:protocol-not-served"
+    assert answer.json()["detail"] == f"this gateway speaks protocol 1 and 2, not {version}"
+
+
+# -- what is kept
+
+
+def test_nothing_of_a_vehicle_is_kept_without_its_owners_consent(door: Door, car: TestedCar) -> None:
+    door.ledger.set_consent(no(car.id, "telemetry"))
+    said = {CHARGING: True}
+    lease = car.say("/v1/poll", poll(signals=said, **PLANS)).json()["lease"]
+    assert lease is not None, "work does not hang on telemetry"
+    car.say("/v1/beat", beat(car.take(), signals=said))
+    rows = heard(door)
+    assert len(rows) >= 2
+    assert {row["car_id"] for row in rows} == {car.id}
+    assert {row["hardware_class"] for row in rows} == {"orin"}
+    for name in (*(name for name in rows[0] if name.startswith("Vehicle.")), *PLANS):
+        assert {row[name] for row in rows} == {None}, name
+
+
+def test_a_withdrawal_of_telemetry_silences_a_car_that_holds_a_token(door: Door, car: TestedCar) -> None:
+    car.poll(signals={CHARGING: True})
+    assert [row[CHARGING] for row in heard(door)] == [True]
+    door.ledger.set_consent(no(car.id, "telemetry"))
+    door.run(take_voided(door.gate))
+    assert car.say("/v1/poll", poll(signals={CHARGING: True})).status_code == codes.UNAUTHORIZED
+    car.token = ""
+    car.poll(signals={CHARGING: True})
+    assert [row[CHARGING] for row in heard(door)] == [True, None]
+
+
+# -- what is believed once
+
+
+def test_a_shard_that_a_car_refused_is_not_offered_to_it_again_in_this_round(door: Door, car: TestedCar) -> None:
+    lease = car.take()
+    assert car.release(lease, "refused").status_code == codes.OK
+    assert car.take().shard_id != lease.shard_id
+    other = door.car(2)
+    door.offer((other.id, 7))
+    assert other.take().shard_id == lease.shard_id
+
+
+def test_a_car_that_left_may_come_back_to_its_shard(car: TestedCar) -> None:
+    lease = car.take()
+    assert car.release(lease, "unplugged").status_code == codes.OK
+    assert car.take().shard_id == lease.shard_id
+
+
+def test_an_assertion_that_bought_a_token_buys_none_at_another_gateway(door: Door, car: TestedCar) -> None:
+    """A second gateway process of the cell shares nothing with the first but the ledger."""
+    assertion = token_assertion(car.identity, audience=f"{door.url}/v1/token", now=door.clock.now)
+    assert car.buy_token(assertion).status_code == codes.OK
+    form = str(httpx.QueryParams(car.form(assertion))).encode()
+    with PostgresLedger.open(door.gate.cell.gateway_ledger_url) as ledger:
+        ledger.turn_clock(door.clock.now)
+        other = Gate(
+            cell=door.gate.cell,
+            deployment_key=door.gate.deployment_key,
+            store=door.store,
+            ledger=ledger,
+            executor=door.gate.executor,
+            clock=lambda: door.clock.now,
+        )
+        with pytest.raises(Exception, match="used before"):
+            door.run(token(other, form))
