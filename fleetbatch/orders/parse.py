@@ -19,6 +19,7 @@ MODELS: Final = Path(__file__).parents[1] / "models"
 """The bundles that travel inside the package."""
 
 DataClass = Literal["open", "confidential", "pseudonymous", "personal"]
+_Option = str | int | float | bool | list[Any] | dict[str, Any]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -72,7 +73,7 @@ _ORDER: Final[Mapping[str, _Field]] = {
     "timezone": _Field(kind=_Text, expected="an IANA time zone such as Europe/Berlin"),
     "cutting": _Field(kind=dict[str, Any], expected="a table"),
     "auditing": _Field(kind=dict[str, Any], expected="a table"),
-    "options": _Field(kind=dict[str, str | int | float | bool], expected="a table of plain values"),
+    "options": _Field(kind=dict[str, _Option], expected="a table of values, lists and tables"),
 }
 _CUTTING: Final[Mapping[str, _Field]] = {
     "shard_rows": _whole(1, 1_000_000, "rows of a shard at most"),
@@ -236,8 +237,9 @@ def _placed(path: str, base: Path) -> Path:
     return (base / Path(path).expanduser()).absolute()
 
 
-def _plain(value: str | float | bool) -> str:  # noqa: FBT001 # a TOML value
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _plain(value: Any) -> str:  # noqa: ANN401 # a TOML value
+    """Return text as it is and everything else as JSON: true, 0.5, [1, 2]."""
+    return value if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
 
 
 def _is_timezone(name: str) -> bool:

@@ -12,9 +12,11 @@ from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 from fleetbatch.errors import RejectedError
 from fleetbatch.sharding import drive, road_signs
 from fleetbatch.sharding.cut import Entry
+from fleetbatch.sharding.sweep import DIALS as SWEEP_DIALS
+from fleetbatch.sharding.sweep import sweep
 
 GENERATOR = "generator:"
-GENERATORS = ("road-signs", "drive")
+GENERATORS = ("road-signs", "drive", "scenarios")
 
 
 class Source(Protocol):
@@ -121,6 +123,9 @@ def _generator(source: str, options: Mapping[str, str]) -> Source:
         case "drive":
             dials = {name: text for name, text in options.items() if name in drive.DIALS}
             return Drive(dials=drive.driving({**dials, **own}))
+        case "scenarios":
+            dials = {name: text for name, text in options.items() if name in SWEEP_DIALS}
+            return sweep({**dials, **own})
         case _:
             summary = f"source {source!r}: there is no generator {parts.path!r}; there are {', '.join(GENERATORS)}"
             raise RejectedError(summary)

@@ -12,6 +12,7 @@ from fleetbatch.workloads.protocol import Workload
 
 _OURS: Final = {
     "image": "fleetbatch.workloads.image:ImageWorkload",
+    "scenario": "fleetbatch.workloads.scenario:ScenarioWorkload",
     "video": "fleetbatch.workloads.video:VideoWorkload",
 }
 

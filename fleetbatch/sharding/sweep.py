@@ -1,0 +1,96 @@
+"""A sweep: the scenarios that a few lines of an order spell out, every configuration with every seed."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.sharding.cut import Entry
+from fleetbatch.workloads.driving import SEED_MAX, Scenario
+
+SCHEME: Final = "scenario:"
+DIALS: Final = ("environment", "seeds", "first_seed", "config", "sweep")
+ENVIRONMENT: Final = "highway_env:highway-fast-v0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """Every environment with every combination of the swept values, each with every seed."""
+
+    environments: tuple[str, ...]
+    configs: tuple[str, ...]
+    """JSON objects."""
+    first_seed: int
+    seeds: int
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the scenarios, seed by seed within a configuration."""
+        for environment, config in itertools.product(self.environments, self.configs):
+            for seed in range(self.first_seed, self.first_seed + self.seeds):
+                uri = f"{SCHEME}{environment}?{urlencode({'seed': seed, 'config': config})}"
+                yield Entry(uri=uri, size_bytes=len(self.read(uri)))
+
+    def read(self, uri: str) -> bytes:
+        """Return one scenario as JSON; its uri says it all."""
+        environment, _, query = uri.removeprefix(SCHEME).partition("?")
+        told = dict(parse_qsl(query))
+        scenario = Scenario(environment=environment, seed=int(told["seed"]), config=json.loads(told["config"]))
+        return msgspec.json.encode(scenario, order="sorted")
+
+
+def sweep(dials: Mapping[str, str]) -> Sweep:
+    """Return the sweep that an order's options describe; raise RejectedError with every mistake in them."""
+    problems = [f"`{name}` is not known; known are {', '.join(DIALS)}" for name in dials if name not in DIALS]
+    seeds = _whole(dials, "seeds", 1, 1, problems)
+    first = _whole(dials, "first_seed", 0, 0, problems)
+    if first + seeds > SEED_MAX:
+        problems.append(f"`seeds` reach {first + seeds}; a seed is below {SEED_MAX}")
+    fixed, swept = _table(dials, "config", problems), _table(dials, "sweep", problems)
+    problems += [
+        f"`sweep.{name}` is {values!r}; expected a list of values"
+        for name, values in swept.items()
+        if not isinstance(values, list) or not values
+    ]
+    environments = _environments(dials.get("environment", ENVIRONMENT), problems)
+    if problems:
+        summary = "the options describe no scenarios"
+        raise RejectedError(summary, problems)
+    combinations = itertools.product(*swept.values())
+    configs = [json.dumps(fixed | dict(zip(swept, one, strict=True)), sort_keys=True) for one in combinations]
+    return Sweep(environments=environments, configs=tuple(configs), first_seed=first, seeds=seeds)
+
+
+def _whole(dials: Mapping[str, str], name: str, default: int, least: int, problems: list[str]) -> int:
+    told = dials.get(name, str(default))
+    if told.isdecimal() and int(told) >= least:
+        return int(told)
+    problems.append(f"`{name}` is {told!r}; expected a whole number from {least} on")
+    return default
+
+
+def _table(dials: Mapping[str, str], name: str, problems: list[str]) -> dict[str, Any]:
+    told = _json(dials.get(name, "{}"))
+    if isinstance(told, dict):
+        return told
+    problems.append(f"`{name}` is {dials[name]!r}; expected a table")
+    return {}
+
+
+def _environments(text: str, problems: list[str]) -> tuple[str, ...]:
+    told = _json(text) if text.startswith("[") else [text]
+    if isinstance(told, list) and told and all(isinstance(name, str) and name and "?" not in name for name in told):
+        return tuple(told)
+    problems.append(f"`environment` is {text!r}; expected the id of a Gymnasium environment, or a list of them")
+    return ()
+
+
+def _json(text: str) -> Any:  # noqa: ANN401 (whatever JSON holds)
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
