@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from fleetbatch.cli.show import print_json, print_scores
 from fleetbatch.errors import RejectedError
@@ -33,7 +34,8 @@ def backtest(
     except ValueError as error:
         summary = f"--train-until {train_until}: not a date; expected YYYY-MM-DD"
         raise RejectedError(summary) from error
-    scores = run(sessions, cut, source=source)
+    console = Console(stderr=True, highlight=False, markup=False)
+    scores = run(sessions, cut, source=source, tell=console.print)
     if json:
         print_json(scores.summary)
     else:

@@ -4,7 +4,7 @@ Nothing is tuned on the later part: models are learnt from what was known at the
 what was known then), calibration and thresholds follow matured forecasts only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,9 +18,11 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.windows import scores
 from fleetbatch.windows.baselines import global_kaplan_meier, time_of_week, user_kaplan_meier
 from fleetbatch.windows.clock import BoolArray, FloatArray, hours
+from fleetbatch.windows.features import EDGES_H
 from fleetbatch.windows.groups import GRID_H, GroupCurves, fit_groups, group_of, log_ahead
 from fleetbatch.windows.landmarks import Landmarks, landmarks
 from fleetbatch.windows.learning import CHUNK, LearningDials, default_learning, learn_model, raw_forecast, see_all
+from fleetbatch.windows.network import LEAST
 from fleetbatch.windows.past import recent
 from fleetbatch.windows.rolling import Rolled, RollingDials, roll
 from fleetbatch.windows.sessions import read_sessions
@@ -60,18 +62,30 @@ class Backtest:
     """model, stratum, n, integrated_brier, calibration_error_8h, booked, evicted, bookings."""
 
 
+def silently(step: str) -> None:
+    """Tell nobody."""
+
+
 def backtest(
-    sessions: Path, train_until: datetime, *, source: str = "norway12", dials: BacktestDials | None = None
+    sessions: Path,
+    train_until: datetime,
+    *,
+    source: str = "norway12",
+    dials: BacktestDials | None = None,
+    tell: Callable[[str], None] = silently,
 ) -> Backtest:
     """Score baselines and ladder on the sessions of the file that began at or after `train_until`.
 
-    Hourly snapshots (full local hours) of running stays; the same file and date give the same numbers. Raises
-    RejectedError when the file cannot be used or has nothing on one side of the date.
+    Hourly snapshots (full local hours) of running stays; the same file and date give the same numbers. `tell` hears
+    what is done next. Raises RejectedError when the file cannot be used or has nothing on one side of the date.
     """
-    return score(read_sessions(sessions, source), train_until, dials or BacktestDials())
+    tell(f"reading {sessions.name}")
+    return score(read_sessions(sessions, source), train_until, dials or BacktestDials(), tell)
 
 
-def score(stays: pa.Table, train_until: datetime, dials: BacktestDials) -> Backtest:
+def score(
+    stays: pa.Table, train_until: datetime, dials: BacktestDials, tell: Callable[[str], None] = silently
+) -> Backtest:
     """Score baselines and ladder on stays (contract `stays`)."""
     whole = read_stays(stays, _end(stays))
     cut_h, warm_h = hours(train_until), hours(train_until - dials.warm_up)
@@ -84,9 +98,11 @@ def score(stays: pa.Table, train_until: datetime, dials: BacktestDials) -> Backt
     used = recent(whole, marks.moments, dials.learning.shrink.stays_max).stays_used
     judge = _Judge(marks=marks, tested=tested, strata=strata_of(marks, used))
     told = []
+    tell(f"{int((tested & ~marks.at_plug_in).sum())} hourly snapshots to score")
     for name, said in _simple(stays, whole, marks.moments, train_until, dials):
+        tell(f"scored: {MODELS[name]}")
         told.append(judge.score(name, roll(marks, said, used, whole, calibrated=False, dials=dials.rolling)))
-    said = _network(stays, whole, marks, train_until, dials)
+    said = _network(stays, whole, marks, train_until, dials, tell)
     told.append(judge.score(NETWORK, roll(marks, said, used, whole, calibrated=True, dials=dials.rolling)))
     return Backtest(
         summary={name: figures for name, figures, _ in told},
@@ -127,7 +143,12 @@ def _group(groups: GroupCurves, moments: Moments) -> FloatArray:
 
 
 def _network(
-    stays: pa.Table, whole: Stays, marks: Landmarks, train_until: datetime, dials: BacktestDials
+    stays: pa.Table,
+    whole: Stays,
+    marks: Landmarks,
+    train_until: datetime,
+    dials: BacktestDials,
+    tell: Callable[[str], None],
 ) -> FloatArray:
     """Return log S at EDGES_H, each landmark by the newest model that had been learnt before its stay began."""
     begin = marks.moments.stay.begin_h
@@ -135,16 +156,22 @@ def _network(
     while hours(cuts[-1] + dials.refit) <= begin.max():
         cuts.append(cuts[-1] + dials.refit)
     starts = [hours(cut) for cut in cuts]
-    said = []
+    answer = np.zeros((len(marks), len(EDGES_H)))
     for cut, first, last in zip(cuts, starts, [*starts[1:], np.inf], strict=True):
+        tell(f"learning from sessions before {cut:%Y-%m-%d}, the last time before {cuts[-1]:%Y-%m-%d}")
         rows = np.flatnonzero((begin >= first) & (begin < last))
-        learnt = learn_model(stays, cut, dials.learning)
-        seen = see_all(whole, marks.moments.take(rows), learnt.groups, dials.learning.shrink)
-        said.append((rows, raw_forecast(learnt.model, seen)))
-    answer = np.zeros((len(marks), said[0][1].shape[1]))
-    for rows, part in said:
-        answer[rows] = part
+        answer[rows] = _learnt_by(stays, cut, (whole, marks.moments.take(rows)), dials.learning)
     return answer
+
+
+def _learnt_by(stays: pa.Table, cut: datetime, asked: tuple[Stays, Moments], dials: LearningDials) -> FloatArray:
+    """Return log S at EDGES_H from what was known at a date; L1's as long as there are too few stays to learn from."""
+    known = read_stays(stays, cut)
+    if len(known.closed) < dials.stays_min:
+        survival = shrunk_survival(*asked, fit_groups(known, dials.group), dials)
+        return np.log(np.maximum(survival[:, np.searchsorted(GRID_H, EDGES_H)], LEAST))
+    learnt = learn_model(stays, cut, dials)
+    return raw_forecast(learnt.model, see_all(*asked, learnt.groups, dials.shrink))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,12 @@
 """The backtest on a small generated file, and the room's days over a real folder."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from windows_story import NOW, SMALL, live, past, plugged_in
@@ -76,19 +78,110 @@ def test_the_same_file_gives_the_same_numbers_and_doubled_rows_count_once(scored
     assert run(sessions(tmp_path, pl.concat([stays, unended]))).summary == scored.summary
 
 
+TINY = BacktestDials(
+    learning=replace(SMALL, network=replace(SMALL.network, hidden=4, networks=1, epochs=1), stays_min=40),
+    warm_up=timedelta(days=15),
+    refit=timedelta(days=20),
+)
+MID = NOW - timedelta(days=25)
+
+
+def few() -> pl.DataFrame:
+    """The sessions of eight users, as a file has them."""
+    stays = pl.DataFrame(past(8, days=70))
+    return stays.select(
+        user_id=pl.format("user-{}", "car_id"),
+        site=pl.lit("HOME"),
+        plug_in="plugged_in_at",
+        plug_out="unplugged_at",
+        tz=pl.col("timezone"),
+        source=pl.lit("norway12"),
+    )
+
+
+late = pl.col("plug_in") > MID
+FILES: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
+    "lacks every column that is not needed": lambda f: f.drop("site", "source"),
+    "has an empty site": lambda f: f.with_columns(site=pl.lit(None, pl.String)),
+    "has users and sites that are new in the scored part": lambda f: f.with_columns(
+        user_id=pl.when(late).then(pl.format("new-{}", "user_id")).otherwise("user_id"),
+        site=pl.when(late).then(pl.lit("NEW")).otherwise("site"),
+    ),
+    "has sessions that have no end": lambda f: f.with_columns(
+        plug_out=pl.when(pl.int_range(pl.len()) % 3 > 0).then("plug_out")
+    ),
+    "marks open sessions by a flag": lambda f: f.with_columns(censored=pl.int_range(pl.len()) % 5 == 0),
+    "counts its users": lambda f: f.with_columns(user_id=pl.col("user_id").str.slice(5).cast(pl.Int32)),
+    "mixes time zones": lambda f: f.with_columns(
+        tz=pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("Australia/Lord_Howe")).otherwise("tz")
+    ),
+    "has nanoseconds and local time": lambda f: f.with_columns(
+        pl.col("plug_in", "plug_out").dt.cast_time_unit("ns").dt.convert_time_zone("Asia/Tokyo")
+    ),
+    "has users with two cars": lambda f: pl.concat(
+        [f, f.with_columns(pl.col("plug_in") + pl.duration(hours=1), pl.col("plug_out") + pl.duration(hours=3))]
+    ),
+    "has every user once": lambda f: f.with_columns(user_id=pl.format("{}-{}", "user_id", pl.int_range(pl.len()))),
+    "has sessions that end before they begin": lambda f: f.with_columns(
+        plug_out=pl.when(pl.int_range(pl.len()) % 4 > 0)
+        .then("plug_out")
+        .otherwise(pl.col("plug_in") - pl.duration(hours=1))
+    ),
+}
+
+
+def finite(scored: Backtest) -> bool:
+    return (
+        np.isfinite([value for row in scored.table.drop(["model"]).to_pylist() for value in row.values()]).all().item()
+    )
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_a_backtest_goes_through_whatever_the_file_is_like(what: str, tmp_path: Path) -> None:
+    FILES[what](few()).write_parquet(tmp_path / "sessions.parquet")
+    scored = backtest(tmp_path / "sessions.parquet", MID, dials=TINY)
+    assert finite(scored)
+    assert scored.summary["network"]["n"] == scored.summary["shrinkage"]["n"]
+
+
+@pytest.mark.parametrize("cut", [NOW - timedelta(days=68), NOW - timedelta(days=55), NOW - timedelta(days=3)])
+def test_a_backtest_may_be_cut_near_either_end_of_the_file(cut: datetime, tmp_path: Path) -> None:
+    few().write_parquet(tmp_path / "sessions.parquet")
+    assert finite(backtest(tmp_path / "sessions.parquet", cut, dials=TINY))
+
+
+def test_a_model_learns_anew_while_the_scored_part_goes_on(tmp_path: Path) -> None:
+    few().write_parquet(tmp_path / "sessions.parquet")
+    told: list[str] = []
+    backtest(tmp_path / "sessions.parquet", MID, dials=TINY, tell=told.append)
+    learnt = [line.split()[4].rstrip(",") for line in told if line.startswith("learning")]
+    assert learnt == [f"{MID + timedelta(days=days):%Y-%m-%d}" for days in (-15, 0, 20)]
+    assert "scored: L1 clock-aligned shrinkage" in told
+
+
 def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.parquet"
+
+    def refusal(frame: pl.DataFrame) -> str:
+        frame.write_parquet(path)
+        with pytest.raises(RejectedError) as refused:
+            backtest(path, MID, dials=TINY)
+        return str(refused.value)
+
     with pytest.raises(RejectedError, match="cannot read"):
         backtest(tmp_path / "nothing.parquet", CUT)
-    (tmp_path / "text.parquet").write_text("no")
+    path.write_text("no")
     with pytest.raises(RejectedError, match="cannot read"):
-        backtest(tmp_path / "text.parquet", CUT)
-    pl.DataFrame({"user_id": ["a"]}).write_parquet(tmp_path / "thin.parquet")
-    with pytest.raises(RejectedError, match="`plug_in` is missing"):
-        backtest(tmp_path / "thin.parquet", CUT)
-    with pytest.raises(RejectedError, match="holds no session"):
-        backtest(sessions(tmp_path), CUT, source="norway12")
-    with pytest.raises(RejectedError, match="no ended session"):
-        backtest(sessions(tmp_path), NOW + timedelta(days=1), source="generated")
+        backtest(path, CUT)
+    assert "`plug_in` is missing" in refusal(pl.DataFrame({"user_id": ["a"]}))
+    assert "`plug_in` is String" in refusal(few().with_columns(pl.col("plug_in").cast(pl.String)))
+    naive = few().with_columns(pl.col("plug_out").dt.replace_time_zone(None))
+    assert "expected instants with a time zone" in refusal(naive)
+    blank = few().with_columns(tz=pl.when(pl.int_range(pl.len()) > 1).then("tz"))
+    assert "`tz` is empty in 2 rows, counted from 0: 0, 1" in refusal(blank)
+    assert "'Mars/Olympus' is not an IANA name" in refusal(few().with_columns(tz=pl.lit("Mars/Olympus")))
+    assert "holds no session of source 'norway12'" in refusal(few().with_columns(source=pl.lit("elsewhere")))
+    assert "leaves no ended session on one of its sides" in refusal(few().filter(pl.col("plug_in") < MID))
 
 
 def cell_with_a_past(folder: Path) -> Store:
