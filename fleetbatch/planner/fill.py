@@ -169,8 +169,10 @@ class Filling:
             cars = cars[(free < until) & (free < limit) & (self.queue[cars] < self.given.policy.pieces_max)]
             waiting = self.lists.waiting(kind)
             counts = split(len(cars), shares, waiting if due is None else waiting * due)
-            if not counts.sum() or not self._wave(kind, cars[: counts.sum()], counts):
+            if not counts.sum():
                 return
+            took = self._wave(kind, cars[: counts.sum()], counts)
+            cars = np.concatenate([took, cars[counts.sum() :]])
 
     def _turns(self, kind: int, cars: Ints) -> Ints:
         """Return the order in which cars take shards, the longest of which come first: who will do most comes first.
@@ -180,8 +182,8 @@ class Filling:
         likely = self.given.fleet.rate[kind, cars] * self.later[cars]
         return np.argsort(np.iinfo(np.uint16).max - (likely.view(np.uint32) >> 16).astype(np.uint16), kind="stable")
 
-    def _wave(self, kind: int, cars: Ints, counts: Ints) -> bool:
-        """Give each car the next shard; keep what fits, give the others back, and say whether any did."""
+    def _wave(self, kind: int, cars: Ints, counts: Ints) -> Ints:
+        """Give each car the next shard, keep what fits and give the others back; return the cars that took one."""
         shard = self.lists.take(kind, counts)
         decided = [self.decide(kind, cars[i : i + CHUNK], shard[i : i + CHUNK]) for i in range(0, len(cars), CHUNK)]
         fit = Fit(**{name: np.concatenate([getattr(one, name) for one in decided]) for name in Fit.__slots__})
@@ -208,7 +210,7 @@ class Filling:
         self.free[cars] = fit.ends
         self.queue[cars] += 1
         self.loaded[cars] |= np.uint32(1 << int(self.given.work.kinds.workload[kind]))
-        return bool(len(cars))
+        return cars
 
     def _latest(self, deadline: Floats) -> Floats:
         """Return until when a shard must be whole."""
