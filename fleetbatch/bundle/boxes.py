@@ -13,6 +13,8 @@ from fleetbatch.bundle.placing import Placement, placement
 
 CANDIDATES_MAX: Final = 2000
 """The best so many are looked at: a model that finds something everywhere must not cost the square of it."""
+SIDE_MIN: Final = 0.1
+"""Pixels of the picture: what is narrower is no box, and would not even overlap with itself."""
 OVERLAP_SAME: Final = 0.7
 """Two boxes with one label are the same detection when their intersection over union is at least this."""
 OVERLAP_DOUBLE: Final = 0.35
@@ -44,7 +46,7 @@ def found_in(raw: Floats, manifest: Manifest, labels: Sequence[str], size: tuple
     best = np.argsort(-likely, kind="stable")[:CANDIDATES_MAX]
     places, classes, likely = places[best], classes[best], likely[best]
     boxes = _in_picture(_corners(raw[places, :4], places, rules, manifest), placement(*size, manifest))
-    sound = np.isfinite(boxes).all(axis=1)
+    sound = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] - boxes[:, :2] >= SIDE_MIN).all(axis=1)
     boxes, classes, likely = boxes[sound], classes[sound], likely[sound]
     return tuple(
         Found(label=labels[classes[i]], score=min(float(likely[i]), 1.0), box=_box(boxes[i]))
@@ -133,7 +135,7 @@ def _corners(boxes: Floats, places: npt.NDArray[np.intp], rules: Boxes, manifest
     if rules.form == "yolox":
         cells, strides = _grid(rules.strides, manifest.input.width, manifest.input.height)
         middle = (middle + cells[places]) * strides[places]
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # infinite sides are no box
             sides = np.exp(sides) * strides[places]
     return np.concatenate([middle - sides / 2, middle + sides / 2], axis=1)
 

@@ -17,6 +17,8 @@ from fleetbatch.bundle import DETECTIONS_MAX, Box, Found, Manifest
 from fleetbatch.errors import RejectedError
 
 Array = npt.NDArray[np.float64]
+SIDE_MIN: Final = 0.1
+"""A box narrower than this many pixels of the picture is none."""
 _ORIENTATION_TAG: Final = 0x0112
 _TURNS: Final = {
     2: (0, True),
@@ -152,7 +154,8 @@ def reference_found(raw: Array, manifest: Manifest, labels: Sequence[str], size:
         for score, label in zip(scores, labels, strict=True):
             if score >= rules.score_min:
                 box = _reference_box(values[:4].tolist(), place, manifest, size)
-                found.append(Found(label=label, score=min(1.0, float(score)), box=box))
+                if min(box[2] - box[0], box[3] - box[1]) >= SIDE_MIN:
+                    found.append(Found(label=label, score=min(1.0, float(score)), box=box))
     found.sort(key=lambda one: -one.score)
     kept: list[Found] = []
     for one in found:
