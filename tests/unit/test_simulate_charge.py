@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 
 from fleetbatch.simulate.charge import Charge, Plugs
 from fleetbatch.simulate.driver import Driver
-from fleetbatch.simulate.nights import charges, charges_of
-from fleetbatch.simulate.scenario import Scenario
-from fleetbatch.simulate.world import draw
 
 EPOCH = datetime(2026, 11, 24, 20, 0, tzinfo=UTC)
 HOUR = 3600.0
@@ -88,15 +85,3 @@ def test_a_car_that_computes_whenever_it_may_charges_as_if_it_did_not(  # noqa: 
         at_s = min(driver.next_change_s(at_s), at_s + 600.0)
     driver.charge.pass_time(driver.leave_s)
     assert not driver.charge.later(driver.leave_s)
-
-
-def test_no_charge_of_a_night_ends_later_when_every_car_computes_whenever_it_may() -> None:
-    night = charges(Scenario(cars=60, shards=1, plugged_share=1.0, stated_share=0.0))
-    assert (night.cars, night.later) == (60, 0)
-    assert night.computed > 50
-
-
-def test_a_stated_departure_does_not_make_a_charge_end_later() -> None:
-    world = draw(Scenario(cars=60, shards=1, plugged_share=1.0))
-    tight = replace(world.fleet.plugs, accept_w=world.fleet.plugs.plug_w, departs_s=np.full(60, 60 * HOUR))
-    assert charges_of(replace(world, fleet=replace(world.fleet, plugs=tight))).later == 0
