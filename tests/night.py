@@ -45,7 +45,6 @@ from fleetbatch.steps.opening import accept_form, cut_and_register, order_step
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName, OwnerId, Sha256
 from fleetbatch.units import Night as NightDate
-from fleetbatch.workloads import Device, workload
 
 EVENING = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 TICK = timedelta(seconds=30)
@@ -149,7 +148,6 @@ class Night:
             http=http,
             client=client,
             stay=Charging(plugged_in_at=self.now - timedelta(hours=1), soc_at_plug_in=soc),
-            answer=workload("image").open(colour_bundle(), Device(provider="CPUExecutionProvider"), {}),
             agent=switched_on(self.now),
             spoil=spoil,
             now=self.now,

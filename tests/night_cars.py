@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
+import msgspec
 import pyarrow as pa
 
 from fleetbatch.car import nouns as n
@@ -23,7 +24,7 @@ from fleetbatch.runner.delivery import GroupAnswers, deliver, make_part
 from fleetbatch.runner.energy import Drawn
 from fleetbatch.runner.remote import Fetch, RemoteShard
 from fleetbatch.runner.unreachable import UnreachableError
-from fleetbatch.workloads import Answer, answer_rows, workload
+from fleetbatch.workloads import Answer, Device, answer_rows, usable_workloads, workload
 
 App = Callable[[Any, Any, Any], Any]
 Spoil = Callable[[pa.Table], pa.Table]
@@ -100,7 +101,6 @@ class NightCar:
     http: httpx.Client
     client: GatewayClient
     stay: Charging
-    answer: Answer
     agent: n.Agent
     now: datetime
     per_row_group: timedelta = timedelta(minutes=1)
@@ -108,6 +108,8 @@ class NightCar:
     """What a bad car does to its answers."""
     killed: bool = False
     work: Work | None = None
+    opened: dict[str, Answer] = field(default_factory=dict)
+    """By order."""
     groups: dict[int, GroupAnswers] = field(default_factory=dict)
 
     def tick(self, now: datetime) -> None:
@@ -187,13 +189,21 @@ class NightCar:
             self.hear(n.WorkFailed(lease_id=work.lease.lease_id, kind="unreached", detail=str(error)))
             return
         done = work.row_group
-        answers = answer_rows(workload(work.lease.workload), self.answer, rows, row_group=done)
+        answers = answer_rows(workload(work.lease.workload), self._answer(work.lease), rows, row_group=done)
         busy_s = self.per_row_group.total_seconds()
         drawn = Drawn(wh=HARDWARE.power_w * busy_s / 3600, busy_s=busy_s, source="estimated")
         self.groups[done] = GroupAnswers(table=self.spoil(answers) if self.spoil else answers, drawn=drawn)
         last = done + 1 >= work.lease.row_groups
         self.work = None if last else replace(work, row_group=done + 1, done_at=self.now + self.per_row_group)
         self.hear(n.RowGroupDone(lease_id=work.lease.lease_id, row_group=done, busy_s=busy_s))
+
+    def _answer(self, lease: Lease) -> Answer:
+        """Open the order's workload once, as a worker does."""
+        if lease.order_key not in self.opened:
+            model = self.http.get(lease.model_url).raise_for_status().content if lease.model_sha256 else None
+            device = Device(provider="CPUExecutionProvider")
+            self.opened[lease.order_key] = workload(lease.workload).open(model, device, lease.options)
+        return self.opened[lease.order_key]
 
     def _try(self, call: n.Call, work: Callable[[], n.Event]) -> n.Event:
         lease_id = self.lease.lease_id if self.lease else ""
@@ -210,7 +220,10 @@ class NightCar:
         latch = self.agent.latch
         why = f"{latch.why_not.reason}: {latch.why_not.detail}" if latch.why_not else ""
         request = PollRequest(
-            signals=dict(self._reading().signals), hardware=HARDWARE, willing=latch.willing, unwilling_reason=why
+            signals=dict(self._reading().signals),
+            hardware=msgspec.structs.replace(HARDWARE, workloads=list(usable_workloads())),
+            willing=latch.willing,
+            unwilling_reason=why,
         )
         reply = self.client.poll(request)
         return n.PollAnswered(lease=reply.lease, retry_after=timedelta(seconds=reply.retry_after_s), chance=0.5)

@@ -1,0 +1,99 @@
+"""A workload that another package brings runs a whole night: cut, computed, audited, merged, checked and published."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from night import Night, night_in
+
+from fleetbatch.contracts import contract
+from fleetbatch.errors import RejectedError
+from fleetbatch.local.postgres import Postgres
+from fleetbatch.steps.closing import check_step, publish_step, report_step
+from fleetbatch.workloads import known_workloads, usable_workloads, workload
+
+PACKAGE = Path(__file__).parents[1] / "own_workload"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, installed as pip does it, into a folder of its own and without a network."""
+    source, target = tmp_path_factory.mktemp("source") / "package", tmp_path_factory.mktemp("installed")
+    shutil.copytree(PACKAGE, source)  # building leaves traces beside the source
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    subprocess.run([*pip, "--no-build-isolation", "--no-deps", "--target", target, source], check=True)
+    return target
+
+
+@pytest.fixture
+def installed(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(package))
+    monkeypatch.setenv("PYTHONPATH", str(package))
+    yield
+    contract.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fleet_words"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def night(tmp_path: Path, postgres: Postgres, installed: None) -> Iterator[Night]:  # noqa: ARG001 (first the package)
+    with night_in(tmp_path, postgres) as night:
+        yield night
+
+
+def test_without_the_package_nobody_knows_the_workload() -> None:
+    assert "words" not in known_workloads()
+    with pytest.raises(RejectedError, match="'words' is not known; known are image"):
+        workload("words")
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_package_brings_its_workload_and_its_contracts() -> None:
+    assert "words" in usable_workloads()
+    assert workload("words").opener == "fleetbatch.sharding.openers:Files"
+    assert contract("results_words").headline == "commonest"
+    missing = set(contract("results").schema) - set(contract("results_words").schema)
+    assert not missing, "every table of results has the common columns"
+
+
+def test_a_night_of_somebody_elses_work_is_published_with_its_dead_letters(night: Night) -> None:
+    texts = night.home / "texts"
+    texts.mkdir()
+    for number in range(20):
+        (texts / f"{number:02}.txt").write_text(f"The night is long the car is idle {'zzz ' * (number % 3)}")
+    (texts / "20.txt").write_bytes(b"\xff\xfe not UTF-8")
+    (texts / "21.txt").write_text("   ")
+    for name in ("car-1", "car-2"):
+        night.park(name)
+    night.begin(workload="words", source=str(texts), model="", options={"case": False})
+
+    merged = night.merge()
+
+    assert (merged.rows_in, merged.rows_out, merged.dead_letter_rows, merged.missing_rows) == (22, 20, 2, 0)
+    assert night.stats()["audited_rows"] >= 20
+    assert night.stats()["disagreements"] == 0
+    assert check_step(night.settings, night.key).passed
+    published = publish_step(night.settings, night.key, now=night.now)
+    rows = pl.read_parquet([f"{published.table}/{file}" for file in published.files])
+    told = {row["source_uri"].rpartition("/")[2]: row for row in rows.to_dicts()}
+    assert (told["00.txt"]["commonest"], told["00.txt"]["words"], told["00.txt"]["share"]) == ("is", 8, 0.25)
+    assert told["20.txt"]["error"].startswith("UnicodeDecodeError")
+    assert told["21.txt"]["error"] == "the file has no words"
+    summary = report_step(night.settings, night.key, task_instances=8, now=night.now)
+    assert summary["headline"] == {"is": 20}
+    assert summary["numbers"]["words"]["least"] == 8
+
+
+def test_a_car_that_invents_counts_is_found_out(night: Night) -> None:
+    texts = night.home / "texts"
+    texts.mkdir()
+    for number in range(8):
+        (texts / f"{number}.txt").write_text("all quiet")
+    night.park("liar", spoil=lambda answers: answers.set_column(3, "words", [[7] * answers.num_rows]))
+    night.begin(workload="words", source=str(texts), model="")
+    night.wait_until(lambda: night.stats()["disagreements"])
+    assert night.parts() == []
