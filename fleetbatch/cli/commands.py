@@ -9,7 +9,7 @@ import typer
 
 from fleetbatch.cli.forecasts import forecasts
 from fleetbatch.cli.models import models
-from fleetbatch.cli.orders import orders
+from fleetbatch.cli.operating import orders
 from fleetbatch.cli.owners import credits_app, owners
 from fleetbatch.cli.show import print_json, print_summary
 from fleetbatch.cli.simulating import simulate

@@ -32,17 +32,69 @@ def statement(
     *,
     home: Home = HOME,
     json: Json = False,
+    to: Annotated[Path | None, typer.Option("--page", help="Write it as a page to this file instead.")] = None,
 ) -> None:
     """Tell all that is kept about a car: consent, what ran in which night and for whom, and what it earned."""
     from fleetbatch.cli.commands import settings_file
+    from fleetbatch.owners import statement_page
     from fleetbatch.settings import load_settings
     from fleetbatch.steps.credits import find_statement
 
-    told = msgspec.to_builtins(find_statement(load_settings(settings_file(home)), _car(car)))
-    if json:
+    found = find_statement(load_settings(settings_file(home)), _car(car))
+    told = msgspec.to_builtins(found)
+    if to is not None:
+        to.write_text(statement_page(found))
+        typer.echo(f"written to {to}")
+    elif json:
         print_json(told)
     else:
         _print_statement(told)
+
+
+@owners.command()
+def tariff(
+    car: Annotated[str, typer.Argument(metavar="CAR", help="Sixteen hex digits.")],
+    per_kwh: Annotated[float, typer.Argument(metavar="CREDITS", help="What the owner pays for a kWh.", min=0)],
+    *,
+    home: Home = HOME,
+) -> None:
+    """Keep what an owner pays for energy; leases that are granted from now on are paid by it."""
+    from fleetbatch.cli.commands import settings_file
+    from fleetbatch.settings import load_settings
+    from fleetbatch.steps.credits import set_tariff
+
+    cell = set_tariff(load_settings(settings_file(home)), _car(car), micro_per_kwh=per_kwh * _MICRO)
+    typer.echo(f"cell {cell}: car {car} pays {per_kwh:.6f} credits for a kWh from now on")
+
+
+@credits_app.command()
+def terms(
+    *,
+    per_unit: Annotated[float | None, typer.Option(help="Credits for a work unit.", min=0)] = None,
+    wh_per_unit_max: Annotated[float | None, typer.Option(help="Energy paid for a work unit at most.", min=0)] = None,
+    per_kwh: Annotated[float | None, typer.Option(help="Credits for a kWh where no tariff is known.", min=0)] = None,
+    per_kwh_max: Annotated[float | None, typer.Option(help="Credits for a kWh at most.", min=0)] = None,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Show what is paid, by cell; with an option, change that from now on in every cell and leave the rest."""
+    from fleetbatch.cli.commands import settings_file
+    from fleetbatch.settings import load_settings
+    from fleetbatch.steps.credits import change_terms
+
+    micro = {"micro_per_unit": per_unit, "micro_per_kwh": per_kwh, "micro_per_kwh_max": per_kwh_max}
+    changes = {name: amount * _MICRO for name, amount in micro.items() if amount is not None}
+    if wh_per_unit_max is not None:
+        changes["wh_per_unit_max"] = wh_per_unit_max
+    found = change_terms(load_settings(settings_file(home)), changes)
+    if json:
+        print_json({cell: msgspec.to_builtins(one) for cell, one in found.items()})
+        return
+    for cell, one in found.items():
+        work = f"{one.micro_per_unit / _MICRO:.6f} credits a work unit"
+        energy = f"energy up to {one.wh_per_unit_max:g} Wh a unit at the owner's tariff"
+        bounds = f"{one.micro_per_kwh / _MICRO:.6f} a kWh without one, {one.micro_per_kwh_max / _MICRO:.6f} at most"
+        typer.echo(f"cell {cell}: {work}; {energy}, {bounds}; since {one.from_at:%Y-%m-%d %H:%M} UTC")
 
 
 @credits_app.command()

@@ -17,7 +17,7 @@ from fleetbatch.ledger.leases import order_key
 from fleetbatch.ledger.messages import CloudShard, NightStats, OrderRow, OrderState, ShardCounts
 from fleetbatch.ledger.pool import Connection, Pool, Row, statement
 from fleetbatch.nouns import FrozenOrder, Order, OrderKey
-from fleetbatch.units import Sha256, ShardId
+from fleetbatch.units import Night, OrderName, Sha256, ShardId
 
 _REGISTER_ROWS: Final = 20_000
 _OPEN_SHARDS: Final = {
@@ -60,6 +60,12 @@ class Orders:
         """Return one order; None when this cell does not know it."""
         rows = self._orders(key)
         return order_row(rows[0]) if rows else None
+
+    def newest_generation(self, night: Night, name: OrderName) -> OrderKey | None:
+        """Return the key of an order's newest generation in a night; None when this cell knows none."""
+        [row] = self._pool.rows("newest_generation", {"night": dt.date.fromisoformat(night), "name": name})
+        known = row["generation"] is not None
+        return OrderKey(night=night, order=name, generation=row["generation"]) if known else None
 
     def orders_open(self) -> list[OrderRow]:
         """Return the orders that are open or paused, oldest first."""

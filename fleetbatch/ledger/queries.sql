@@ -385,6 +385,9 @@ WHERE (%(night)s::date IS NULL OR (night, name, generation) = (%(night)s::date, 
   AND (NOT %(only_open)s OR state IN ('open', 'paused'))
 ORDER BY order_no;
 
+-- name: newest_generation
+SELECT max(generation) AS generation FROM orders WHERE night = %(night)s AND name = %(name)s;
+
 -- name: ensure_night
 SELECT fleetbatch.ensure_night(%(night)s);
 

@@ -1,6 +1,7 @@
 """Owners read what their cars did and earned; anyone can recompute it from the leases."""
 
 from fleetbatch.owners.credits import Recomputed, lease_amount, recompute
+from fleetbatch.owners.page import statement_page
 from fleetbatch.owners.statement import car_statement
 
-__all__ = ["Recomputed", "car_statement", "lease_amount", "recompute"]
+__all__ = ["Recomputed", "car_statement", "lease_amount", "recompute", "statement_page"]

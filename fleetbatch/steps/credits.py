@@ -4,7 +4,7 @@ import datetime as dt
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import pyarrow.compute as pc
@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 
 from fleetbatch import layout
 from fleetbatch.errors import RejectedError
-from fleetbatch.ledger.book import DeliveredLease, delivered_lease
+from fleetbatch.ledger.book import DeliveredLease, Terms, delivered_lease
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.owners import car_statement, recompute
 from fleetbatch.protocol import StatementReply
 from fleetbatch.settings import Settings
-from fleetbatch.steps.doors import open_doors
+from fleetbatch.steps.doors import open_doors, open_ledgers
 from fleetbatch.store import Store
 from fleetbatch.units import CarId, CellName, OwnerId
 
@@ -59,6 +59,26 @@ def find_statement(settings: Settings, car: CarId) -> StatementReply:
                 return car_statement(ledger, car)
     summary = f"no cell knows the car {car:016x}"
     raise RejectedError(summary)
+
+
+def set_tariff(settings: Settings, car: CarId, *, micro_per_kwh: float) -> CellName:
+    """Keep what a car's owner pays for energy from now on; return the cell. Raises RejectedError for an unknown car."""
+    with open_ledgers(settings) as ledgers:
+        for cell, ledger in ledgers.items():
+            if ledger.car_key(car) is not None:
+                ledger.set_tariff(car, micro_per_kwh)
+                return cell
+    summary = f"no cell knows the car {car:016x}"
+    raise RejectedError(summary)
+
+
+def change_terms(settings: Settings, changes: Mapping[str, float]) -> dict[CellName, Terms]:
+    """Change what every cell pays from now on, if there are changes (fields of `Terms`); return what each pays."""
+    with open_ledgers(settings) as ledgers:
+        for ledger in ledgers.values() if changes else ():
+            # With the old instant, which the ledger moves to its own now.
+            ledger.add_terms(Terms(**{**asdict(ledger.terms()[-1]), **changes}))
+        return {cell: ledger.terms()[-1] for cell, ledger in ledgers.items()}
 
 
 def _recompute_cell(store: Store, cell: CellName, ledger: PostgresLedger) -> CellBook:

@@ -156,12 +156,25 @@ def test_the_commands_show_what_a_car_earned_and_find_a_forged_entry(tmp_path: P
         assert "no cell knows the car" in run(file, "owner", "statement", "f").stderr
         assert "sixteen hex digits" in run(file, "owner", "statement", "mine").stderr
 
+        page = tmp_path / "statement.html"
+        assert run(file, "owner", "statement", f"{1:016x}", "--page", str(page)).returncode == 0
+        assert f"{told['owner_paid_micro'] / 1e6:.6f}" in page.read_text()
+        assert "signs" in page.read_text()
+
         right = run(file, "credits", "recompute")
         assert (right.returncode, "0 differences" in right.stdout) == (0, True)
 
         with psycopg.connect(deployment.cells[0].ledger_url) as owner:
             owner.execute("SET session_replication_role = replica")
             owner.execute("UPDATE fleetbatch.book SET work_micro = work_micro + 1 WHERE step = 'settle' AND car_id = 1")
+
+        assert "0.250000 credits for a kWh" in run(file, "owner", "tariff", f"{1:016x}", "0.25").stdout
+        assert "no cell knows the car" in run(file, "owner", "tariff", "f", "0.25").stderr
+        [before] = json.loads(run(file, "credits", "terms", "--json").stdout).values()
+        [after] = json.loads(run(file, "credits", "terms", "--per-unit", "0.5", "--json").stdout).values()
+        changed = {name: value for name, value in after.items() if value != before[name]}
+        assert (changed.pop("from_at") > before["from_at"], changed) == (True, {"micro_per_unit": 500_000.0})
+
         wrong = run(file, "credits", "recompute")
         assert wrong.returncode == 2
         assert "the book says work 701" in wrong.stderr

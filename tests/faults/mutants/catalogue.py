@@ -61,7 +61,7 @@ GRANTS = (
     _sql("the fence grows by two", "grant", "s.fence + 1 AS fence", "s.fence + 2 AS fence"),
     _sql("work is granted after the deadline", "grant", "AND o.deadline_at > clock.at", ""),
     _sql("a paused order is worked on", "grant", "o.state = 'open'", "o.state IN ('open', 'paused')"),
-    _sql("a cancelled order is worked on", "grant", "o.state = 'open'", "o.state IN ('open', 'cancelled')"),
+    _python("a cancelled order keeps its free shards", "ledger/operating.py", "_UNCOMPUTED: Final = (ShardState.READY, ShardState.OUT)", "_UNCOMPUTED: Final = (ShardState.OUT,)"),
     _sql("the cloud lane's shards go to cars", "grant", "NOT s.cloud_only AND (", "("),
     _sql("the next car starts again at the beginning", "grant", "AS fence, s.done_through", "AS fence, 0::smallint AS done_through"),
     _sql("a lease is over when it begins", "grant", "clock.at + lease_for, clock.at, threads", "clock.at, clock.at, threads"),

@@ -21,6 +21,7 @@ from faults.simulation.witness import Witness
 from ledger_nights import EVENING, enrolment, yes
 
 from fleetbatch.gateway.gate import Gate
+from fleetbatch.ledger.dials import BY_KEY
 from fleetbatch.ledger.messages import ConsentChange, LedgerDials
 from fleetbatch.nouns import Cell as Nouns
 from fleetbatch.units import CellName, RoundId
@@ -98,7 +99,7 @@ class SimulatedCell:
             outage_after=self.dials.outage_after,
             audit_claim=self.dials.audit_claim,
             planner_lock=self.dials.planner_lock,
-            session={} if patient else {"lock_timeout": "40ms"},
+            session={**BY_KEY, "synchronous_commit": "off"} | ({} if patient else {"lock_timeout": "40ms"}),
         )
         ledger = FaultyLedger(self.url, dials)
         ledger._holder = f"process {len(self.ledgers)}"  # its own name is drawn anew in every run

@@ -16,7 +16,7 @@ from faults.simulation.store import RIGHT, SimulatedStore, digest
 from faults.simulation.witness import Witness
 from ledger_nights import EVENING, frozen_order, manifest
 
-from fleetbatch.errors import TransientError
+from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.messages import OrderState
 from fleetbatch.nouns import OrderKey
 
@@ -76,6 +76,8 @@ class Mornings:
             self._turn(night, OrderState.OPEN, ledger.resume)
         elif night.state is OrderState.OPEN and dice < 0.6:
             self._turn(night, OrderState.PAUSED, ledger.pause)
+        elif night.state is OrderState.CANCELLED and dice < 0.5:
+            self._try_to_resume(night)
         elif dice < 0.85:
             self._turn(night, OrderState.CANCELLED, lambda key: ledger.cancel(key, "not wanted"))
         else:
@@ -87,6 +89,14 @@ class Mornings:
         for night in self.nights:
             if night.state is OrderState.PAUSED:
                 self._turn(night, OrderState.OPEN, self.ledger.resume)
+
+    def _try_to_resume(self, night: OpenNight) -> None:
+        refused = False
+        try:
+            self._until_heard(lambda: self.ledger.resume(night.key))
+        except RejectedError:
+            refused = True
+        self.witness.check("P2 a cancelled order stays cancelled", night, holds=refused)
 
     def _turn(self, night: OpenNight, state: OrderState, turn: Callable[[OrderKey], object]) -> None:
         night.state = state
