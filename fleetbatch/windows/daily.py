@@ -24,7 +24,7 @@ from fleetbatch.windows.bundle import WindowsBundle, open_bundle
 from fleetbatch.windows.closing import close_stays
 from fleetbatch.windows.page import day_page
 from fleetbatch.windows.refit import Refit, RefitDials, refit
-from fleetbatch.windows.shadow import Model, model_of, pick, promoted
+from fleetbatch.windows.shadow import Model, compared, model_of, pick, promoted
 from fleetbatch.windows.state import Tuned
 from fleetbatch.windows.stored import latest_state, open_model, read_history, read_stays_file, read_tables, union
 from fleetbatch.windows.tuning import TuningDials, tune
@@ -85,8 +85,9 @@ def tune_day(store: Store, cell: CellName, day: date, *, now: datetime, dials: T
     if shadow is not None:
         trial = tune(stays, bundles[shadow], now, dials)
         taken = promoted(tuned, trial, shadow.day, day)
-        say("shadow", cell=cell, model=shadow.sha256[:12], promoted=taken, figures=msgspec.to_builtins(trial.figures))
-        tuned = trial if taken else tuned
+        sentence = compared(tuned, trial, shadow, taken=taken)
+        say("shadow", cell=cell, model=shadow.sha256[:12], promoted=taken, outcome=sentence)
+        tuned = msgspec.structs.replace(trial if taken else tuned, shadow=sentence)
     store.write(layout.windows_state(cell, str(day)), msgspec.json.encode(tuned))
     store.write(layout.windows_page(cell, str(day)), day_page(cell, day, tuned).encode())
     return tuned

@@ -46,3 +46,15 @@ def promoted(serving: Tuned, shadow: Tuned, shadow_day: date, today: date) -> bo
     if today - shadow_day < SHADOW or "L2" not in serving.figures or "L2" not in shadow.figures:
         return False
     return shadow.figures["L2"].integrated_brier <= serving.figures["L2"].integrated_brier
+
+
+def compared(serving: Tuned, trial: Tuned, shadow: Model, *, taken: bool) -> str:
+    """Return in a sentence what the model in the shadow was worth."""
+    name = f"model {shadow.sha256[:12]} of {shadow.day}"
+    if "L2" not in serving.figures or "L2" not in trial.figures:
+        return f"{name} runs in the shadow; there is nothing to compare it with"
+    ours, theirs = (state.figures["L2"].integrated_brier for state in (serving, trial))
+    scored = f"integrated Brier score {theirs:.4f} against {ours:.4f} of model {serving.model_sha256[:12]}"
+    if taken:
+        return f"{name} has taken over from the shadow: {scored}"
+    return f"{name} runs in the shadow and may take over from {shadow.day + SHADOW} on: {scored}"

@@ -25,6 +25,7 @@ class Stratum(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     forecasts: int
+    bookings: int
     booked: float
     evicted: float
 
@@ -43,7 +44,10 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     risk_day: list[float]
     figures: dict[str, Figures]
     strata: list[Stratum]
-    reliability_8h: list[tuple[float, float, int]]
+    reliability: dict[str, list[tuple[float, float, int]]]
+    """Per horizon in hours, in bins: mean forecast, share that stayed, forecasts."""
+    shadow: str = ""
+    """What the model in the shadow was worth, when there is one."""
 
     def day(self) -> date:
         """Return the day (UTC) on which it was made."""

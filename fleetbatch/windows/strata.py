@@ -27,10 +27,10 @@ def strata_of(marks: Landmarks, stays_used: IntArray) -> dict[str, Stratum]:
         "all": np.ones(len(marks), np.bool_),
         "night": night,
         "day": ~night,
-        "history 0": stays_used == 0,
-        "history 1-5": (stays_used >= 1) & (stays_used <= 5),  # noqa: PLR2004 (the stratum's name)
-        "history 6-20": (stays_used >= 6) & (stays_used <= 20),  # noqa: PLR2004 (the stratum's name)
-        "history >20": stays_used > 20,  # noqa: PLR2004 (the stratum's name)
+        "no past stay": stays_used == 0,
+        "1-5 past stays": (stays_used >= 1) & (stays_used <= 5),  # noqa: PLR2004 (the stratum's name)
+        "6-20 past stays": (stays_used >= 6) & (stays_used <= 20),  # noqa: PLR2004 (the stratum's name)
+        "over 20 past stays": stays_used > 20,  # noqa: PLR2004 (the stratum's name)
         "before a working day": ~off,
         "before a weekend day": off & weekend,
         "before a holiday": off & ~weekend,

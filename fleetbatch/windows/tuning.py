@@ -27,6 +27,8 @@ from fleetbatch.windows.strata import strata_of
 
 JUDGED_H: Final = 12.0
 """A forecast is scored when twelve hours have shown what it was worth."""
+SHOWN_HORIZONS_H: Final = (1.0, 4.0, 8.0)
+"""At which the page shows whether forecasts meant what they said."""
 FRESH_H: Final = 2.0
 """An open stay seen less than this long ago is taken to go on."""
 
@@ -145,8 +147,19 @@ def _told(
         risk_day=run.thresholds.day.tolist(),
         figures=figures,
         strata=[
-            Stratum(name=name, forecasts=int(rows.sum()), booked=made.booked, evicted=made.evicted)
+            Stratum(
+                name=name,
+                forecasts=int(rows.sum()),
+                bookings=made.bookings,
+                booked=made.booked,
+                evicted=made.evicted,
+            )
             for name, made, rows in strata
+            if rows.any()
         ],
-        reliability_8h=scores.reliability(run.survival[judged], marks.remaining_h[judged], 8.0) if judged.any() else [],
+        reliability={
+            f"{horizon:g}": scores.reliability(run.survival[judged], marks.remaining_h[judged], horizon)
+            for horizon in SHOWN_HORIZONS_H
+            if judged.any()
+        },
     )

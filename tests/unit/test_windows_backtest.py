@@ -64,7 +64,7 @@ def test_the_summary_has_every_figure_of_every_model(scored: Backtest) -> None:
         }
         assert set(told["brier"]) == set(told["calibration_error"]) == {"0.5", "1", "2", "4", "8"}
     assert scored.table.num_rows == len(scored.summary)
-    assert {"night", "history >20", "booked 8-12 h"} <= set(scored.strata["stratum"].to_pylist())
+    assert {"night", "over 20 past stays", "booked 8-12 h"} <= set(scored.strata["stratum"].to_pylist())
 
 
 def test_habits_beat_groups_and_groups_beat_nothing(scored: Backtest) -> None:

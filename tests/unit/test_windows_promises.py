@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fleetbatch.contracts import empty
-from fleetbatch.units import Sha256
+from fleetbatch.units import CellName, Sha256
 from fleetbatch.windows import scores
 from fleetbatch.windows.calibration import CONDITIONS, CalibrationDials, fit_calibration, no_calibration, on_grid
 from fleetbatch.windows.clock import FloatArray, Zones, hours
@@ -16,10 +16,11 @@ from fleetbatch.windows.conformal import Kind, PromiseDials, first_thresholds, k
 from fleetbatch.windows.features import EDGES_H
 from fleetbatch.windows.groups import GRID_H
 from fleetbatch.windows.landmarks import Landmarks
+from fleetbatch.windows.page import day_page
 from fleetbatch.windows.refit import Gates, gate
 from fleetbatch.windows.rolling import RollingDials, roll
-from fleetbatch.windows.shadow import Model, pick, promoted
-from fleetbatch.windows.state import Figures, Tuned
+from fleetbatch.windows.shadow import Model, compared, pick, promoted
+from fleetbatch.windows.state import Figures, Stratum, Tuned
 from fleetbatch.windows.stays import Moments, Started, read_stays
 from fleetbatch.windows.tuning import serving
 
@@ -208,7 +209,7 @@ def tuned(sha256: str, brier: float) -> Tuned:
         risk_day=[],
         figures={"L2": figures(brier)},
         strata=[],
-        reliability_8h=[],
+        reliability={},
     )
 
 
@@ -221,6 +222,26 @@ def test_a_newer_model_stays_in_the_shadow_until_a_week_speaks_for_it() -> None:
     assert not promoted(tuned("a", 0.12), tuned("b", 0.11), new.day, new.day + timedelta(days=6))
     assert promoted(tuned("a", 0.12), tuned("b", 0.11), new.day, new.day + timedelta(days=7))
     assert not promoted(tuned("a", 0.12), tuned("b", 0.13), new.day, new.day + timedelta(days=7))
+
+
+def test_the_page_says_what_runs_in_the_shadow_and_who_was_evicted_too_often() -> None:
+    new = Model(day=date(2026, 2, 1), sha256=Sha256("b"), key="")
+    waiting = compared(tuned("a", 0.12), tuned("b", 0.11), new, taken=False)
+    assert waiting == (
+        "model b of 2026-02-01 runs in the shadow and may take over from 2026-02-08 on: "
+        "integrated Brier score 0.1100 against 0.1200 of model a"
+    )
+    strata = [
+        Stratum(name="night", forecasts=900, bookings=800, booked=0.6, evicted=0.081),
+        Stratum(name="no past stay", forecasts=20, bookings=9, booked=0.1, evicted=0.3),
+    ]
+    state = msgspec.structs.replace(
+        tuned("a", 0.12), shadow=waiting, strata=strata, reliability={"8": [(0.9, 0.5, 60)]}
+    )
+    page = day_page(CellName("north"), date(2026, 2, 2), state)
+    assert f"Shadow: {waiting}." in page
+    assert "Over 7% evicted: night (8.1%)." in page
+    assert page.count("<circle") == 1
 
 
 def test_a_state_survives_its_trip_through_json() -> None:
