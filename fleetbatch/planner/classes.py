@@ -16,7 +16,7 @@ from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, HORIZON_S
 
 Singles = npt.NDArray[np.float32]
 
-LINK_BUCKETS = 8
+LINK_BUCKETS = 5
 SAMPLE = 65_536
 CURVES = 4096
 """Cars whose curves are looked at at a time: as many as fit into the cache."""

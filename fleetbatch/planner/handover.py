@@ -1,25 +1,24 @@
-"""Who would not end a running shard in time gives it to a car that stands idle and will. Pure.
+"""Who would not end a shard in time gives it to a car that stands idle and will. Pure.
 
-Running work stays where it is as long as it ends before its deadline's buffer. Only cars that the round has left idle
-take it over, and only where more row groups are saved than the change costs: the one in work is lost, and the new car
-fetches first.
+Work stays where it is as long as it ends before its deadline's buffer. Only cars that the round has left idle take it
+over, and only where more row groups are saved than the change costs: of a running shard the row group in work is lost,
+and the new car fetches first. What was only just placed moves by the same rule, so that the next round need not.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from fleetbatch.planner.greedy import lists_of
 from fleetbatch.planner.grid import buffer_from
-from fleetbatch.planner.inputs import NONE, Cars, Floats, Ints, Shards, stays
+from fleetbatch.planner.inputs import NONE, Bytes, Cars, Floats, Ints, Shards, stays
 from fleetbatch.planner.pieces import Pieces, concat, in_order, row_group_s, rows
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import Reason
 
-Bools = npt.NDArray[np.bool_]
 SOON_S = 60.0
 """A car that begins later than this would leave the shard lying."""
+RUNS = -1
 ROW_GROUPS_LOST = 1.0
 """What a change of cars costs: the row group in work."""
 
@@ -33,6 +32,8 @@ class _Race:
     begins: Floats
     tau: Floats
     groups: Ints
+    row: Ints
+    """Its place among the pieces, RUNS for what runs already."""
 
     def some(self, which: Ints) -> "_Race":
         """Return some of them, in that order."""
@@ -61,73 +62,104 @@ def handed_over(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> P
 
     The car that gives its shard away has nothing for this round.
     """
-    late = _late(cars, shards, policy)
+    late = _late(cars, shards, policy, _together(_running(cars, shards, policy), _fresh(shards, policy, pieces)))
     idle = (cars.running == NONE) & (cars.ready <= SOON_S)
     idle[pieces.car] = False
     row_of = dict(zip(late.shard.tolist(), range(len(late.shard)), strict=True))
-    given, taken = [np.zeros(0, np.int64)], []
+    given, taken = np.ones(len(pieces.car), bool), list[Pieces]()
     for alike in lists_of(shards, np.sort(late.shard)):
         mine = late.some(np.array([row_of[shard] for shard in alike.tolist()], np.int64))
-        giver, piece = _pairs(cars, shards, policy, mine, np.flatnonzero(idle))
-        idle[piece.car] = False
-        given.append(giver)
-        taken.append(piece)
+        old, new = _pairs(cars, shards, policy, mine, np.flatnonzero(idle))
+        idle[new.car] = False
+        given[old.row[old.row != RUNS]] = False
+        given &= ~np.isin(pieces.car, old.car[old.row == RUNS])
+        reason = np.where(old.row == RUNS, Reason.HANDED_OVER, pieces.reason[old.row] if len(pieces.car) else 0)
+        taken.append(_pieces(cars, shards, new, reason.astype(np.uint8)))
     if not sum(len(part.car) for part in taken):
         return pieces
-    stay = np.flatnonzero(~np.isin(pieces.car, np.concatenate(given)))
-    return in_order(concat([rows(pieces, stay), *taken]))
+    return in_order(concat([rows(pieces, np.flatnonzero(given)), *taken]))
 
 
-def _late(cars: Cars, shards: Shards, policy: Policy) -> _Race:
-    """Return what runs and will not end before its deadline's buffer, or not at all."""
+def _running(cars: Cars, shards: Shards, policy: Policy) -> _Race:
+    """Return what runs, to the end of its shard."""
     car = np.flatnonzero(cars.running >= 0)
     shard = cars.running[car]
     start = np.maximum(cars.running_from[car], shards.start[shard].astype(np.int64))
-    race = _Race(
+    return _Race(
         car=car,
         shard=shard,
         begins=np.zeros(len(car)),
         tau=row_group_s(cars, shards, policy, car, shard),
         groups=np.maximum(shards.stop[shard].astype(np.int64) - start, 0),
+        row=np.full(len(car), RUNS),
     )
-    buffer = buffer_from(shards.deadline[shard].astype(np.float64), policy)
-    in_time = race.ends() <= np.minimum(buffer, cars.until(car, policy.stay_min))
-    return race.some(np.flatnonzero(~in_time & (race.groups > 0) & (shards.deadline[shard] > 0.0)))
 
 
-def _pairs(cars: Cars, shards: Shards, policy: Policy, late: _Race, idle: Ints) -> tuple[Ints, Pieces]:
+def _fresh(shards: Shards, policy: Policy, pieces: Pieces) -> _Race:
+    """Return the first pieces of cars that were just placed and come late, to the end of their shards."""
+    first = np.flatnonzero(np.append([True], pieces.car[1:] != pieces.car[:-1])[: len(pieces.car)])
+    shard = pieces.shard[first]
+    late = pieces.ends[first] > buffer_from(shards.deadline[shard].astype(np.float64), policy)
+    late |= pieces.stop[first] < shards.stop[shard]
+    row = first[late & (pieces.reason[first] != Reason.RUNNING)]
+    shard, count = pieces.shard[row], pieces.stop[row] - pieces.start[row]
+    return _Race(
+        car=pieces.car[row],
+        shard=shard,
+        begins=pieces.ends[row] - count * pieces.tau[row],
+        tau=pieces.tau[row],
+        groups=shards.stop[shard].astype(np.int64) - pieces.start[row],
+        row=row,
+    )
+
+
+def _together(one: _Race, other: _Race) -> _Race:
+    return _Race(**{name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in _Race.__slots__})
+
+
+def _late(cars: Cars, shards: Shards, policy: Policy, races: _Race) -> _Race:
+    """Return what will not end before its deadline's buffer, or not at all."""
+    deadline = shards.deadline[races.shard].astype(np.float64)
+    ends = np.minimum(buffer_from(deadline, policy), cars.until(races.car, policy.stay_min))
+    return races.some(np.flatnonzero(~(races.ends() <= ends) & (races.groups > 0) & (deadline > 0.0)))
+
+
+def _pairs(cars: Cars, shards: Shards, policy: Policy, late: _Race, idle: Ints) -> tuple[_Race, _Race]:
     """Pair late shards that ask the same of a car, most work first, with the idle cars that are fastest at it.
 
-    Returns the cars that give their shard away, and the pieces of those that take one.
+    Returns the shards that move, as they are and as they will be.
     """
     one = np.repeat(late.shard[:1], len(idle))
     seconds = row_group_s(cars, shards, policy, idle, one)
     able = idle[np.argsort(seconds, kind="stable")[: int(np.isfinite(seconds).sum())]]
     old = late.some(np.argsort(-late.groups, kind="stable")[: len(able)])
-    car, start = able[: len(old.car)], shards.start[old.shard].astype(np.int64)
-    ready = np.maximum(cars.ready[car], 0.0)
+    car = able[: len(old.car)]
     new = _Race(
         car=car,
         shard=old.shard,
-        begins=ready + _loading_s(cars, shards, policy, car, old.shard),
+        begins=np.maximum(cars.ready[car], 0.0) + _loading_s(cars, shards, policy, car, old.shard),
         tau=row_group_s(cars, shards, policy, car, old.shard),
-        groups=shards.stop[old.shard].astype(np.int64) - start,
+        groups=shards.stop[old.shard].astype(np.int64) - shards.start[old.shard],
+        row=old.row,
     )
     gain = new.saved(cars, shards, policy) - old.saved(cars, shards, policy)
     until = np.minimum(cars.until(car, policy.stay_min), shards.deadline[old.shard])
-    better = np.flatnonzero((gain > ROW_GROUPS_LOST) & (new.ends() <= until))
-    piece = Pieces(
-        car=car,
-        shard=old.shard,
-        start=start,
-        stop=start + new.groups,
-        begins=ready,
+    better = np.flatnonzero((gain > np.where(old.row == RUNS, ROW_GROUPS_LOST, 0.0)) & (new.ends() <= until))
+    return old.some(better), new.some(better)
+
+
+def _pieces(cars: Cars, shards: Shards, new: _Race, reason: Bytes) -> Pieces:
+    return Pieces(
+        car=new.car,
+        shard=new.shard,
+        start=shards.stop[new.shard].astype(np.int64) - new.groups,
+        stop=shards.stop[new.shard].astype(np.int64),
+        begins=np.maximum(cars.ready[new.car], 0.0),
         ends=new.ends(),
         tau=new.tau,
-        units=shards.units(old.shard),
-        reason=np.full(len(car), Reason.HANDED_OVER, np.uint8),
+        units=shards.units(new.shard),
+        reason=reason,
     )
-    return old.car[better], rows(piece, better)
 
 
 def _loading_s(cars: Cars, shards: Shards, policy: Policy, car: Ints, shard: Ints) -> Floats:

@@ -73,13 +73,10 @@ def _may_any(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> Bools:
 def car_plan_by_kind(given: Given, solution: Solution | None, pieces: Pieces) -> pa.Table:
     """Return what `car_plan` returns, looking once at each kind."""
     cars, order = given.cars, given.fleet.order
-    has = np.zeros(len(order), bool)
-    has[pieces.car] = True
-    idle = np.flatnonzero(~has[order])
-    reason = np.full(len(order), Reason.NOTHING_FITS, np.uint8)
+    reason = _gravest(cars, given.policy, pieces, np.zeros(len(order), np.uint8))
+    reason[pieces.car] = Reason.HAS_WORK
+    idle = np.flatnonzero(reason[order] == 0)
     reason[order[idle]] = _reasons_of_idle(given, solution, pieces, idle)
-    reason = _gravest(cars, given.policy, pieces, reason)
-    reason[has] = Reason.HAS_WORK
     return _car_plan(cars, pieces, reason)
 
 

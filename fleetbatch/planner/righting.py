@@ -47,8 +47,9 @@ def _swap(filling: Filling, pieces: Pieces, rows: Ints, list_: tuple[int, int]) 
     priority = filling.given.shards.priority
     back = filling.lists.back[list_]
     back = back[np.argsort(priority[back], kind="stable")]
-    span = pieces.ends[rows] - pieces.begins[rows]
-    rows = rows[np.lexsort((-span, -priority[pieces.shard[rows]].astype(np.int64)))]
+    level = priority[pieces.shard[rows]]
+    less = np.flatnonzero(level > priority[back[:1]])
+    rows = rows[less[np.argsort(np.iinfo(np.uint8).max - level[less], kind="stable")]]
     pairs = min(len(back), len(rows))
     rows, urgent = rows[:pairs], back[:pairs]
     gains = np.flatnonzero(priority[urgent] < priority[pieces.shard[rows]])
