@@ -20,7 +20,7 @@ help:
 	@echo "make check              lint, types, layers"
 	@echo "make prove              long proofs"
 	@echo "make bench BENCH=name   one of benchmarks/, beside its peers"
-	@echo "make model              train the road-sign model anew"
+	@echo "make model              train the road-sign model and the drive's detector anew"
 	@echo "make clean              remove the environment and the nights"
 
 $(STAMP): infra/locks/laptop.txt pyproject.toml
@@ -59,6 +59,7 @@ bench: $(STAMP)
 
 model: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python infra/train_road_signs.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python infra/train_drive.py
 
 clean:
 	rm -rf $(VENV) .fleetbatch .bench

@@ -95,7 +95,7 @@ def test_everything_wrong_with_a_night_is_said_at_once(capsys: pytest.CaptureFix
 
 
 def test_an_order_that_is_not_there_is_told_which_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert "there are overnight" in refused_night(capsys, tmp_path / "home", "--order", "underday")
+    assert "there are drive, overnight" in refused_night(capsys, tmp_path / "home", "--order", "underday")
 
 
 def test_a_home_that_cannot_be_written_is_named(
