@@ -38,6 +38,8 @@ class Bench:
     name: str
     subjects: tuple[Subject, ...]
     rounds: int = 3
+    prepare: str | None = None
+    """A script that lays out what all subjects read; a second run finds it done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found: list[Figure] = []
     rounds = told.rounds or bench.rounds
     pythons = {subject.name: python_of(subject) for subject in bench.subjects}
+    if bench.prepare is not None:
+        measure(Subject(name="input", script=bench.prepare), Path(sys.executable))
     for number in range(rounds):
         for subject in bench.subjects:
             print(f"round {number + 1} of {rounds}: {subject.name}", file=sys.stderr, flush=True)

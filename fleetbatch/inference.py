@@ -1,16 +1,18 @@
-"""The only file that imports onnxruntime: a bundle becomes a function from inputs to scores."""
+"""The only file that imports onnxruntime, to open models: a bundle becomes a function from inputs to scores."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort  # type: ignore[import-untyped]  # it ships no types
 
 from fleetbatch.bundle import Bundle, Golden, GoldenAnswer, Manifest, difference, found_in, golden_found, places_of
 from fleetbatch.errors import RejectedError
 from fleetbatch.pixels import Floats, Unreadable, decode, prepare
+
+if TYPE_CHECKING:
+    import onnxruntime as ort  # type: ignore[import-untyped]  # it ships no types
 
 RUN_PICTURES: Final = 8
 """Pictures a run takes when the model's batch is free."""
@@ -32,7 +34,7 @@ class Inference:
     A detector gives [N, places, values] as they are, for `found_in`.
     """
 
-    session: ort.InferenceSession
+    session: "ort.InferenceSession"
     manifest: Manifest
     classes: int
     dtype: npt.DTypeLike
@@ -40,9 +42,14 @@ class Inference:
     provider: str
     precision: str
 
+    @property
+    def at_once(self) -> int:
+        """Return how many inputs it does best with; more only cost memory."""
+        return self.batch or (1 if self.provider == _CPU else RUN_PICTURES)
+
     def __call__(self, inputs: Floats) -> Floats:
         """Return the scores of any number of inputs; a fixed batch is filled up with zeros that are cut off again."""
-        step = self.batch or (1 if self.provider == _CPU else RUN_PICTURES)
+        step = self.at_once
         pieces = [self._run(inputs[start : start + step]) for start in range(0, len(inputs), step)]
         return np.concatenate(pieces) if pieces else np.empty((0, self.classes), dtype=np.float32)
 
@@ -68,6 +75,8 @@ def open_inference(bundle: Bundle, *, provider: str, threads: int, precision: st
     `threads` is onnxruntime's intra_op: 1 when a process per core runs. `precision` picks a variant of the bundle
     ("fp16", ...), the main model where there is none.
     """
+    import onnxruntime as ort
+
     if provider not in ort.get_available_providers():
         summary = f"provider {provider} is not here; onnxruntime offers {', '.join(ort.get_available_providers())}"
         raise RejectedError(summary)
@@ -99,6 +108,8 @@ def open_network(model: bytes, *, threads: int) -> Callable[[Mapping[str, Floats
 
     Raises RejectedError when the bytes are not a model with one output that onnxruntime can run here.
     """
+    import onnxruntime as ort
+
     try:
         session = ort.InferenceSession(model, sess_options=_options(threads), providers=[_CPU])
         [output] = [o.name for o in session.get_outputs()]
@@ -165,7 +176,9 @@ def _class_problems(scores: npt.NDArray[np.float64], answer: GoldenAnswer, toler
     return problems
 
 
-def _options(threads: int) -> ort.SessionOptions:
+def _options(threads: int) -> "ort.SessionOptions":
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -176,7 +189,7 @@ def _options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _check_signature(session: ort.InferenceSession, bundle: Bundle, *, main: bool) -> None:
+def _check_signature(session: "ort.InferenceSession", bundle: Bundle, *, main: bool) -> None:
     """Raise RejectedError unless the model takes and gives what the manifest says."""
     told, output = bundle.manifest.input, bundle.manifest.output
     inputs = {i.name: i for i in session.get_inputs()}

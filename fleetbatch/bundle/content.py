@@ -1,7 +1,7 @@
 """What is in a bundle, and what is wrong with it. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleetbatch.bundle.manifest import FORMAT, GoldenAnswer, Manifest, Precision
 from fleetbatch.units import Sha256
@@ -43,6 +43,10 @@ class Bundle:
     def labels(self) -> tuple[str, ...]:
         """Return the classes in the order of the scores."""
         return self.content.labels
+
+    def without_model(self) -> "Bundle":
+        """Return what is still needed once the model is open and checked, so that the rest can be let go."""
+        return replace(self, content=replace(self.content, model=b"", variants={}, goldens=()))
 
     def model(self, precision: str = "") -> bytes:
         """Return the ONNX file of that precision, or the main one where the bundle has no such variant."""

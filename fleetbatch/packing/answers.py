@@ -24,7 +24,7 @@ def reference_answers(
 ) -> dict[str, GoldenAnswer]:
     """Return what the reference evaluator answers; raise RejectedError when it cannot run the model."""
     try:
-        evaluator = ReferenceEvaluator(_raised(onnx.load_model_from_string(model)))
+        evaluator = ReferenceEvaluator(raised(onnx.load_model_from_string(model)))
         return {name: _answer(evaluator, manifest, labels, name, content) for name, content in pictures.items()}
     except RejectedError:
         raise
@@ -61,7 +61,8 @@ def told_answers(
     return {name: answer for name, answer in answers.items() if answer is not None}
 
 
-def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
+def raised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model in an operator set that the tools here understand."""
     own = max((opset.version for opset in model.opset_import if opset.domain in {"", "ai.onnx"}), default=OPSET)
     return version_converter.convert_version(model, OPSET) if own < OPSET else model
 

@@ -49,6 +49,7 @@ class Runner:
     answers: dict[int, GroupAnswers] = field(default_factory=dict)
     """Computed and not yet forgotten row groups of the present lease."""
     down_bytes_per_s: float = 0.0
+    first_told: bool = False
 
     def run(self) -> None:
         """Live until told to stop; raise RejectedError when the gateway does not want this car."""
@@ -101,6 +102,9 @@ class Runner:
 
     def _computed(self, done: GroupDone, crew: Crew) -> n.Event:
         """Keep a row group's answers, and what was drawn since the one before."""
+        if not self.first_told:
+            self.first_told = True
+            say("first answers", lease=done.lease_id)
         drawn = self.account.cut()
         if not crew.at_work:
             self.account.end()

@@ -1,6 +1,7 @@
 """Image recognition: a picture in, the best labels and their scores out."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
@@ -9,12 +10,10 @@ import pyarrow as pa
 from fleetbatch.bundle import Bundle, open_bundle
 from fleetbatch.errors import RejectedError
 from fleetbatch.inference import check_goldens, open_inference
-from fleetbatch.pixels import Floats, Unreadable, decode, prepare
+from fleetbatch.pixels import Floats, Unreadable, decode, prepare, reduced_side
 from fleetbatch.workloads.protocol import Answer, AnswerRow, Device, Workload
 
 LABELS_MAX: Final = 5
-DECODED_AT_ONCE: Final = 8
-"""Pictures that are held as inputs at a time: the memory bound of a row group's work."""
 
 Scorer: TypeAlias = Callable[[Floats], Floats]
 """[N, ...] inputs to [N, classes] scores; `inference.Inference` is one."""
@@ -28,12 +27,22 @@ class ImageWorkload(Workload):
     score_tolerance: ClassVar[float] = 0.02
     """Hardware, provider and precision may move a score by this much (the bundle's goldens allow the same)."""
 
-    def open(self, model: bytes | None, device: Device, options: Mapping[str, str]) -> Answer:  # noqa: ARG002 (the bundle says it all)
-        """Open the bundle and see that it reproduces its goldens here."""
-        bundle = _bundle(model)
-        inference = open_inference(bundle, provider=device.provider, threads=device.threads, precision=device.precision)
+    def open(self, model: bytes | None, device: Device, options: Mapping[str, str]) -> Answer:
+        """Open the bundle and see that it reproduces its goldens here.
+
+        Two options trade exactness for speed, and each answer says so: `precision` = "int8" computes with the bundle's
+        int8 variant, `decode` = "reduced" lets the JPEG decoder scale. Without them nothing is traded.
+        """
+        bundle, reduced = _bundle(model), _chosen(options, "decode", ("exact", "reduced")) == "reduced"
+        precision = _chosen(options, "precision", ("", "int8")) or device.precision
+        inference = open_inference(bundle, provider=device.provider, threads=device.threads, precision=precision)
+        if precision == "int8" != inference.precision:
+            summary = f"the order asks for int8, and bundle {bundle.sha256[:12]} has no such variant"
+            raise RejectedError(summary)
         check_goldens(bundle, inference)
-        return classifier(bundle, inference)
+        how = {"precision": inference.precision or bundle.manifest.input.dtype, "decode": "exact"}
+        how |= {"decode": "reduced"} if reduced else {}
+        return classifier(bundle.without_model(), inference, how, at_once=inference.at_once)
 
     def labels(self, model: bytes | None) -> tuple[str, ...] | None:
         """Return the bundle's labels."""
@@ -46,15 +55,22 @@ class ImageWorkload(Workload):
         return _form_problem(theirs) or _score_difference(_best(ours), _best(theirs), self.score_tolerance)
 
 
-def classifier(bundle: Bundle, scorer: Scorer) -> Answer:
-    """Return what answers pictures with a bundle whose model is open; one that cannot be decoded has an error."""
+def classifier(
+    bundle: Bundle, scorer: Scorer, how: Mapping[str, str] = MappingProxyType({}), *, at_once: int = 8
+) -> Answer:
+    """Return what answers pictures with a bundle whose model is open; one that cannot be decoded has an error.
+
+    `how` they were answered stands in the columns of these names; `decode` = "reduced" is done here. `at_once` are
+    decoded and run together.
+    """
     schema = ImageWorkload().answer_schema
+    side = reduced_side(bundle.manifest) if how.get("decode") == "reduced" else 0
 
     def answer(rows: pa.Table) -> pa.Table:
         answers = [
-            {"item_id": item_id, **answer}
-            for start in range(0, rows.num_rows, DECODED_AT_ONCE)
-            for item_id, answer in _answer_some(rows.slice(start, DECODED_AT_ONCE), bundle, scorer)
+            {"item_id": item_id, **answer, **({} if answer.get("error") else how)}
+            for start in range(0, rows.num_rows, at_once)
+            for item_id, answer in _answer_some(rows.slice(start, at_once), bundle, scorer, side)
         ]
         return pa.Table.from_pylist(answers, schema=schema)
 
@@ -72,10 +88,19 @@ def _bundle(model: bytes | None) -> Bundle:
     return bundle
 
 
-def _answer_some(rows: pa.Table, bundle: Bundle, scorer: Scorer) -> Iterator[tuple[str, dict[str, Any]]]:
+def _chosen(options: Mapping[str, str], name: str, known: Sequence[str]) -> str:
+    """Return an option's value, the first known one where it is not given; raise RejectedError for any other."""
+    value = options.get(name, known[0])
+    if value not in known:
+        summary = f"option `{name}` is {value!r}; known are {', '.join(repr(one) for one in known if one)}"
+        raise RejectedError(summary)
+    return value
+
+
+def _answer_some(rows: pa.Table, bundle: Bundle, scorer: Scorer, side: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (item_id, answer columns) in order; only the readable pictures meet the model."""
     items: list[dict[str, Any]] = rows.select(["item_id", "bytes"]).to_pylist()
-    opened = [_open(item["bytes"], bundle) for item in items]
+    opened = [_open(item["bytes"], bundle, side) for item in items]
     inputs = [picture for picture in opened if not isinstance(picture, Unreadable)]
     answered = iter(scorer(np.stack(inputs)) if inputs else ())
     for item, picture in zip(items, opened, strict=True):
@@ -85,8 +110,8 @@ def _answer_some(rows: pa.Table, bundle: Bundle, scorer: Scorer) -> Iterator[tup
             yield item["item_id"], _best_labels(next(answered), bundle)
 
 
-def _open(content: bytes, bundle: Bundle) -> Floats | Unreadable:
-    picture = decode(content)
+def _open(content: bytes, bundle: Bundle, side: int) -> Floats | Unreadable:
+    picture = decode(content, reduced_to=side)
     return picture if isinstance(picture, Unreadable) else prepare(picture, bundle.manifest)
 
 

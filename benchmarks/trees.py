@@ -1,0 +1,102 @@
+"""What a command costs with every process that it starts: CPU time, peak memory, and how long it took."""
+
+import contextlib
+import ctypes
+import os
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SAMPLE_S = 0.05
+_SUBREAPER = 36
+"""PR_SET_CHILD_SUBREAPER of prctl(2): orphans of our children become our children, so that their CPU is counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """CPU of all processes; the highest sum of their proportional set sizes, so that shared pages count once."""
+
+    cpu_s: float
+    peak_mb: float
+    wall_s: float
+
+
+class Watch:
+    """Samples the memory of a process and all below it, until it is stopped."""
+
+    def __init__(self, pid: int) -> None:
+        """Begin at once."""
+        self.peak_mb = 0.0
+        self._pid, self._over = pid, threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """Return the peak."""
+        self._over.set()
+        self._thread.join()
+        return self.peak_mb
+
+    def _sample(self) -> None:
+        while not self._over.wait(SAMPLE_S):
+            self.peak_mb = max(self.peak_mb, sum(_pss_mb(pid) for pid in tree(self._pid)))
+
+
+def run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[Cost, str]:
+    """Run a command to its end, its orphans included; return what it cost and what it printed."""
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    before, began = children_cpu_s(), time.monotonic()
+    process = subprocess.Popen(list(command), env=dict(environment), stdout=subprocess.PIPE, text=True)
+    watch = Watch(process.pid)
+    printed, _ = process.communicate()
+    took = time.monotonic() - began
+    peak_mb = watch.stop()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command), printed)
+    reap()
+    return Cost(cpu_s=children_cpu_s() - before, peak_mb=peak_mb, wall_s=took), printed
+
+
+def reap() -> None:
+    """Wait for every child that is left, orphans included."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def children_cpu_s() -> float:
+    """Return the CPU time of all children that were waited for, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a running process and of all below it, the ended ones included."""
+    total = 0
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            total += sum(int(ticks) for ticks in fields[11:15])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and all below it."""
+    found = [pid]
+    for one in found:
+        for task in Path(f"/proc/{one}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def _pss_mb(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
