@@ -5,10 +5,12 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from types import NoneType
+from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleetbatch.contracts import conform, contract
@@ -68,29 +70,34 @@ def without_vehicle(message: msgspec.Struct) -> msgspec.Struct:
 
 def signals_table(rows: list[Heard]) -> pa.Table:
     """Return what was heard per contract `signals`; unknown names are left out, values of another type are null."""
+    said = [row.request for row in rows]
+    cars = [one.hardware for one in said]
+    signals = [one.signals for one in said]
     columns: dict[str, list[object]] = {
         "car_id": [row.car_id for row in rows],
         "at": [row.at for row in rows],
-        "willing": [row.request.willing for row in rows],
-        "unwilling_reason": [row.request.unwilling_reason or None for row in rows],
-        "hardware_class": [row.request.hardware.hardware_class for row in rows],
-        "provider": [row.request.hardware.provider for row in rows],
-        "threads": [row.request.hardware.threads for row in rows],
-        "memory_bytes": [row.request.hardware.memory_bytes for row in rows],
-        "power_w": [row.request.hardware.power_w for row in rows],
-        "link_down_bytes_per_s": [row.request.link_down_bytes_per_s for row in rows],
-        "reserve_soc": [row.request.reserve_soc for row in rows],
-        "departure_at": [_instant(row.request.departure_at) for row in rows],
-        "next_trip_at": [_instant(row.request.next_trip_at) for row in rows],
-        "cached_models": [row.request.cached_models for row in rows],
-        "workloads": [row.request.hardware.workloads for row in rows],
-        "runner_version": [row.request.hardware.runner_version for row in rows],
+        "willing": [one.willing for one in said],
+        "unwilling_reason": [one.unwilling_reason or None for one in said],
+        "hardware_class": [car.hardware_class for car in cars],
+        "provider": [car.provider for car in cars],
+        "threads": [car.threads for car in cars],
+        "memory_bytes": [car.memory_bytes for car in cars],
+        "power_w": [car.power_w for car in cars],
+        "link_down_bytes_per_s": [one.link_down_bytes_per_s for one in said],
+        "reserve_soc": [one.reserve_soc for one in said],
+        "departure_at": [_instant(one.departure_at) for one in said],
+        "next_trip_at": [_instant(one.next_trip_at) for one in said],
+        "cached_models": [one.cached_models for one in said],
+        "workloads": [car.workloads for car in cars],
+        "runner_version": [car.runner_version for car in cars],
     }
     schema = contract("signals").schema
-    for field in schema:
-        if field.name.startswith(_VSS):
-            columns[field.name] = [_signal(row.request.signals.get(field.name), field.type) for row in rows]
-    arrays = [pa.array(columns[field.name], field.type) for field in schema]
+    arrays = [
+        _signal_column([one.get(field.name) for one in signals], field.type)
+        if field.name.startswith(_VSS)
+        else pa.array(columns[field.name], field.type)
+        for field in schema
+    ]
     return conform(pa.Table.from_arrays(arrays, schema=schema), "signals")
 
 
@@ -99,6 +106,17 @@ def signals_file(rows: list[Heard]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(signals_table(rows), sink, compression="zstd")
     return sink.getvalue()
+
+
+def _signal_column(values: list[float | bool | str | None], kind: pa.DataType) -> pa.Array[Any]:
+    """Return one signal of all rows: in one piece where every car says what it should, else value by value."""
+    usual = bool if pa.types.is_boolean(kind) else float
+    if not set(map(type, values)) <= {usual, NoneType}:
+        return pa.array([_signal(value, kind) for value in values], kind)
+    column = pa.array(values, kind)
+    if pa.types.is_floating(kind) and not pc.all(pc.is_finite(column)).as_py():
+        column = pc.if_else(pc.is_finite(column), column, None)
+    return column
 
 
 def _signal(value: object, kind: pa.DataType) -> object:
