@@ -108,7 +108,7 @@ def signals_file(rows: list[Heard]) -> bytes:
     return sink.getvalue()
 
 
-def _signal_column(values: list[float | bool | str | None], kind: pa.DataType) -> pa.Array[Any]:
+def _signal_column(values: list[float | bool | str | None], kind: pa.DataType) -> "pa.Array[Any]":
     """Return one signal of all rows: in one piece where every car says what it should, else value by value."""
     usual = bool if pa.types.is_boolean(kind) else float
     if not set(map(type, values)) <= {usual, NoneType}:
