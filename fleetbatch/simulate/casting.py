@@ -17,6 +17,7 @@ from fleetbatch.contracts import conform
 from fleetbatch.errors import RejectedError
 from fleetbatch.simulate.scenario import TIMEZONE, Scenario
 from fleetbatch.windows.history import generate_stays
+from fleetbatch.windows.sessions import read_sessions
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -53,7 +54,12 @@ class Cast:
     timezone: str
 
 
-def generated_past(scenario: Scenario) -> pa.Table:
+def past_of(scenario: Scenario) -> Past:
+    """Return the past that the scenario names, or a generated one."""
+    return read_past(_generated(scenario) if scenario.stays is None else read_sessions(scenario.stays))
+
+
+def _generated(scenario: Scenario) -> pa.Table:
     """Return the past of a generated pool of people, up to two days after the night began."""
     count = min(scenario.cars, POOL_MAX)
     people = pa.table({"car_id": pa.array(np.arange(1, count + 1), pa.uint64()), "timezone": [TIMEZONE] * count})

@@ -1,10 +1,13 @@
-"""The cloud lane in virtual time: it takes what it must, by the auditor's own rule, and computes it in order."""
+"""The cloud lane in virtual time: it takes what it must, by the auditor's own rule, a shard a worker at a time."""
 
-from dataclasses import dataclass
+import heapq
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleetbatch.audit.lane import Lane, due_before
 from fleetbatch.simulate.scenario import WORKLOADS
@@ -12,41 +15,52 @@ from fleetbatch.simulate.telemetry import NOBODY, Standing, open_shards
 from fleetbatch.simulate.world import Floats, Ints, World
 
 UNITS_PER_S: Final = 4.0
-"""What one trusted worker does of any workload."""
+"""What one trusted worker does of any workload: four cars of the middle class."""
 CARS_PER_WORKER: Final = 100
-LANE: Final = Lane()
+LANE: Final = Lane(margin=timedelta(minutes=20))
+"""A shard of 20 minutes on a car of the middle class keeps one worker busy for five."""
+LAST: Final = timedelta(hours=1)
+"""The cars have the night; a deadline concerns the lane in its last hour, when cars were to be done."""
 
 
 @dataclass(slots=True)
 class Cloud:
-    """Trusted workers, and until when they are busy."""
+    """Trusted workers, and until when each is busy."""
 
     world: World
-    busy_until_s: float = 0.0
     units: float = 0.0
+    busy_until_s: list[float] = field(init=False)
 
-    @property
-    def workers(self) -> int:
-        """Return how many trusted workers the cell has."""
-        return max(2, self.world.scenario.cars // CARS_PER_WORKER)
+    def __post_init__(self) -> None:
+        """Begin with idle workers, as many as the size of the fleet pays for."""
+        self.busy_until_s = [0.0] * max(2, self.world.scenario.cars // CARS_PER_WORKER)
 
     def wanted(self, standing: Standing, at_s: float, to_s: float) -> tuple[Ints, Floats]:
         """Return the shards that it begins before the next round, and when each will be done."""
-        world = self.world
-        now = world.scenario.starts_at + timedelta(seconds=at_s)
-        speeds = dict.fromkeys(WORKLOADS, UNITS_PER_S)
-        due = due_before(open_shards(world, standing, now, at_s), speeds, self.workers, LANE, now=now)
-        due_s = (due - world.scenario.starts_at).total_seconds()
-        if due <= now:
-            return np.zeros(0, np.int64), np.zeros(0)
-        work = world.work
+        work = self.world.work
+        due_s = self._due_s(standing, at_s)
         free = np.flatnonzero(standing.open & (standing.holder == NOBODY) & (work.deadline_s <= due_s + 1e-3))
         free = free[np.lexsort((work.shard_id[free], work.priority[free], work.deadline_s[free]))]
-        units = (work.row_groups[free] - standing.done[free]) * work.units[free]
-        ends = max(self.busy_until_s, at_s) + np.cumsum(units) / (self.workers * UNITS_PER_S)
-        begins = ends - units / (self.workers * UNITS_PER_S)
-        mine = (begins < to_s) & (ends <= work.deadline_s[free])
-        if mine.any():
-            self.busy_until_s = float(ends[mine].max())
-            self.units += float(units[mine].sum())
-        return free[mine], ends[mine]
+        left = (work.row_groups[free] - standing.done[free]) * work.units[free]
+        taken, ends = list[int](), list[float]()
+        for shard, units in zip(free.tolist(), left.tolist(), strict=True):
+            begins = max(self.busy_until_s[0], at_s)
+            done = begins + units / UNITS_PER_S
+            if begins >= to_s:
+                break
+            if done <= work.deadline_s[shard]:
+                heapq.heapreplace(self.busy_until_s, done)
+                taken.append(shard)
+                ends.append(done)
+                self.units += units
+        return np.array(taken, np.int64), np.array(ends, np.float64)
+
+    def _due_s(self, standing: Standing, at_s: float) -> float:
+        """Return before which instant all deadlines are due for the lane; nothing is due by 0."""
+        starts_at = self.world.scenario.starts_at
+        now = starts_at + timedelta(seconds=at_s)
+        table = open_shards(self.world, standing, now, at_s)
+        table = table.filter(pc.less_equal(table["deadline_at"], pa.scalar(now + LAST, table["deadline_at"].type)))
+        speeds = dict.fromkeys(WORKLOADS, UNITS_PER_S)
+        due = due_before(table, speeds, len(self.busy_until_s), LANE, now=now)
+        return (due - starts_at).total_seconds() if due > now else 0.0

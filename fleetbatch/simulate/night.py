@@ -8,6 +8,7 @@ import numpy as np
 
 from fleetbatch.planner import Policy
 from fleetbatch.simulate.bounding import upper_bound
+from fleetbatch.simulate.casting import Past
 from fleetbatch.simulate.cell import Cell
 from fleetbatch.simulate.cloud import Cloud
 from fleetbatch.simulate.deliveries import Deliveries, Log, counted
@@ -89,10 +90,13 @@ class Night:
         return self.busy_cost / Policy(rates=(), power_w=()).unit_currency
 
 
-def simulate(scenario: Scenario, *, told: Callable[[Moment], None] | None = None) -> Night:
-    """Live a night and measure it against its bound; raise RejectedError when the scenario makes no night."""
+def simulate(scenario: Scenario, *, past: Past | None = None, told: Callable[[Moment], None] | None = None) -> Night:
+    """Live a night and measure it against its bound; raise RejectedError when the scenario makes no night.
+
+    Many nights may share a past; without one each has its own.
+    """
     check_scenario(scenario)
-    world = draw(scenario)
+    world = draw(scenario, past)
     return live(world, Cell(world) if scenario.is_exact else Lives(world), told=told)
 
 

@@ -64,7 +64,6 @@ class Dispatcher:
         shards_open, cars_known = open_shards(world, standing, now, at_s), ledger_cars(world, standing, now)
         frame = fleet_room.frame(shards_open, self.newest["hardware_class"].to_list())
         shards = planner.open_work(shards_open, cars_known, frame.kinds, BELIEFS, now=now)
-        shards = _earlier(shards, world.scenario.deadline_margin)
         policy = replace(policy_at(frame, self.rates, at_s), piece_row_groups_min=world.scenario.piece_row_groups_min)
         plugged = fleet_room.plugged(self.newest, world.fleet.timezone)
         ahead, forecasts = self.curves.ahead(plugged, at_s, now)
@@ -83,15 +82,6 @@ class Dispatcher:
     def instant(self, at_s: float) -> datetime:
         """Return an instant of the night."""
         return self.world.scenario.starts_at + timedelta(seconds=at_s)
-
-
-def _earlier(shards: pa.Table, margin: timedelta) -> pa.Table:
-    """Return the open work with earlier deadlines."""
-    if not margin:
-        return shards
-    left = shards["deadline_s"].to_numpy()
-    told = (left - np.clip(left / 2.0, 0.0, margin.total_seconds())).astype(np.float32)
-    return shards.set_column(shards.column_names.index("deadline_s"), shards.schema.field("deadline_s"), pa.array(told))
 
 
 def measured_rates() -> pa.Table:

@@ -46,6 +46,7 @@ def summary(night: Night) -> dict[str, Any]:
         ),
         "energy_kwh": float(np.sum(night.busy_s * world.fleet.plugs.compute_w)) / 3.6e6,
         "energy_eur": night.busy_cost,
+        "demand_units": float(demand.sum()),
         "cloud_units": night.cloud_units,
         "car_units": float(units[cars].sum()),
         "credits_eur": float(credits_eur(night).sum()),
@@ -89,7 +90,7 @@ def able_s(world: World) -> float:
     """Return the seconds in which honest cars are at a plug, willing and able tonight."""
     fleet, night_s = world.fleet, world.scenario.night_s
     begins = np.clip(fleet.plugs.ready_s(), 0.0, night_s)
-    return float(np.sum(np.maximum(np.minimum(fleet.gone_s, night_s) - begins, 0.0) * fleet.consent))
+    return float(np.sum(np.maximum(np.minimum(fleet.gone_s, night_s) - begins, 0.0) * fleet.consent * ~fleet.bad))
 
 
 def _by_priority(world: World, night: Night | None) -> Floats:

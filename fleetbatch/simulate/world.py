@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fleetbatch.simulate.casting import Cast, cast, generated_past, read_past
+from fleetbatch.simulate.casting import Cast, Past, cast, past_of
 from fleetbatch.simulate.charge import Plugs
 from fleetbatch.simulate.scenario import (
     EUR_PER_KWH,
@@ -18,7 +18,6 @@ from fleetbatch.simulate.scenario import (
     TARIFF_UNTIL_H,
     Scenario,
 )
-from fleetbatch.windows.sessions import read_sessions
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -27,12 +26,14 @@ Bools = npt.NDArray[np.bool_]
 KIND_WORKLOAD: Final = np.array([0, 0, 1, 1, 2])
 """Light and heavy pictures, light and heavy video, scenarios."""
 KIND_SHARE: Final = np.array([0.3, 0.2, 0.2, 0.1, 0.2])
-KIND_BYTES: Final = np.array([0.5e6, 2e6, 4e6, 8e6, 0.1e6])
-"""Bytes a unit."""
+KIND_WEIGHT: Final = np.array([0.5, 2.0, 4.0, 8.0, 0.1]) / 8.0
+"""Bytes of a unit beside one of the heaviest kind."""
 CIRCUIT_W: Final = np.array([1_400.0, 2_300.0, 3_700.0, 7_400.0, 11_000.0])
 CIRCUIT_SHARE: Final = np.array([0.05, 0.10, 0.10, 0.40, 0.35])
 JOULES_PER_KWH: Final = 3.6e6
 ROW_GROUPS_MAX: Final = 2_000
+LAST_SHARE: Final = 0.1
+"""An order's shards are alike but for its last: so many are last ones, of any size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +103,10 @@ class World:
         return np.asarray(np.array(EUR_PER_KWH)[np.minimum(step, len(EUR_PER_KWH) - 1)] / JOULES_PER_KWH)
 
 
-def draw(scenario: Scenario) -> World:
-    """Draw the night; reads the file of stays when the scenario names one."""
+def draw(scenario: Scenario, past: Past | None = None) -> World:
+    """Draw the night; without a past it reads the file of stays that the scenario names, or generates one."""
     chance = np.random.default_rng([scenario.seed, 4])
-    stays = generated_past(scenario) if scenario.stays is None else read_sessions(scenario.stays)
-    tonight = cast(read_past(stays), scenario, chance)
+    tonight = cast(past_of(scenario) if past is None else past, scenario, chance)
     fleet = _fleet(tonight, scenario, chance)
     return World(scenario=scenario, fleet=fleet, work=_work(fleet, scenario, chance))
 
@@ -174,7 +174,7 @@ def _work(fleet: Fleet, scenario: Scenario, chance: np.random.Generator) -> Work
     """Return `load` times what the cars can do in the night, when each does a random kind that it may."""
     count = scenario.shards
     kind = chance.choice(len(KIND_SHARE), count, p=KIND_SHARE)
-    size = np.exp(chance.normal(0.0, 0.5, count))
+    size = np.where(chance.random(count) < LAST_SHARE, chance.uniform(0.1, 1.0, count), 1.0)
     units = size * scenario.load * capacity(fleet, scenario) / size.sum()
     row_groups = np.clip(np.rint(units / scenario.row_group_s), 1, ROW_GROUPS_MAX).astype(np.int64)
     late = chance.random(count) >= scenario.deadline_share
@@ -185,8 +185,13 @@ def _work(fleet: Fleet, scenario: Scenario, chance: np.random.Generator) -> Work
         deadline_s=np.where(late, scenario.night_s, scenario.night_s / 2.0),
         row_groups=row_groups,
         units=units / row_groups,
-        bytes=units * KIND_BYTES[kind] / row_groups,
+        bytes=units * kind_bytes(scenario)[kind] / row_groups,
     )
+
+
+def kind_bytes(scenario: Scenario) -> Floats:
+    """Return the bytes of a unit of each kind; a row group of the heaviest is as large as the cut allows."""
+    return np.asarray(KIND_WEIGHT * scenario.row_group_bytes / scenario.row_group_s)
 
 
 def capacity(fleet: Fleet, scenario: Scenario) -> float:
@@ -196,5 +201,5 @@ def capacity(fleet: Fleet, scenario: Scenario) -> float:
     total = 0.0
     for kind, share in enumerate(KIND_SHARE):
         rate = np.array(RATES)[fleet.hw, KIND_WORKLOAD[kind]] * fleet.speed
-        total += float(share * np.sum(np.minimum(rate, fleet.link / KIND_BYTES[kind]) * here))
+        total += float(share * np.sum(np.minimum(rate, fleet.link / kind_bytes(scenario)[kind]) * here))
     return total
