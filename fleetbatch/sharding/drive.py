@@ -21,7 +21,7 @@ FRAME_BYTES: Final = 4096
 """About the size of a frame at most."""
 _CACHED_CLIPS: Final = 64
 """A clip is asked for when it is listed and again for each of its segments."""
-_SETTINGS: Final = {"g": str(RATE), "bf": "2", "crf": "26", "preset": "veryfast", "sc_threshold": "0"}
+_SETTINGS: Final = {"g": str(RATE), "bf": "2", "crf": "26", "preset": "ultrafast", "sc_threshold": "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
