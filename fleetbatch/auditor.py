@@ -21,6 +21,7 @@ from fleetbatch.logs import log_to_stderr, say
 
 if TYPE_CHECKING:
     from fleetbatch.audit.desk import Desk, Dials
+    from fleetbatch.ledger.dials import LedgerDials
     from fleetbatch.settings import Settings
 
 EXIT_REJECTED: Final = 2
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--part-s", type=float, default=60.0, help="seconds of work in a part of the cloud lane")
     parser.add_argument("--power-w", type=float, default=65.0, help="draw of this machine while one worker computes")
     parser.add_argument("--lane-margin-s", type=float, default=30.0, help="the cloud lane begins so much earlier")
+    parser.add_argument("--claim-s", type=float, default=600.0, help="a shard is given out again after so long")
     told = parser.parse_args(arguments)
     log_to_stderr("auditor", cell=told.cell)
     stop = threading.Event()
@@ -44,19 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     from fleetbatch.audit.desk import Dials
     from fleetbatch.audit.lane import Lane
+    from fleetbatch.ledger.dials import LedgerDials
     from fleetbatch.settings import load_settings
 
     lane = Lane(margin=timedelta(seconds=told.lane_margin_s))
     dials = Dials(workers=told.workers, part_s=told.part_s, power_w=told.power_w, lane=lane)
+    keeping = LedgerDials(audit_claim=timedelta(seconds=told.claim_s))
     try:
-        _audit(load_settings(told.settings), told.cell, dials, told.every_s, stop)
+        _audit(load_settings(told.settings), told.cell, (dials, keeping), told.every_s, stop)
     except RejectedError as error:
         say("refused", level=logging.CRITICAL, detail=str(error))
         return EXIT_REJECTED
     return 0
 
 
-def _audit(settings: "Settings", cell_name: str, dials: "Dials", every_s: float, stop: threading.Event) -> None:
+def _audit(
+    settings: "Settings", cell_name: str, turned: "tuple[Dials, LedgerDials]", every_s: float, stop: threading.Event
+) -> None:
     """Work until asked to stop, with a new engine whenever one loses a worker."""
     from fleetbatch.audit.desk import Desk, Door
     from fleetbatch.engine import open_engine
@@ -66,8 +72,8 @@ def _audit(settings: "Settings", cell_name: str, dials: "Dials", every_s: float,
 
     cell = cell_named(settings, cell_name)
     store = open_store(settings.store, deployment_key=settings.deployment_key, base_url=cell.gateway_url)
-    desk = None
-    with PostgresLedger.open(cell.ledger_url) as ledger:
+    desk, (dials, keeping) = None, turned
+    with PostgresLedger.open(cell.ledger_url, dials=keeping) as ledger:
         while not stop.is_set():
             try:
                 with open_engine(settings.engine, workers=dials.workers) as pool:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import proofs
 import pytest
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -31,3 +32,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the photographs and models beside the project are not here")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the sums of what the proofs counted."""
+    if line := proofs.line():
+        terminalreporter.write_line(line)

@@ -1,12 +1,12 @@
 """The mutants grade the simulation: a guard that could be taken away unseen is not tested."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from faults.mutants.catalogue import MUTANTS, Mutant
 from faults.mutants.killing import PACKAGE, Death, copy_product, edited, hunt
+from proofs import prove
 
 from fleetbatch.local.postgres import Postgres
 
@@ -37,5 +37,5 @@ def test_every_mutant_is_killed(rough_postgres: Postgres, tmp_path: Path) -> Non
     with ThreadPoolExecutor(LANES) as lanes:
         deaths = [death for found in lanes.map(lane, range(LANES)) for death in found]
     survivors = [death.mutant for death in deaths if death.seed is None]
-    print(json.dumps({"mutants": len(deaths), "killed": len(deaths) - len(survivors)}))
+    prove(mutants=len(deaths), killed=len(deaths) - len(survivors))
     assert not survivors

@@ -3,6 +3,7 @@
 import pytest
 from faults.simulation.dials import Dials
 from faults.simulation.run import Outcome, simulate
+from proofs import prove
 from turned_clock import migrate_with_turned_clock
 
 from fleetbatch.local.postgres import Postgres, fresh_database, restart_postgres
@@ -45,5 +46,5 @@ def test_nothing_is_lost_in_ten_million_events(rough_postgres: Postgres) -> None
         outcome = run(rough_postgres, seed, 250_000, LARGE)
         events, violations = events + outcome.events, violations + len(outcome.violations)
         assert outcome.violations == (), f"seed {seed}"
-    print(f'{{"events": {events}, "violations": {violations}}}')
+    prove(events=events, violations=violations)
     assert events >= 10_000_000

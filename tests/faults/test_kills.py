@@ -1,0 +1,118 @@
+"""Processes are killed at named points while nights go on: nothing is lost, nothing doubled, nothing paid twice."""
+
+import os
+import threading
+import time
+from collections import Counter
+from datetime import date, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from cell_processes import CellProcesses, cell_processes, published_rows
+from faults.kills.points import POINTS, Scene, kill
+from ledger_sound import assert_sound
+from proofs import prove
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.publish.reading import published_files
+from fleetbatch.store import open_store
+from fleetbatch.units import Night, OrderName
+
+KILLS = int(os.environ.get("FLEETBATCH_KILLS", "24"))
+"""The whole proof is 150; this many go into one run of everything."""
+PICTURES = 48
+CARS = 2
+GOES_ON_S = 20.0
+"""How long work may take to go on after a kill before the next one comes all the same."""
+LOOK_S = 0.02
+PAID_TWICE = """
+    SELECT count(*) FROM (
+        SELECT s.shard_id FROM fleetbatch.shards s
+        JOIN fleetbatch.leases l ON (l.night, l.shard_id) = (s.night, s.shard_id) AND l.credit = 'credited'
+        GROUP BY s.night, s.shard_id, s.rows HAVING sum(l.delivered_rows) > s.rows
+    ) twice
+"""
+
+
+def night_of(number: int) -> str:
+    return f"{date(2026, 1, 1) + timedelta(days=number)}"
+
+
+class Nights(threading.Thread):
+    """Walks night after night until it is told to end; an error of its own ends it, and is kept."""
+
+    def __init__(self, cell: CellProcesses) -> None:
+        super().__init__()
+        self.cell, self.done, self.over, self.wrong = cell, 0, threading.Event(), ""
+
+    def run(self) -> None:
+        try:
+            while not self.over.is_set():
+                self.cell.run_night(night_of(self.done))
+                self.done += 1
+        except Exception as error:  # noqa: BLE001 # the test says it
+            self.wrong = repr(error)
+
+
+def kill_on(cell: CellProcesses, nights: Nights) -> Counter[str]:
+    """Kill KILLS times, whatever point comes that was met least."""
+    met: Counter[str] = Counter({point.name: 0 for point in POINTS})
+    scene = Scene(cell=cell)
+    while met.total() < KILLS and not nights.wrong:
+        time.sleep(LOOK_S)
+        if not scene.look():
+            continue
+        least = min(met.values())
+        for point in sorted(POINTS, key=lambda point: met[point.name]):
+            if met[point.name] <= least + 2 and point.when(scene) and kill(point, scene):
+                met[point.name] += 1
+                print(f"kill {met.total()}: {point.name}; night {nights.done}", flush=True)
+                wait_until_work_goes_on(scene, nights)
+                break
+    return met
+
+
+def wait_until_work_goes_on(scene: Scene, nights: Nights) -> None:
+    """Wait until something was granted, delivered or judged, or a night ended."""
+    before, give_up_at = scene.done(), time.monotonic() + GOES_ON_S
+    ended = nights.done
+    while time.monotonic() < give_up_at and (scene.done() <= before and nights.done == ended):
+        scene.look()
+        time.sleep(LOOK_S)
+
+
+def count_rows(cell: CellProcesses, nights: int) -> tuple[int, int]:
+    """Return how many rows of all nights are lost and how many doubled."""
+    store = open_store(cell.settings.store, deployment_key=cell.settings.deployment_key)
+    lost = doubled = 0
+    for number in range(nights):
+        try:
+            files = published_files(store, OrderName("colours"), Night(night_of(number)))
+        except RejectedError:
+            files = []
+        ids = published_rows(files, {})
+        lost += PICTURES - len(set(ids))
+        doubled += len(ids) - len(set(ids))
+    return lost, doubled
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(2700)
+def test_processes_killed_at_named_points_lose_double_and_overpay_nothing(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with cell_processes(tmp_path, cars=CARS, pictures=PICTURES) as cell:
+        nights = Nights(cell)
+        nights.start()
+        met = kill_on(cell, nights)
+        nights.over.set()
+        nights.join()
+        assert not nights.wrong, nights.wrong
+        lost, doubled = count_rows(cell, nights.done)
+        with psycopg.connect(cell.ledger_url) as connection:
+            [paid_twice] = connection.execute(PAID_TWICE).fetchone() or (0,)
+        assert_sound(cell.ledger_url)
+    prove(kills=met.total(), lost=lost, doubled=doubled, paid_twice=paid_twice)
+    print(f"{nights.done} nights of {PICTURES} rows in {time.monotonic() - started:.0f} s; {dict(met)}")
+    assert (met.total(), lost, doubled, paid_twice) == (KILLS, 0, 0, 0)
+    assert 2 * len(POINTS) > KILLS or min(met.values()) > 0
