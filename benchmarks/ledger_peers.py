@@ -54,14 +54,14 @@ def _fastapi() -> Any:  # noqa: ANN401 # no types in this environment
 
     app, offers = FastAPI(), dict.fromkeys(range(1_000), 1)
 
-    async def car(given: HTTPAuthorizationCredentials = Depends(HTTPBearer())) -> int:  # noqa: B008, FAST002 # its plain way
+    async def car(given: HTTPAuthorizationCredentials = Depends(HTTPBearer())) -> int:  # noqa: B008 # its plain way
         try:
             return int(given.credentials, 16)
         except ValueError as error:
             raise HTTPException(401) from error
 
     @app.post("/v1/poll")
-    async def poll(poll: Poll, caller: int = Depends(car)) -> Answer:
+    async def poll(poll: Poll, caller: int = Depends(car)) -> Answer:  # noqa: FAST002 # its plain way
         offers.get(-caller if poll.willing else 0)
         return Answer(lease=None, retry_after_s=29.123456789012345)
 

@@ -108,8 +108,9 @@ def weigh_telemetry() -> None:
 
     from fleetbatch.gateway.telemetry import Heard, signals_file
     from fleetbatch.protocol import PollRequest
+    from fleetbatch.units import CarId
 
-    rows = [Heard(n, datetime.now(UTC), msgspec.json.decode(BODY, type=PollRequest)) for n in range(POLLS)]
+    rows = [Heard(CarId(n), datetime.now(UTC), msgspec.json.decode(BODY, type=PollRequest)) for n in range(POLLS)]
     started = time.process_time()
     signals_file(rows)
     tell("poll_telemetry_us", (time.process_time() - started) / POLLS * 1e6, "us")
