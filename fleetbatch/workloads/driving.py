@@ -54,31 +54,42 @@ def drive(scenario: Scenario, policy: Policy, *, steps_max: int) -> Episode:
 
     Raises ScenarioError when the environment or the policy does not play its part.
     """
-    with _quiet(), contextlib.closing(_make(scenario)) as environment:
-        random.seed(scenario.seed)  # some environments draw from the global generators
-        np.random.seed(scenario.seed % SEED_MAX)  # noqa: NPY002 (the generator that they draw from)
-        observation, _ = environment.reset(seed=scenario.seed)
-        watch = _Watch.of(environment.unwrapped)
-        steps, reward, policy_s = 0, 0.0, 0.0
-        while True:
-            began = time.perf_counter()
-            output = policy(_flat(observation))
-            policy_s += time.perf_counter() - began
-            observation, gained, terminated, truncated, _ = environment.step(_action(environment, output, steps))
-            steps, reward = steps + 1, reward + float(gained)
-            if terminated or truncated:
-                break
-            if steps >= steps_max:
-                message = f"the episode is not over after {steps} steps"
-                raise ScenarioError(message)
-        trajectory = watch.trajectory() if watch else None
-        return Episode(
-            termination=_termination(trajectory, terminated=bool(terminated)),
-            steps=steps,
-            reward=reward,
-            policy_s=policy_s,
-            trajectory=trajectory,
-        )
+    random.seed(scenario.seed)  # some environments draw from the global generators
+    np.random.seed(scenario.seed % SEED_MAX)  # noqa: NPY002 (the generator that they draw from)
+    try:
+        with _quiet(), contextlib.closing(_make(scenario)) as environment:
+            return _drive(environment, scenario.seed, policy, steps_max)
+    except ScenarioError:
+        raise
+    except Exception as error:
+        # an environment raises whatever it raises
+        message = f"environment {scenario.environment} broke: {_first_line(error)}"
+        raise ScenarioError(message) from error
+
+
+def _drive(environment: Any, seed: int, policy: Policy, steps_max: int) -> Episode:  # noqa: ANN401 (generic)
+    observation, _ = environment.reset(seed=seed)
+    watch = _Watch.of(environment.unwrapped)
+    steps, reward, policy_s = 0, 0.0, 0.0
+    while True:
+        began = time.perf_counter()
+        output = policy(_flat(observation))
+        policy_s += time.perf_counter() - began
+        observation, gained, terminated, truncated, _ = environment.step(_action(environment, output, steps))
+        steps, reward = steps + 1, reward + float(gained)
+        if terminated or truncated:
+            break
+        if steps >= steps_max:
+            message = f"the episode is not over after {steps} steps"
+            raise ScenarioError(message)
+    trajectory = watch.trajectory() if watch else None
+    return Episode(
+        termination=_termination(trajectory, terminated=bool(terminated)),
+        steps=steps,
+        reward=reward,
+        policy_s=policy_s,
+        trajectory=trajectory,
+    )
 
 
 @contextlib.contextmanager
@@ -94,11 +105,17 @@ def _make(scenario: Scenario) -> Any:  # noqa: ANN401 (Gymnasium's environments 
 
     given: Mapping[str, Any] = {"config": scenario.config} if scenario.config else {}
     try:
-        return gymnasium.make(scenario.environment, render_mode=None, **given)
+        environment = gymnasium.make(scenario.environment, render_mode=None, **given)
     except Exception as error:
         # an environment's package raises whatever it raises
         message = f"environment {scenario.environment} cannot be made: {_first_line(error)}"
         raise ScenarioError(message) from error
+    describe = getattr(environment.unwrapped, "default_config", None)  # highway-env passes over what it does not know
+    unknown = sorted(scenario.config.keys() - describe().keys()) if describe is not None else []
+    if unknown:
+        message = f"environment {scenario.environment} knows no configuration {', '.join(unknown)}"
+        raise ScenarioError(message)
+    return environment
 
 
 def _flat(observation: Any) -> np.ndarray[Any, Any]:  # noqa: ANN401 (whatever the environment observes)

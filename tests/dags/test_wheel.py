@@ -57,4 +57,4 @@ def test_without_the_second_setting_airflow_says_what_is_missing(
     found = describe(env, tmp_path, python=str(existing / "bin" / "python"))
 
     assert f"set AIRFLOW__CORE__PLUGINS_FOLDER to {dags / 'plugins'}" in "".join(found["import_errors"].values())
-    assert {path.name for path in (dags / "orders").iterdir()} == {"drive.toml", "overnight.toml"}
+    assert {path.name for path in (dags / "orders").iterdir()} == {"drive.toml", "overnight.toml", "scenarios.toml"}
