@@ -60,6 +60,7 @@ bench: $(STAMP)
 model: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python infra/train_road_signs.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python infra/train_drive.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python infra/train_driving_policy.py
 
 clean:
 	rm -rf $(VENV) .fleetbatch .bench
