@@ -25,12 +25,13 @@ from fleetbatch.publish import publish_order
 from fleetbatch.sealing import shard_key, unseal, unwrap_secret
 from fleetbatch.sharding import cut_order
 from fleetbatch.store import Store
-from fleetbatch.units import LeaseId, ShardId
+from fleetbatch.units import LeaseId, Sha256, ShardId
 from fleetbatch.workloads import Answer, Device, answer_rows
 from fleetbatch.workloads.image import ImageWorkload
 
 PICTURES = 2000
 LEASE = LeaseId("0" * 32)
+DIGEST = Sha256("0" * 64)
 IMAGE = ImageWorkload()
 
 
@@ -92,7 +93,7 @@ def compute(store: Store, frozen: FrozenOrder, secret: bytes, shard: ShardId, an
     table = pa.concat_tables(answers)
     sink = io.BytesIO()
     pq.write_table(table, sink)
-    key = layout.part(frozen.key, shard, LEASE, 0, groups)
+    key = layout.part(frozen.key, shard, LEASE, 0, groups, DIGEST)
     store.create(key, sink.getvalue())
     return {
         "shard_id": shard,
@@ -116,7 +117,8 @@ def audit(store: Store, frozen: FrozenOrder, secret: bytes, shard: ShardId, answ
     with opened(store, frozen.key, secret, shard) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         chosen = choose_rows(audit_seed(secret, shard, LEASE), range(sum(sizes)), frozen.order.auditing)
-        part = pq.read_table(pa.BufferReader(store.read(layout.part(frozen.key, shard, LEASE, 0, len(sizes)))))
+        key = layout.part(frozen.key, shard, LEASE, 0, len(sizes), DIGEST)
+        part = pq.read_table(pa.BufferReader(store.read(key)))
         first = 0
         for group, rows in enumerate(sizes):
             here = [row - first for row in chosen if first <= row < first + rows]

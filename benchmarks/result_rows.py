@@ -96,9 +96,10 @@ def write_parts(job: tuple[Store, FrozenOrder, int]) -> list[dict[str, Any]]:
         sink = pa.BufferOutputStream()
         pq.write_table(answers, sink, compression="zstd")
         data = sink.getvalue().to_pybytes()
-        key = layout.part(order.key, shard, LeaseId(f"{ordinal}"), number, number + 1)
+        digest = Sha256(hashlib.sha256(data).hexdigest())
+        key = layout.part(order.key, shard, LeaseId(f"{ordinal}"), number, number + 1, digest)
         store.write(key, data)
-        found.append(_part(shard, number, key, hashlib.sha256(data).hexdigest()))
+        found.append(_part(shard, number, key, digest))
     return found
 
 

@@ -30,9 +30,9 @@ def shard(key: OrderKey, shard_id: ShardId) -> str:
     return f"{_night(key)}/shards/{shard_hex(shard_id)}.parquet"
 
 
-def part(key: OrderKey, shard_id: ShardId, lease: LeaseId, start: int, stop: int) -> str:
-    """The answers of row groups [start, stop) of a shard, from one lease."""
-    return f"{_night(key)}/parts/{shard_hex(shard_id)}/{start:05d}-{stop:05d}-{lease}.parquet"
+def part(key: OrderKey, shard_id: ShardId, lease: LeaseId, start: int, stop: int, sha256: Sha256) -> str:
+    """The answers of row groups [start, stop) of a shard, from one lease; other bytes lie under another key."""
+    return f"{_night(key)}/parts/{shard_hex(shard_id)}/{start:05d}-{stop:05d}-{lease}-{sha256[:16]}.parquet"
 
 
 def staged(key: OrderKey, name: str) -> str:

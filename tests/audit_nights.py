@@ -83,7 +83,9 @@ class AuditNight:
         self.deliver_bytes(lease, stop, sink.getvalue(), rows=len(rows))
 
     def deliver_bytes(self, lease: Granted, stop: int, data: bytes, *, rows: int) -> None:
-        self.store.create(layout.part(lease.order_key, lease.shard_id, lease.lease_id, lease.start, stop), data)
+        sha256 = Sha256(hashlib.sha256(data).hexdigest())
+        key = layout.part(lease.order_key, lease.shard_id, lease.lease_id, lease.start, stop, sha256)
+        self.store.create(key, data)
         part = Delivery(
             car_id=lease.car_id,
             lease_id=lease.lease_id,

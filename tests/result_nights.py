@@ -79,7 +79,8 @@ class ResultNight:
     def deliver_rows(
         self, shard: int, start: int, stop: int, rows: list[dict[str, Any]], *, car: int = 7, **changed: Any
     ) -> None:
-        key = layout.part(self.order.key, ShardId(shard), LeaseId(f"{shard}-{start}-{car}"), start, stop)
+        digest = Sha256(f"{car:064x}")
+        key = layout.part(self.order.key, ShardId(shard), LeaseId(f"{shard}-{start}-{car}"), start, stop, digest)
         part = {
             "shard_id": shard,
             "row_group_start": start,

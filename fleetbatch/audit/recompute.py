@@ -123,9 +123,9 @@ def compute_part(job: PartJob) -> Delivery:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data = sink.getvalue().to_pybytes()
-    key = layout.part(order.key, granted.shard_id, granted.lease_id, job.start, stop)
-    if not job.trusted.store.create(key, data):
-        data = job.trusted.store.read(key)  # an earlier try of this very job put it there
+    sha256 = Sha256(hashlib.sha256(data).hexdigest())
+    key = layout.part(order.key, granted.shard_id, granted.lease_id, job.start, stop, sha256)
+    job.trusted.store.create(key, data)  # or an earlier try of this very job did
     return Delivery(
         car_id=CLOUD_CAR,
         lease_id=granted.lease_id,
@@ -134,7 +134,7 @@ def compute_part(job: PartJob) -> Delivery:
         stop=stop,
         rows=clock.rows,
         size_bytes=len(data),
-        sha256=Sha256(hashlib.sha256(data).hexdigest()),
+        sha256=sha256,
         energy_wh=job.power_w * clock.busy_s / 3600,
         energy_source="estimated",
         busy_s=clock.busy_s,

@@ -199,4 +199,4 @@ async def _commit(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
 
 
 def _key(order_key: OrderKey, shard: ShardId, request: PartRequest) -> str:
-    return layout.part(order_key, shard, LeaseId(request.lease_id), request.start, request.stop)
+    return layout.part(order_key, shard, LeaseId(request.lease_id), request.start, request.stop, Sha256(request.sha256))

@@ -97,7 +97,7 @@ def _part(key: OrderKey, claim: Row, row: Row) -> AuditPart:
     plain = ("start", "stop", "rows", "size_bytes", "hardware_class", "provider", "runner_version")
     return AuditPart(
         sha256=Sha256(row["sha256"]),
-        key=layout.part(key, shard_id, lease, row["start"], row["stop"]),
+        key=layout.part(key, shard_id, lease, row["start"], row["stop"], Sha256(row["sha256"])),
         lease_id=lease,
         car_id=CarId(row["car_id"]),
         owner_id=OwnerId(row["owner_id"]),

@@ -157,7 +157,7 @@ class Orders:
         for row in rows:
             row["lease_id"] = lease_id(where["night"], row["shard_id"], row["fence"])
             span = (row["row_group_start"], row["row_group_stop"])
-            row["key"] = layout.part(key, ShardId(row["shard_id"]), row["lease_id"], *span)
+            row["key"] = layout.part(key, ShardId(row["shard_id"]), row["lease_id"], *span, Sha256(row["sha256"]))
         return pa.Table.from_pylist(rows, pa.schema(_PARTS))
 
     def mark_published(self, key: OrderKey) -> None:

@@ -38,7 +38,7 @@ from fleetbatch.gateway.identity import token_key
 from fleetbatch.ledger.messages import LeaseState
 from fleetbatch.protocol import Lease, PartRequest, part_claim
 from fleetbatch.sealing import shard_key
-from fleetbatch.units import CellName, LeaseId, OwnerId, ShardId
+from fleetbatch.units import CellName, LeaseId, OwnerId, Sha256, ShardId
 
 codes = httpx.codes
 ORDER = frozen_order().key
@@ -171,10 +171,15 @@ def test_a_late_confirm_without_an_upload_hears_that_the_lease_is_over(door: Doo
 # -- what lies in the store is checked
 
 
+def key_of(part: PartRequest) -> str:
+    """Where a part of shard 7 lies."""
+    return layout.part(ORDER, ShardId(7), LeaseId(part.lease_id), part.start, part.stop, Sha256(part.sha256))
+
+
 def test_a_damaged_upload_is_refused_and_removed(door: Door, car: TestedCar) -> None:
     lease = car.take()
     part = car.part(lease, 0, 1, rows=3)
-    key = layout.part(ORDER, ShardId(7), LeaseId(lease.lease_id), 0, 1)
+    key = key_of(part)
     door.store.create(key, b"ANSWERS")
     answer = car.say("/v1/part/confirm", part)
     assert (answer.status_code, answer.json()["type"]) == (codes.UNPROCESSABLE_ENTITY, "urn:fleetbatch:part-damaged")
@@ -184,20 +189,21 @@ def test_a_damaged_upload_is_refused_and_removed(door: Door, car: TestedCar) -> 
 
 def test_other_bytes_under_the_key_are_replaced_when_the_part_is_announced_again(door: Door, car: TestedCar) -> None:
     lease = car.take()
-    key = layout.part(ORDER, ShardId(7), LeaseId(lease.lease_id), 0, 1)
+    part = car.part(lease, 0, 1, rows=3)
+    key = key_of(part)
     door.store.create(key, b"ANSWERS")
-    assert car.deliver(car.part(lease, 0, 1, rows=3)).done_through == 1
+    assert car.deliver(part).done_through == 1
     assert door.store.read(key) == b"answers"
 
 
 def test_a_lie_about_an_acknowledged_part_does_not_remove_it(door: Door, car: TestedCar) -> None:
     lease = car.take()
-    car.deliver(car.part(lease, 0, 1, rows=3))
+    truth = car.part(lease, 0, 1, rows=3)
+    car.deliver(truth)
     lie = car.part(lease, 0, 1, rows=3, content=b"others!")
     assert car.say("/v1/part", lie).json()["already"]
     assert car.say("/v1/part/confirm", lie).status_code == codes.UNPROCESSABLE_ENTITY
-    key = layout.part(ORDER, ShardId(7), LeaseId(lease.lease_id), 0, 1)
-    assert door.store.read(key) == b"answers"
+    assert door.store.read(key_of(truth)) == b"answers"
 
 
 def test_a_part_that_was_never_uploaded_does_not_count(car: TestedCar) -> None:

@@ -73,4 +73,4 @@ class SimulatedStore:
 
 
 def part_key(key: OrderKey, shard_id: int, part: Delivery) -> str:
-    return layout.part(key, ShardId(shard_id), part.lease_id, part.start, part.stop)
+    return layout.part(key, ShardId(shard_id), part.lease_id, part.start, part.stop, part.sha256)
