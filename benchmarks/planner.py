@@ -35,6 +35,11 @@ BENCH = Bench(
         Subject(name="ours", script="benchmarks/planner.py", arguments=("1000000", "1.3")),
         Subject(name="ours", script="benchmarks/planner_individuals.py", arguments=("classes",)),
         Subject(name="LP on individuals", script="benchmarks/planner_individuals.py", arguments=("individuals",)),
+        Subject(name="min-cost flow", script="benchmarks/planner_flow.py", lock="infra/locks/bench-ortools.txt"),
+        *(
+            Subject(name=rule, script="benchmarks/planner_pulls.py", arguments=(rule,))
+            for rule in ("ours", "CWC", "first come", "random pull")
+        ),
     ),
 )
 

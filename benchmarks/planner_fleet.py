@@ -63,10 +63,10 @@ def evening(cars: int, *, shards_per_car: int = 5, load: float = 1.0, seed: int 
     return Evening(cars=fleet, shards=_work(cars * shards_per_car, load * capacity, spread, chance), policy=policy())
 
 
-def policy(*, commit_s: float = 1800.0) -> Policy:
-    """Return the night's rates and tariff."""
+def policy(**dials: Any) -> Policy:  # noqa: ANN401 any dial of the policy
+    """Return the night's rates and tariff, and whatever dials are turned."""
     tariff = tuple(price / JOULES_PER_KWH for price in EUR_PER_KWH)
-    return Policy(rates=RATES, power_w=POWER_W, price_per_j=(tariff,), price_until_s=TARIFF_UNTIL_S, commit_s=commit_s)
+    return Policy(rates=RATES, power_w=POWER_W, price_per_j=(tariff,), price_until_s=TARIFF_UNTIL_S, **dials)
 
 
 def main(cars: int, load: float, folder: Path) -> None:

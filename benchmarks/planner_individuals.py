@@ -12,11 +12,13 @@ from benchmarks.planner_fleet import evening
 from benchmarks.run import tell
 from fleetbatch.planner.bound import upper_bound
 from fleetbatch.planner.classes import Fleet, fleet_of
-from fleetbatch.planner.grid import grid_of
+from fleetbatch.planner.grid import Grid, grid_of
 from fleetbatch.planner.inputs import read_inputs
-from fleetbatch.planner.kinds import work_of
+from fleetbatch.planner.kinds import Work, work_of
 from fleetbatch.planner.pieces import running
+from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import costs, solve
+from fleetbatch.planner.risk import worth
 
 CARS = 2000
 
@@ -29,6 +31,9 @@ def main(subject: str) -> None:
     classes = fleet_of(cars, running(cars, shards, e.policy).free, work.kinds, grid, e.policy)
     prices = solve(classes, work, grid, e.policy)
     assert prices is not None
+    if subject == "write":
+        write(classes, work, grid, e.policy)
+        return
     bound = upper_bound(classes, work, grid, e.policy, prices.price, costs(classes, grid, e.policy, dearest=False))
     fleet = classes if subject == "classes" else alone(classes)
     started = time.process_time()
@@ -37,6 +42,26 @@ def main(subject: str) -> None:
     tell(f"program for {CARS:,} cars, CPU", time.process_time() - started, "s")
     tell(f"program for {CARS:,} cars, rows of time", fleet.classes(), "rows")
     tell(f"program for {CARS:,} cars, value / bound", found.value / bound, "share")
+
+
+def write(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> None:
+    """Write what a flow of the same night needs to standard output, for a process that cannot import ours."""
+    prices = solve(fleet, work, grid, policy)
+    assert prices is not None
+    single = alone(fleet)
+    cheapest = costs(fleet, grid, policy, dearest=False)
+    arrays = {
+        "work": single.work,
+        "seconds": single.seconds,
+        "cost": costs(single, grid, policy, dearest=True),
+        "demand": work.demand,
+        "usable": grid.usable(grid.deadlines),
+        "worth": worth(fleet, work, grid, policy),
+        "bound": np.array(
+            upper_bound(fleet, work, grid, policy, prices.price, costs(fleet, grid, policy, dearest=False))
+        ),
+    }
+    np.savez(sys.stdout.buffer, **arrays)  # type: ignore[arg-type] # the stubs take no mapping
 
 
 def alone(fleet: Fleet) -> Fleet:
