@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fleetbatch.cli.cars import cars as cars_app
 from fleetbatch.cli.forecasts import forecasts
 from fleetbatch.cli.models import models
 from fleetbatch.cli.operating import orders
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(cars_app, name="car")
 app.add_typer(models, name="model")
 app.add_typer(orders, name="order")
 app.add_typer(forecasts, name="windows")
