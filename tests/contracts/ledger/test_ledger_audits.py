@@ -1,10 +1,11 @@
 """What every ledger does with audits."""
 
 from dataclasses import replace
+from datetime import timedelta
 
-from ledger_nights import Cell, frozen_order, judge, part
+from ledger_nights import EVENING, Cell, frozen_order, judge, part
 
-from fleetbatch.ledger.messages import Credit, Delivered, Refused, ShardCounts
+from fleetbatch.ledger.messages import Credit, Delivered, LedgerDials, Refused, ShardCounts
 from fleetbatch.units import Fence
 
 
@@ -19,6 +20,31 @@ def finished(cell: Cell, shard: int, *cars: int) -> None:
 def reputation(cell: Cell) -> dict[int, tuple[float, int]]:
     cars = cell.ledger.cars().to_pylist()
     return {car["car_id"]: (round(car["reputation"], 3), car["strikes"]) for car in cars}
+
+
+def test_strikes_fade_and_a_new_one_weighs_on_top(cell: Cell) -> None:
+    cell.enrol(1)
+    cell.open({7: (10,), 8: (10,)}, replace(frozen_order(attempts=9), deadline_at=EVENING + timedelta(days=90)))
+
+    def strike(shard: int) -> float:
+        finished(cell, shard, 1)
+        [task] = cell.ledger.to_audit(1)
+        assert cell.ledger.record_audit(judge(task, wrong=frozenset({1})))
+        return strikes()
+
+    def strikes() -> float:
+        [car] = cell.ledger.cars().to_pylist()
+        return round(float(car["strikes"]), 6)
+
+    half_life = LedgerDials().strike_half_life
+    assert strike(7) == 1.0
+    cell.pass_time(days=half_life.days)
+    assert strikes() == 0.5
+    assert strike(8) == 1.5
+    cell.pass_time(days=2 * half_life.days)
+    assert strikes() == 0.375
+    cell.pass_time(days=10_000)
+    assert strikes() == 0.0
 
 
 def test_a_returned_shard_is_claimed_by_one_auditor_at_a_time(cell: Cell) -> None:

@@ -40,6 +40,20 @@ def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
         migrate(f"postgresql://postgres:@/ledger?host={tmp_path}")
 
 
+def test_nobody_turns_the_clock_of_a_ledger(database_url: str) -> None:
+    migrate(database_url)
+    for role in ("postgres", "fleetbatch_trusted", "fleetbatch_gateway"):
+        with psycopg.connect(as_role(database_url, role), autocommit=True) as session:
+            session.execute("SELECT set_config('fleetbatch.now', '2001-01-01', false)")
+            [off] = session.execute("SELECT abs(extract(epoch FROM fleetbatch.now() - clock_timestamp()))").fetchone()  # type: ignore[misc] # one row
+            assert off < 1
+            if role != "postgres":
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    session.execute(
+                        "CREATE OR REPLACE FUNCTION fleetbatch.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'"
+                    )
+
+
 def test_hot_tables_have_their_key_and_one_partial_index(cell: Cell, cell_url: str) -> None:
     cell.open({7: (1,)})
     with psycopg.connect(cell_url) as owner:
