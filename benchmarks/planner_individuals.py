@@ -57,9 +57,7 @@ def write(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> None:
         "demand": work.demand,
         "usable": grid.usable(grid.deadlines),
         "worth": worth(fleet, work, grid, policy),
-        "bound": np.array(
-            upper_bound(fleet, work, grid, policy, prices.price, costs(fleet, grid, policy, dearest=False))
-        ),
+        "bound": np.array(upper_bound(fleet, work, grid, policy, prices.price, cheapest)),
     }
     np.savez(sys.stdout.buffer, **arrays)  # type: ignore[arg-type] # the stubs take no mapping
 
