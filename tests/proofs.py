@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 
-NAMES = ("events", "violations", "mutants", "killed", "kills", "lost", "doubled", "paid_twice")
+NAMES = ("events", "pieces", "violations", "mutants", "killed", "kills", "lost", "doubled", "paid_twice")
 _told: Counter[str] = Counter()
 _names: set[str] = set()
 

@@ -77,7 +77,7 @@ def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | No
     import highspy  # late: small fleets are planned without it
 
     highs: Any = highspy.Highs()  # type: ignore[no-untyped-call] # highspy has no stubs
-    for name, setting in _OPTIONS.items():
+    for name, setting in OPTIONS.items():
         highs.setOptionValue(name, setting)
     highs.setOptionValue("ipm_iteration_limit", policy.solver_iterations_max)
     highs.passModel(model)
@@ -94,7 +94,7 @@ def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | No
     return _in_units(_feasible(columns, raw, price, (supply, demand, cost, value)), scale, highest)
 
 
-_OPTIONS: dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "output_flag": False,
     "threads": 1,
     "solver": "ipm",

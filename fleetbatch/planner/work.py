@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 import pyarrow as pa
@@ -55,7 +55,7 @@ def open_work(
     nobody = pl.lit([], pl.List(pl.UInt64))
     holder = pl.concat_list(pl.col("owner").fill_null(0))
     row_group_bytes = pl.col("size_bytes") // pl.col("row_groups").clip(lower_bound=1)
-    until = pl.col("deadline_at").cast(pl.Datetime("us", "UTC")) - pl.lit(now)
+    until = pl.col("deadline_at").cast(pl.Datetime("us", "UTC")) - pl.lit(now.astimezone(UTC))
     table = rows.select(
         "shard_id",
         pl.col("kind").alias("workload"),
