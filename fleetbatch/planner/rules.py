@@ -1,5 +1,6 @@
 """What each row of a round must obey, one short rule each; shares no code with the plan. Pure, numpy only."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -18,7 +19,7 @@ SLACK_S = 0.05
 """Times are 32-bit floats: 8 ms apart at the end of a day."""
 SLACK = 2e-3
 STEP_S = 900.0
-CHUNK = 4_000_000
+CHUNK = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,13 +144,13 @@ def _too_fast(x: Seen) -> Bools:
     return np.asarray(span < x.groups * x.tau * (1.0 - 1e-5) - SLACK_S)
 
 
-def stay(c: Columns, seconds: Floats, rows: npt.NDArray[Any] | slice = slice(None)) -> Floats:
-    """Return the chance that the car of each of the rows is still there after its seconds."""
-    curve = c["survival"][rows]
+def stay(c: Columns, seconds: Floats, rows: npt.NDArray[np.int64] | None = None) -> Floats:
+    """Return the chance that the car of each of the rows, by default of all, is still there after its seconds."""
+    curve = c["survival"]
+    row = np.arange(len(curve)) if rows is None else rows
     last = curve.shape[1] - 1
     low = np.clip(np.floor(seconds / STEP_S), 0, last - 1).astype(np.int64)
     share = np.clip(seconds / STEP_S - low, 0.0, 1.0)
-    row = np.arange(len(curve))
     return np.asarray((curve[row, low] * (1.0 - share) + curve[row, low + 1] * share) / 255.0)
 
 
@@ -165,13 +166,13 @@ def _wrong_units(x: Seen) -> Bools:
     """Row group by row group: its units times the chance that the car is there at its end."""
     total = np.zeros(len(x.groups))
     count = np.clip(x.groups, 0, None).astype(np.int64)
-    edges = np.concatenate([[0], np.cumsum(count)])
-    for first in range(0, int(edges[-1]), CHUNK):
-        flat = np.arange(first, min(first + CHUNK, int(edges[-1])))
-        row = np.searchsorted(edges, flat, "right") - 1
-        until_end = count[row] - 1 - (flat - edges[row])
-        tau = np.where(np.isfinite(x.tau[row]), x.tau[row], 0.0)
-        chance = stay(x.c, np.maximum(x.a["end_s"][row] - until_end * tau, 0.0), row)
+    tau = np.where(np.isfinite(x.tau), x.tau, 0.0)
+    ends, upto = x.a["end_s"].astype(np.float64), np.cumsum(count)
+    parts = np.unique(np.append(np.searchsorted(upto, np.arange(0, upto[-1:].sum(), CHUNK), "right"), len(count)))
+    for first, last in itertools.pairwise(parts.tolist()):
+        row = np.repeat(np.arange(first, last), count[first:last])
+        until_end = upto[row] - 1 - (upto[first] - count[first]) - np.arange(len(row))
+        chance = stay(x.c, np.maximum(ends[row] - until_end * tau[row], 0.0), row)
         total += np.bincount(row, weights=chance, minlength=len(total))
     expected = total * units_per_row_group(x.s)
     return np.asarray(
