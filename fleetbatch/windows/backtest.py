@@ -1,7 +1,7 @@
 """What the ladder would have been worth: learnt until a date, then run day by day through what came later.
 
-Nothing is tuned on the later part: models are learnt from what was known at the date (and again every quarter from
-what was known then), calibration and thresholds follow matured forecasts only.
+Nothing is tuned on the later part: models are learnt from what was known at the date (and again every month from what
+was known then), calibration and thresholds follow matured forecasts only.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ class BacktestDials:
     rolling: RollingDials = field(default_factory=RollingDials)
     warm_up: timedelta = timedelta(days=42)
     """Weeks before the date on which a model that has not seen them sets calibration and thresholds."""
-    refit: timedelta = timedelta(days=90)
+    refit: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,8 +29,9 @@ _STARTS: Final = np.concatenate([[0.0], EDGES_H])
 class CalibrationDials:
     """How far back, and how many forecasts before they speak."""
 
-    window_days: float = 90.0
-    half_life_days: float = 28.0
+    window_days: float = 60.0
+    half_life_days: float = 10.0
+    """Short: nothing is lost while people keep their ways, and a lockdown is followed within weeks."""
     pull: float = 100.0
     forecasts_min: int = 500
 

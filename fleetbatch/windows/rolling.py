@@ -1,6 +1,6 @@
 """A model as it would have been run, day after day: nothing is used before it is known. Pure.
 
-Every week the calibration is fitted anew on the forecasts that have matured; every day the bookings that have matured
+Every few days the calibration is fitted anew on the forecasts that have matured; every day the bookings that have matured
 move the thresholds. The same loop scores a model on old sessions and sets tonight's calibration and thresholds.
 """
 
@@ -44,7 +44,7 @@ class RollingDials:
     calibration: CalibrationDials = field(default_factory=CalibrationDials)
     promise: PromiseDials = field(default_factory=PromiseDials)
     heed: HeedDials = field(default_factory=HeedDials)
-    calibrate_every_days: int = 7
+    calibrate_every_days: int = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

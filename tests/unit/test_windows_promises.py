@@ -109,11 +109,11 @@ def test_a_thin_past_calibrates_nothing() -> None:
 
 def test_what_is_only_wrong_at_night_is_only_changed_at_night() -> None:
     chance = np.random.default_rng(0)
-    night = chance.random(8000) < 0.5
-    rate = np.full(8000, 0.15)
+    night = chance.random(30_000) < 0.5
+    rate = np.full(30_000, 0.15)
     remaining = chance.exponential(1 / np.where(night, 0.05, 0.15))
-    made = START_H + np.sort(chance.uniform(0, 24 * 30, 8000))
-    held = np.zeros((8000, len(CONDITIONS)))
+    made = START_H + np.sort(chance.uniform(0, 24 * 30, 30_000))
+    held = np.zeros((30_000, len(CONDITIONS)))
     held[:, CONDITIONS.index("night")] = night
     fitted = fit_calibration(hazard_curves(rate), held, (made, remaining), START_H + 24 * 31, CalibrationDials())
     after = on_grid(hazard_curves(rate), held, fitted)[:, 15]
