@@ -1,7 +1,7 @@
 """A model as it would have been run, day after day: nothing is used before it is known. Pure.
 
-Every few days the calibration is fitted anew on the forecasts that have matured; every day the bookings that have matured
-move the thresholds. The same loop scores a model on old sessions and sets tonight's calibration and thresholds.
+Every few days the calibration is fitted anew on the forecasts that have matured; every day the bookings that have
+matured move the thresholds. The same loop scores a model on old sessions and sets tonight's calibration and thresholds.
 """
 
 from dataclasses import dataclass, field
