@@ -63,24 +63,30 @@ RETURNING l.car_id, l.shard_id, l.fence, s.done_through AS start, l.expires_at, 
 
 -- name: grant_refused
 -- Shards are found by their whole key, night by night; of orders that were over a day ago nothing is said any more.
-WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+known AS MATERIALIZED (SELECT o.* FROM orders o, clock WHERE o.deadline_at > clock.at - interval '1 day')
 SELECT r.car_id, r.shard_id, CASE
     WHEN c.car_id IS NULL THEN 'the car is not enrolled'
     WHEN c.revoked_at IS NOT NULL THEN 'the car is revoked: ' || c.revoked_reason
     WHEN NOT 'compute' = ANY (c.consents) THEN 'the owner has not consented to compute'
     WHEN s.shard_id IS NULL THEN 'the shard is not known'
-    WHEN o.state <> 'open' THEN 'the order is ' || o.state
-    WHEN o.deadline_at <= clock.at THEN 'the order''s deadline has passed'
+    WHEN s.order_state <> 'open' THEN 'the order is ' || s.order_state
+    WHEN s.deadline_at <= clock.at THEN 'the order''s deadline has passed'
     WHEN s.state <> 'ready' THEN 'the shard is ' || s.state
     WHEN s.cloud_only AND r.car_id <> 0 THEN 'the shard is left to the cloud lane'
-    WHEN o.data_class <> 'open' AND r.car_id <> 0 AND NOT 'data:' || o.data_class = ANY (c.consents)
-        THEN 'the owner has not consented to ' || o.data_class || ' data'
+    WHEN s.data_class <> 'open' AND r.car_id <> 0 AND NOT 'data:' || s.data_class = ANY (c.consents)
+        THEN 'the owner has not consented to ' || s.data_class || ' data'
     ELSE 'another car was faster' END AS reason
 FROM clock CROSS JOIN unnest(%(car_id)s::bigint[], %(shard_id)s::bigint[]) AS r (car_id, shard_id)
 LEFT JOIN cars c ON c.car_id = r.car_id
-LEFT JOIN (
-    orders o JOIN shards s ON s.night = o.night AND s.order_no = o.order_no
-) ON s.shard_id = r.shard_id AND s.night = o.night AND o.deadline_at > clock.at - interval '1 day';
+LEFT JOIN LATERAL (
+    SELECT f.*, k.state AS order_state, k.deadline_at, k.data_class
+    FROM known k CROSS JOIN LATERAL (
+        SELECT shard_id, state, cloud_only FROM shards
+        WHERE night = k.night AND shard_id = r.shard_id AND order_no = k.order_no
+        OFFSET 0 -- nights first, whatever the statistics say
+    ) f
+) s ON true;
 
 -- name: beat
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)

@@ -99,7 +99,7 @@ class SimulatedCell:
             outage_after=self.dials.outage_after,
             audit_claim=self.dials.audit_claim,
             planner_lock=self.dials.planner_lock,
-            session={**BY_KEY, "synchronous_commit": "off"} | ({} if patient else {"lock_timeout": "40ms"}),
+            session={**BY_KEY} if patient else {**BY_KEY, "lock_timeout": "40ms"},
         )
         ledger = FaultyLedger(self.url, dials)
         ledger._holder = f"process {len(self.ledgers)}"  # its own name is drawn anew in every run
