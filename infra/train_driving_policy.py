@@ -20,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
-from fleetbatch.bundle.policy import PolicyGolden, PolicyManifest, build_policy, open_policy
+from fleetbatch.bundle.policy import open_policy
+from fleetbatch.packing.policy import GOLDENS, pack_policy
 from fleetbatch.workloads.driving import Scenario, drive
-from fleetbatch.workloads.protocol import Device
-from fleetbatch.workloads.scenario import ScenarioWorkload, open_driver
+from fleetbatch.workloads.scenario import open_driver
 
 OUT: Final = Path(__file__).parents[1] / "fleetbatch" / "models" / "driving_policy.zip"
 ENVIRONMENT: Final = "highway_env:highway-fast-v0"
@@ -39,7 +38,6 @@ EPISODES: Final = 20
 EPOCHS: Final = 60
 BATCH: Final = 64
 RATE: Final = 3e-3
-GOLDENS: Final = 8
 JUDGED: Final = 40
 """Unseen scenarios in which the policy is judged."""
 TIME_GAP_S: Final = 1.3
@@ -187,22 +185,6 @@ def to_onnx(network: Network) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def goldens(model: bytes, inputs: Floats) -> tuple[PolicyGolden, ...]:
-    """Return what onnx's reference evaluator answers to some observations."""
-    evaluator = ReferenceEvaluator(onnx.load_model_from_string(model))
-    chosen = inputs[:: max(1, len(inputs) // GOLDENS)][:GOLDENS]
-    answers = [_only(evaluator.run(["action"], {"observation": one[np.newaxis]})) for one in chosen]
-    return tuple(
-        PolicyGolden(observation=tuple(map(float, one)), output=tuple(map(float, answer[0])))
-        for one, answer in zip(chosen, answers, strict=True)
-    )
-
-
-def _only(outputs: Any) -> Floats:
-    [answer] = outputs
-    return np.asarray(answer, np.float32)
-
-
 def main() -> None:
     """Train, say how it drives on roads that it has not seen, and write the bundle."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -222,10 +204,8 @@ def main() -> None:
         )
         inputs, answers = np.concatenate([inputs, seen]), np.concatenate([answers, right])
     train(network, inputs, answers, chance)
-    model = to_onnx(network)
-    manifest = PolicyManifest(name="driving-policy", input="observation", values=VALUES)
-    data = build_policy(manifest, model, goldens(model, inputs))
-    ScenarioWorkload().open(data, Device(provider="CPUExecutionProvider"), {})
+    seen = inputs[:: max(1, len(inputs) // GOLDENS)][:GOLDENS]
+    data = pack_policy(to_onnx(network), "driving-policy", observations=seen)
     out.write_bytes(data)
     _judge(data)
 

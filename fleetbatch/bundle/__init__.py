@@ -11,7 +11,7 @@ so that the same content is the same bytes:
     goldens/<picture>     the pictures, as files
 """
 
-from fleetbatch.bundle.archive import BUNDLE_BYTES, build_bundle, bundle_sha256, open_bundle
+from fleetbatch.bundle.archive import BUNDLE_BYTES, build_bundle, bundle_sha256, bundle_workload, open_bundle
 from fleetbatch.bundle.boxes import Found, difference, found_in, golden_found, overlap, places_of
 from fleetbatch.bundle.content import Bundle, Content, Golden
 from fleetbatch.bundle.manifest import (
@@ -58,6 +58,7 @@ __all__ = [
     "Resize",
     "build_bundle",
     "bundle_sha256",
+    "bundle_workload",
     "difference",
     "found_in",
     "golden_found",

@@ -26,6 +26,19 @@ def build_bundle(content: Content) -> bytes:
     return zip_members(_members(content))
 
 
+def bundle_workload(data: bytes) -> str:
+    """Return the workload that a bundle of any kind says it is for; raise RejectedError when it is no bundle."""
+
+    class Named(msgspec.Struct):
+        workload: str
+
+    try:
+        return msgspec.json.decode(unzip_members(data).get("manifest.json", b""), type=Named).workload
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        summary = f"manifest.json in the bundle names no workload: {error}"
+        raise RejectedError(summary) from error
+
+
 def zip_members(members: Sequence[tuple[str, bytes]]) -> bytes:
     """Return a zip of members in this order, stored and dated alike: the same members give the same bytes."""
     buffer = io.BytesIO()

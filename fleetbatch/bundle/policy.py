@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fleetbatch.bundle.archive import bundle_sha256, unzip_members, zip_members
+from fleetbatch.bundle.archive import bundle_sha256, bundle_workload, unzip_members, zip_members
 from fleetbatch.errors import RejectedError
 from fleetbatch.units import Sha256
 
@@ -55,10 +55,10 @@ def build_policy(manifest: PolicyManifest, model: bytes, goldens: tuple[PolicyGo
 
 def open_policy(data: bytes) -> PolicyBundle:
     """Return a policy bundle; raise RejectedError when it is none, or has no goldens."""
-    members = unzip_members(data)
-    if (kind := _workload(members)) != "scenario":
+    if (kind := bundle_workload(data)) != "scenario":
         summary = f"the bundle is for workload {kind!r}; a driving scenario needs a policy"
         raise RejectedError(summary)
+    members = unzip_members(data)
     if members.keys() != {"manifest.json", "model.onnx", "goldens.json"}:
         summary = f"a policy bundle holds manifest.json, model.onnx and goldens.json; this one {', '.join(members)}"
         raise RejectedError(summary)
@@ -68,13 +68,6 @@ def open_policy(data: bytes) -> PolicyBundle:
         summary = f"the policy bundle has format {manifest.format} and {len(goldens)} goldens; 1 and some are needed"
         raise RejectedError(summary)
     return PolicyBundle(sha256=bundle_sha256(data), manifest=manifest, model=members["model.onnx"], goldens=goldens)
-
-
-def _workload(members: dict[str, bytes]) -> str:
-    class Named(msgspec.Struct):
-        workload: str = ""
-
-    return str(_decode(members, "manifest.json", Named).workload)
 
 
 def _decode(members: dict[str, bytes], name: str, kind: Any) -> Any:  # noqa: ANN401 (as msgspec.json.decode)

@@ -1,6 +1,7 @@
 """`fleetbatch model`: make a bundle, look into one, and see whether this machine runs it right."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +54,23 @@ def pack(  # noqa: PLR0913 # one option each
     )
 
 
+@models.command("pack-policy")
+def pack_driver(
+    model: Annotated[Path, typer.Argument(help="The ONNX file: float32 [1, observation] to one row of values.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Where the bundle goes.")],
+    json: Json = False,
+) -> None:
+    """Make a bundle of a driving policy; it is checked as a car will check it before anything is written."""
+    from fleetbatch.bundle import bundle_sha256
+    from fleetbatch.packing.policy import pack_policy
+
+    with _named(model):
+        data = pack_policy(model.read_bytes(), model.stem)
+    _write(out, data)
+    print_facts({"bundle": str(out), "bytes": len(data), "sha256": bundle_sha256(data)}, json=json)
+
+
 @models.command()
 def show(bundle: Annotated[Path, typer.Argument(help="A bundle.")], *, json: Json = False) -> None:
     """Say what is in a bundle."""
@@ -73,12 +91,15 @@ def check(
     json: Json = False,
 ) -> None:
     """See whether this machine reproduces the bundle's golden answers, as every car does before it computes."""
-    from fleetbatch.inference import check_goldens, open_inference
+    from fleetbatch.bundle import bundle_workload
+    from fleetbatch.workloads import Device, workload
 
-    opened = _open(bundle)
-    check_goldens(opened, open_inference(opened, provider=provider, threads=threads))
+    with _named(bundle):
+        data = bundle.read_bytes()
+        kind = workload(bundle_workload(data))
+        kind.open(data, Device(provider=provider, threads=threads), {})
     print_facts(
-        {"bundle": str(bundle), "goldens_reproduced": len(opened.content.goldens), "provider": provider}, json=json
+        {"bundle": str(bundle), "workload": kind.name, "goldens": "reproduced", "provider": provider}, json=json
     )
 
 
@@ -86,8 +107,15 @@ def _open(path: Path) -> "Bundle":
     """Return the bundle in a file; raise RejectedError that names the file."""
     from fleetbatch.bundle import open_bundle
 
-    try:
+    with _named(path):
         return open_bundle(path.read_bytes(), expected_sha256=None)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the file's name before whatever is wrong with it."""
+    try:
+        yield
     except OSError as error:
         summary = f"cannot read the bundle {path}: {error.strerror}"
         raise RejectedError(summary) from error

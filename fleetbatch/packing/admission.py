@@ -39,6 +39,14 @@ class Signature:
 
 def admit(data: bytes, name: str, problems: list[str]) -> Signature | None:
     """Return what an ONNX file says of itself, or None with the reasons why it is refused added to `problems`."""
+    before = len(problems)
+    model = admit_graph(data, name, problems)
+    signature = _signature(model, name, problems) if model is not None and model.graph.node else None
+    return signature if len(problems) == before else None
+
+
+def admit_graph(data: bytes, name: str, problems: list[str]) -> onnx.ModelProto | None:
+    """Return the graph of an ONNX file whatever it takes and gives, with the reasons against it added to `problems`."""
     if len(data) > BUNDLE_BYTES:
         problems.append(f"{name} has {len(data)} bytes; at most {BUNDLE_BYTES} are taken")
         return None
@@ -47,15 +55,13 @@ def admit(data: bytes, name: str, problems: list[str]) -> Signature | None:
     except DecodeError:
         problems.append(f"{name} is not an ONNX file")
         return None
-    before = len(problems)
     if not model.graph.node:
         problems.append(f"{name} is not an ONNX file, or its graph is empty")
     domains = {node.domain for node in _messages(model, onnx.NodeProto)} - set(DOMAINS)
     problems += [f"{name}: operators of domain {domain!r} are not taken" for domain in sorted(domains)]
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _messages(model, onnx.TensorProto)):
         problems.append(f"{name} keeps tensors in other files; save it with its weights inside")
-    signature = _signature(model, name, problems) if model.graph.node else None
-    return signature if len(problems) == before else None
+    return model
 
 
 def _signature(model: onnx.ModelProto, name: str, problems: list[str]) -> Signature | None:

@@ -9,12 +9,14 @@ import numpy as np
 import onnx
 import pyarrow as pa
 import pytest
+from model_bundles import Shape, colour_model
 from onnx import TensorProto, helper, numpy_helper
 
 from fleetbatch.bundle.policy import PolicyGolden, PolicyManifest, build_policy, open_policy
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.orders import Known, load_order, model_file
+from fleetbatch.packing.policy import pack_policy
 from fleetbatch.sharding import list_input, open_input
 from fleetbatch.workloads import Answer, Device, answer_rows, workload
 from fleetbatch.workloads.driving import Scenario, drive
@@ -176,6 +178,17 @@ def test_what_is_no_policy_bundle_is_refused_by_what_it_is() -> None:
     ):
         with pytest.raises(RejectedError, match=why):
             SCENARIO.open(data, CPU, {})
+
+
+def test_a_policy_is_packed_from_its_onnx_file_alone_and_refused_by_what_is_wrong_with_it() -> None:
+    model = open_policy(policy(choice=3)).model
+    packed = open_policy(pack_policy(model, "mine"))
+    assert (packed.manifest.name, packed.manifest.input, packed.manifest.values) == ("mine", "seen", 25)
+    assert all(golden.output.index(max(golden.output)) == 3 for golden in packed.goldens)
+    for wrong, why in ((b"hello", "is not an ONNX file"), (colour_model(Shape()), "expected float32 [1, values")):
+        with pytest.raises(RejectedError) as refused:
+            pack_policy(wrong, "mine")
+        assert why in refused.value.problems[0]
 
 
 def test_a_pinned_package_of_another_version_is_refused() -> None:
