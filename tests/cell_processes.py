@@ -121,6 +121,7 @@ class CellProcesses:
     def take_step(self, step: str, words: dict[str, Any]) -> dict[str, Any]:
         """Run a step as its task does, again when it is killed or the world was to blame."""
         told = words | {"settings": str(self.settings_file)}
+        said: dict[str, Any] = {}
         for number in range(TRIES):
             answer = self.home / f"answer-{secrets.token_hex(4)}.json"
             told["now"] = datetime.now(UTC).isoformat()
@@ -132,14 +133,12 @@ class CellProcesses:
                 self.step = step, process
                 code = process.wait(STEP_S)
                 self.step = None
-            said: dict[str, Any] = (
-                json.loads(answer.read_text()) if answer.exists() else {"transient": f"ended with {code}"}
-            )
+            said = json.loads(answer.read_text()) if answer.exists() else {"transient": f"ended with {code}"}
             assert "rejected" not in said, said
             if "transient" not in said:
                 return said
             time.sleep(LOOK_S)
-        message = f"{step} was not done in {TRIES} tries"
+        message = f"{step} was not done in {TRIES} tries: {said}"
         raise AssertionError(message)
 
     def _is_over(self, key: str) -> bool:

@@ -6,7 +6,7 @@ sha256, so whoever receives a part checks it again.
 
 import base64
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,8 @@ _REGION: Final = "us-east-1"
 class S3Store:
     """A prefix of a bucket."""
 
+    url: str
+    """From which a worker in another process opens it again."""
     bucket: Bucket
     client: Any
     """boto3's S3 client; its package has no types."""
@@ -39,6 +41,10 @@ class S3Store:
     """Without slashes at its ends; may be empty."""
     endpoint: str
     region: str
+
+    def __reduce__(self) -> "tuple[Callable[[str], S3Store], tuple[str]]":
+        """Pickle by the URL: neither connections nor credentials travel."""
+        return open_s3, (self.url,)
 
     def read(self, key: str) -> bytes:
         """Return a whole object."""
@@ -168,6 +174,7 @@ def open_s3(url: str) -> S3Store:
     plain: store.ClientConfig = {"allow_http": endpoint.startswith("http://")}
     config = Config(signature_version="s3v4", s3={"addressing_style": "path" if endpoint else "auto"})
     return S3Store(
+        url=url,
         bucket=Bucket(parts.netloc, prefix=prefix or None, region=region, client_options=plain, config=where),
         # A session of its own: the library's shared one keeps the first credentials that it met.
         client=boto3.session.Session().client("s3", endpoint_url=endpoint or None, region_name=region, config=config),

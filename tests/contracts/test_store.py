@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 from s3_servers import S3Server, moto, radosgw
 
 from fleetbatch.errors import RejectedError
+from fleetbatch.gateway.arrivals import Upload, look_at_all
 from fleetbatch.store import MissingObject, Store, open_store, probe
 from fleetbatch.store.signing import UrlClaim, checked_url, url_key
 from fleetbatch.units import Sha256
@@ -63,6 +65,13 @@ def test_what_was_written_is_read_whole_and_in_ranges(store: Store) -> None:
     assert store.read("a/b") == b"0123456789"
     assert store.read_range("a/b", 2, 5) == b"234"
     assert store.size("a/b") == 10
+
+
+def test_a_store_goes_to_another_process_as_the_place_that_it_is(store: Store) -> None:
+    store.write("a/b", b"x")
+    sent = pickle.dumps(store)
+    assert b"fleetbatch-on-this-machine-only" not in sent  # the server's secret
+    assert pickle.loads(sent).read("a/b") == b"x"
 
 
 def test_a_missing_object_says_so(store: Store, tmp_path: Path) -> None:
@@ -159,6 +168,17 @@ def test_a_real_s3_takes_no_other_length_no_dropped_header_and_no_other_key(real
     assert other != put.url
     assert httpx.put(other, content=b"answers", headers=put.headers).status_code == httpx.codes.FORBIDDEN
     assert list(real_s3.keys("")) == []
+
+
+def test_bytes_of_the_right_length_that_are_not_the_claimed_ones_are_found_out_by_us(s3: Store) -> None:
+    put = s3.sign_put("a/b", size=7, sha256=SHA, now=NOW, expires=FIVE_MINUTES)
+    httpx.put(put.url, content=b"forgery", headers=put.headers)  # a store may take them: most ignore the signed hash
+    claims = [Upload(key=key, size=7, sha256=SHA) for key in ("a/b", "a/c")]
+    assert look_at_all(s3, 1 << 20, claims) in (["damaged", "absent"], ["absent", "absent"])
+    s3.write("a/b", b"forgery")
+    assert look_at_all(s3, 1 << 20, claims) == ["damaged", "absent"]
+    s3.write("a/b", b"answers")
+    assert look_at_all(s3, 1 << 20, claims) == ["whole", "absent"]
 
 
 def test_a_url_of_a_real_s3_ends(real_s3: Store) -> None:
