@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Final
 
-from fleetbatch.contracts import WORKLOADS_GROUP
+from fleetbatch.contracts import WORKLOADS_GROUP, contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.workloads.protocol import Workload
 
@@ -17,8 +17,12 @@ _OURS: Final = {
 }
 
 
+@functools.cache
 def workload(name: str) -> Workload:
-    """Return a workload by name; raise RejectedError when it is not installed here, or cannot be loaded."""
+    """Return a workload by name; raise RejectedError when it is not installed here, or cannot be used.
+
+    A process that installs a package while it runs calls `workload.cache_clear`.
+    """
     found = _entry_points()
     if name not in found:
         summary = f"workload {name!r} is not known; known are {', '.join(sorted(found))}"
@@ -31,7 +35,26 @@ def workload(name: str) -> Workload:
     if not isinstance(kind, Workload) or kind.name != name:
         summary = f"{found[name].value} is not a Workload that calls itself {name!r}"
         raise RejectedError(summary)
+    if problems := _contract_problems(kind):
+        summary = f"the contracts of workload {name!r} do not fit each other"
+        raise RejectedError(summary, problems)
     return kind
+
+
+def _contract_problems(kind: Workload) -> list[str]:
+    """Return what would stop a night in the morning: results are the answers and what all results have."""
+    answers, results, common = (contract(n) for n in (kind.answers_contract, kind.results_contract, "results"))
+    problems = []
+    for part in (answers, common):
+        problems += [
+            f"{results.name}: column {field.name!r} is not as in {part.name}: {field.type}, nullable {field.nullable}"
+            for field in part.schema
+            if field.name not in results.schema.names or results.schema.field(field.name) != field
+        ]
+    if answers.key != results.key or answers.key[:1] != ("item_id",):
+        problems.append(f"the key of {answers.name} is {answers.key}, of {results.name} {results.key}; item_id first")
+    must = [f.name for f in answers.schema if not f.nullable and f.name not in {"item_id", "row_group"}]
+    return problems + [f"{answers.name}: column {name!r} is required; an error has no value for it" for name in must]
 
 
 def known_workloads() -> frozenset[str]:

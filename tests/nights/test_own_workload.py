@@ -33,8 +33,10 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(package))
     monkeypatch.setenv("PYTHONPATH", str(package))
+    workload.cache_clear()
     yield
     contract.cache_clear()
+    workload.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "fleet_words"]:
         del sys.modules[name]
 
@@ -58,6 +60,24 @@ def test_the_package_brings_its_workload_and_its_contracts() -> None:
     assert contract("results_words").headline == "commonest"
     missing = set(contract("results").schema) - set(contract("results_words").schema)
     assert not missing, "every table of results has the common columns"
+
+
+@pytest.mark.usefixtures("installed")
+def test_contracts_that_do_not_fit_each_other_are_refused_in_the_evening(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(package, tmp_path / "spoilt")
+    schemas = tmp_path / "spoilt" / "fleet_words" / "schemas"
+    text = (schemas / "results_words.odcs.yaml").read_text()
+    (schemas / "results_words.odcs.yaml").write_text(
+        text.replace("name: energy_wh", "name: energy").replace("int64", "int32")
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "spoilt"))
+    with pytest.raises(RejectedError, match="do not fit each other") as refused:
+        workload("words")
+    said = "\n".join(refused.value.problems)
+    assert "'words' is not as in answers_words: int64" in said
+    assert "'energy_wh' is not as in results" in said
 
 
 def test_a_night_of_somebody_elses_work_is_published_with_its_dead_letters(night: Night) -> None:
