@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fleetbatch.cli.show import print_json, print_scores
+from fleetbatch.cli.show import print_json, print_rows, print_scores
 from fleetbatch.errors import RejectedError
 
 forecasts = typer.Typer(help="Idle windows: how long cars stay plugged in.", no_args_is_help=True)
@@ -27,6 +27,8 @@ def backtest(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Score baselines and ladder on later sessions, without a look ahead."""
+    import pyarrow.compute as pc
+
     from fleetbatch.windows.backtest import backtest as run
 
     try:
@@ -40,3 +42,6 @@ def backtest(
         print_json(scores.summary)
     else:
         print_scores(scores.table)
+        for model in scores.strata["model"].unique().to_pylist()[-2:]:
+            rows = scores.strata.filter(pc.field("model") == model).drop_columns(["model"])
+            print_rows(rows, f"\n{model}, by stratum")

@@ -47,6 +47,18 @@ def print_scores(scores: pa.Table) -> None:
     Console(highlight=False).print(table)
 
 
+def print_rows(rows: pa.Table, title: str) -> None:
+    """Print a table as it is, under a title."""
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    first, *others = rows.column_names
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", overflow="fold")
+    for row in rows.to_pylist():
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else escape(str(value)) for value in row.values()))
+    Console(highlight=False).print(table)
+
+
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Print what came in, what came out, what is missing and why, and how to open the table."""
     console = Console(highlight=False)

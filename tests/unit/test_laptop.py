@@ -12,7 +12,8 @@ import pytest
 from fleetbatch.errors import RejectedError
 from fleetbatch.local.charging import Charging, vehicle_signals
 from fleetbatch.local.incidents import in_mid_shard
-from fleetbatch.local.laptop import laptop_cars
+from fleetbatch.local.laptop import CELLS, laptop_cars, write_settings
+from fleetbatch.local.postgres import Postgres
 from fleetbatch.local.processes import children, wait_ready
 from fleetbatch.local.reaper import DATA_PREFIX, forget_data
 from fleetbatch.local.request import NightRequest, check_request
@@ -117,3 +118,8 @@ def test_only_a_folder_made_for_one_server_goes_with_its_data(tmp_path: Path) ->
         data.mkdir(parents=True)
         forget_data(data)
         assert data.exists() is kept
+
+
+def test_the_settings_name_the_clock_that_each_cells_cars_live_by(postgres: Postgres, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, postgres, [1, 2])
+    assert {cell.name: cell.timezone for cell in settings.cells} == {name: zone for name, _, zone in CELLS}

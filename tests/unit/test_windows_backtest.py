@@ -12,11 +12,12 @@ import pytest
 from windows_story import NOW, SMALL, live, past, plugged_in
 
 from fleetbatch import layout
+from fleetbatch.cli import EXIT_REJECTED, run_command
 from fleetbatch.errors import RejectedError
 from fleetbatch.steps.__main__ import run as step
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName
-from fleetbatch.windows.backtest import Backtest, BacktestDials, backtest
+from fleetbatch.windows.backtest import MODELS, Backtest, BacktestDials, backtest
 from fleetbatch.windows.calibration import CalibrationDials
 from fleetbatch.windows.daily import ingest_day, refit_cell, tune_day
 from fleetbatch.windows.forecast import predict
@@ -182,6 +183,30 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path) -
     assert "'Mars/Olympus' is not an IANA name" in refusal(few().with_columns(tz=pl.lit("Mars/Olympus")))
     assert "holds no session of source 'norway12'" in refusal(few().with_columns(source=pl.lit("elsewhere")))
     assert "leaves no ended session on one of its sides" in refusal(few().filter(pl.col("plug_in") < MID))
+
+
+def test_the_command_prints_a_table_by_model_and_by_stratum_and_json_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few().write_parquet(tmp_path / "sessions.parquet")
+    words = [
+        "windows",
+        "backtest",
+        "--sessions",
+        str(tmp_path / "sessions.parquet"),
+        "--train-until",
+        f"{MID:%Y-%m-%d}",
+    ]
+    assert run_command(words) == 0
+    text = capsys.readouterr()
+    assert {"brier_8h", "integrated_brier", "evicted_night"} <= set(text.out.split())
+    assert "network, by stratum" in text.out
+    assert "over 20 past stays" in text.out
+    assert "learning from sessions before" in text.err
+    assert run_command([*words, "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == set(MODELS)
+    assert run_command([*words[:-1], "2001-01-01"]) == EXIT_REJECTED
+    assert "leaves no ended session on one of its sides" in capsys.readouterr().err
 
 
 def cell_with_a_past(folder: Path) -> Store:
