@@ -28,7 +28,7 @@ class Reason(enum.IntEnum):
     HELD = 20, "another car or the cloud lane holds its lease"
     NO_CARS = 21, "no car may work now"
     NO_REGION = 22, "no car of its region may work now"
-    NO_CONSENT = 23, "no owner of a car that may work now consents to this workload"
+    NO_CONSENT = 23, "no car that may work now has this workload and an owner who consents to it"
     NO_HARDWARE = 24, "no car that may work now has hardware that computes it"
     NO_MEMORY = 25, "no car that could compute it has the memory"
     DEADLINE_PASSED = 26, "its deadline has passed"

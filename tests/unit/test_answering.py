@@ -1,0 +1,72 @@
+"""Whatever a workload does, every item of a row group is answered once, in order, or its code is refused."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pytest
+
+from fleetbatch.contracts import conform, contract
+from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.workloads import Answer, Device, Workload, answer_rows
+
+
+class Echo(Workload):
+    """Says what a file holds; borrows the contracts of pictures."""
+
+    name = "image"
+
+    def open(self, model: bytes | None, device: Device, options: Mapping[str, str]) -> Answer:  # noqa: ARG002
+        def answer(rows: pa.Table) -> pa.Table:
+            said = [str(content, "utf-8") for content in rows["bytes"].to_pylist() if content is not None]
+            return pa.table({"item_id": rows["item_id"], "label": said})
+
+        return answer
+
+
+ECHO = Echo()
+ANSWER = ECHO.open(None, Device(provider="CPUExecutionProvider"), {})
+
+
+def rows(*items: tuple[bytes | None, str | None]) -> pa.Table:
+    columns = [{"item_id": f"s-{n:06d}", "bytes": data, "error": error} for n, (data, error) in enumerate(items)]
+    return conform(pa.Table.from_pylist(columns, schema=contract("shard").schema), "shard")
+
+
+def test_a_row_that_breaks_the_workload_is_dead_alone_and_says_what_broke() -> None:
+    found = answer_rows(ECHO, ANSWER, rows((b"a", None), (b"\xff", None), (b"c", None)), row_group=4)
+    assert found["label"].to_pylist() == ["a", None, "c"]
+    assert found["error"].to_pylist()[::2] == [None, None]
+    assert found["error"][1].as_py().startswith("UnicodeDecodeError: 'utf-8' codec")
+    assert found["row_group"].to_pylist() == [4, 4, 4]
+
+
+def test_rows_that_were_dead_when_cut_never_meet_the_workload_and_keep_their_place() -> None:
+    found = answer_rows(ECHO, ANSWER, rows((None, "torn"), (b"b", None), (None, None)), row_group=0)
+    assert found["item_id"].to_pylist() == ["s-000000", "s-000001", "s-000002"]
+    assert found["error"].to_pylist() == ["torn", None, "the row has no bytes"]
+    assert answer_rows(ECHO, ANSWER, rows((None, "torn")), row_group=0)["error"].to_pylist() == ["torn"]
+    assert answer_rows(ECHO, ANSWER, rows(), row_group=0).schema == contract("answers_image").schema
+
+
+def test_an_item_left_out_doubled_or_out_of_order_is_the_workloads_mistake() -> None:
+    two = rows((b"a", None), (b"b", None))
+    for places in ([0], [0, 0], [1, 0], [0, 1, 1]):
+        with pytest.raises(RejectedError, match=r"answered \d items of 2, or not in their order"):
+            answer_rows(ECHO, lambda given, places=places: ANSWER(given).take(places), two, row_group=0)  # type: ignore[misc]
+
+
+def test_what_says_that_the_world_was_not_ready_is_not_taken_for_a_broken_row() -> None:
+    def unready(_: pa.Table) -> pa.Table:
+        message = "no licence server"
+        raise TransientError(message)
+
+    with pytest.raises(TransientError):
+        answer_rows(ECHO, unready, rows((b"a", None)), row_group=0)
+
+
+def test_answers_are_equal_to_the_bit_unless_a_workload_says_otherwise() -> None:
+    ours = answer_rows(ECHO, ANSWER, rows((b"a", None), (b"b", None)), row_group=0)
+    theirs = answer_rows(ECHO, ANSWER, rows((b"a", None), (b"B", None)), row_group=0)
+    assert ECHO.compare(ours, ours).disagreements == ()
+    assert ECHO.compare(ours, theirs).disagreements == (("s-000001", "label is 'B', ours is 'b'"),)
+    assert ECHO.compare(ours, theirs.slice(0, 1)).disagreements == (("s-000001", "no answer"),)
