@@ -23,6 +23,8 @@ CURVES = 4096
 CLASSES_MAX = 4000
 ALL_HARDWARE = 255
 SAME = 1e-6
+TURNS = 16
+"""Steps in which owners' deficits are told apart; with the classes they fit into 16 bits."""
 DENSE = 1 << 22
 """Codes up to here are renumbered by a table instead of a sort."""
 
@@ -61,7 +63,7 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     """Return the fleet in classes; `free` is when each car is done with what it runs."""
     sieve, sieves = _sieves(cars, kinds)
     code = _codes(cars, sieves, kinds, policy)
-    order = np.argsort(code, kind="stable")
+    order = np.argsort(code * np.uint16(TURNS) + _turns(cars.deficit), kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
     free = np.minimum(free, HORIZON_S)  # infinite where nobody knows
     begins = np.maximum(cars.ready, free).astype(np.float32)
@@ -137,6 +139,14 @@ def _codes(cars: Cars, sieves: list[npt.NDArray[np.bool_]], kinds: Kinds, policy
     if len(fine) and int(fine.max()) >= CLASSES_MAX:
         fine = _numbered(place)
     return fine.astype(np.uint16)
+
+
+def _turns(deficit: Singles) -> npt.NDArray[np.uint16]:
+    """Return whose turn it is among equals: 0 for the largest deficits; costs nothing, since equals are equals."""
+    most = deficit.max(initial=0.0)
+    if most <= 0.0:
+        return np.zeros(len(deficit), np.uint16)
+    return np.asarray((TURNS - 1) - np.rint(deficit * np.float32((TURNS - 1) / most)), np.uint16)
 
 
 def _numbered(code: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

@@ -26,27 +26,28 @@ def greedy(cars: Cars, shards: Shards, policy: Policy, running: Running) -> Piec
     """Return what every car does next, the running pieces first.
 
     Whoever is free first picks first; of those free at the same time the one with the longest bookable window, then
-    the lowest id. It picks by priority, deadline, id among the lists it may have. Within a list no shard is placed
-    while a more urgent one would have fitted there.
+    the one whose owner is due most, then the lowest id. It picks by priority, deadline, id among the lists it may
+    have. Within a list no shard is placed while a more urgent one would have fitted there.
     """
     until = cars.until(slice(None), policy.stay_min)
     window = np.minimum(window_s(cars.survival, 1.0 - policy.window_risk), until)
     free = np.maximum(cars.ready, running.free)
     able = np.flatnonzero(free < np.minimum(until, policy.commit_s))
-    heap = list(zip(free[able].tolist(), (-window[able]).tolist(), able.tolist(), strict=True))
+    due = -cars.deficit[able].astype(np.float64)
+    heap = list(zip(free[able].tolist(), (-window[able]).tolist(), due.tolist(), able.tolist(), strict=True))
     heapq.heapify(heap)
     board = _Board(cars, shards, policy, until)
     left = policy.pieces_max - np.bincount(running.pieces.car, minlength=len(cars.car_id))
     rows: list[_Row] = []
     while heap:
-        at, stays, car = heapq.heappop(heap)
+        at, stays, due_one, car = heapq.heappop(heap)
         row = board.take(car, at) if left[car] > 0 else None
         if row is None:
             continue
         rows.append(row)
         left[car] -= 1
         if row[5] < policy.commit_s:
-            heapq.heappush(heap, (row[5], stays, car))
+            heapq.heappush(heap, (row[5], stays, due_one, car))
     return concat([running.pieces, _as_pieces(rows, shards)])
 
 

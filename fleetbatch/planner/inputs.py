@@ -37,6 +37,8 @@ class Cars:
     """When it must have stopped, at most the horizon."""
     survival: Bytes
     """[cars, 97] in 1/255."""
+    deficit: npt.NDArray[np.float32]
+    """Units that the owner was due and did not get; of equal cars the largest comes first."""
     running: Ints
     """Place of the running shard in Shards, -1 for none, -2 for one that is not open."""
     running_from: Ints
@@ -175,6 +177,7 @@ def _cars(table: pa.Table, work: Shards) -> Cars:
         ready=np.maximum(floats("ready_s"), floats("free_in_s")),
         limit=np.minimum(floats("limit_s"), HORIZON_S),
         survival=survival,
+        deficit=table["deficit_units"].to_numpy(),
         running=np.where(runs, np.where(known, near, UNKNOWN_RUNNING), NONE).astype(np.int64),
         running_from=_array(table, "running_row_group").astype(np.int64),
     )

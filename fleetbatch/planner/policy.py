@@ -31,6 +31,12 @@ class Policy:
     """End of each tariff step, seconds from now."""
     value_per_unit: Row = (10.0, 3.0, 1.0)
     """[priority], 0 is the highest; priorities beyond the last count as the last."""
+    carbon_g_per_j: tuple[Row, ...] = ()
+    """[zone][tariff step], grams of CO2 a joule; empty counts as 0."""
+    carbon_currency_per_g: float = 0.0
+    """What a gram is worth avoiding, in the currency of the prices."""
+    workload_floor: float = 0.0
+    """Share of its fair part of the cars' time that every workload gets, whatever the others are worth."""
     unit_currency: float = 4e-5
     """What one value is worth in the currency of the prices (the design's ten times the energy)."""
     upsets_per_hour: float = 0.05
@@ -62,6 +68,13 @@ def rate_matrix(policy: Policy) -> npt.NDArray[np.float64]:
     return np.asarray(policy.rates, np.float64).reshape(len(policy.rates), len(policy.rates[0]) if policy.rates else 0)
 
 
+def energy_prices(policy: Policy) -> npt.NDArray[np.float64]:
+    """Return [zone, tariff step], what a joule costs with its carbon."""
+    prices = np.asarray(policy.price_per_j, np.float64)
+    grams = np.asarray(policy.carbon_g_per_j or np.zeros_like(prices), np.float64)
+    return prices + policy.carbon_currency_per_g * grams
+
+
 def check_policy(policy: Policy) -> None:
     """Raise RejectedError naming every dial that makes no sense."""
     problems = [*_shape_problems(policy), *_number_problems(policy)]
@@ -80,6 +93,8 @@ def _shape_problems(policy: Policy) -> Iterator[str]:
         yield f"model_bytes: {len(policy.model_bytes)} values for {sorted(workloads)} workloads"
     if any(len(zone) != len(policy.price_until_s) for zone in policy.price_per_j):
         yield f"price_per_j: every zone needs {len(policy.price_until_s)} steps, as price_until_s has"
+    if policy.carbon_g_per_j and [len(zone) for zone in policy.carbon_g_per_j] != [len(z) for z in policy.price_per_j]:
+        yield "carbon_g_per_j: expected the zones and steps of price_per_j"
     if list(policy.price_until_s) != sorted(policy.price_until_s) or not policy.price_until_s:
         yield "price_until_s: at least one step, in rising order"
     if not policy.value_per_unit:
@@ -92,6 +107,8 @@ def _number_problems(policy: Policy) -> Iterator[str]:
         "power_w": policy.power_w,
         "price_per_j": [price for zone in policy.price_per_j for price in zone],
         "value_per_unit": policy.value_per_unit,
+        "carbon_g_per_j": [grams for zone in policy.carbon_g_per_j for grams in zone],
+        "carbon_currency_per_g": (policy.carbon_currency_per_g,),
         "model_bytes": policy.model_bytes,
         "unit_currency": (policy.unit_currency,),
         "upsets_per_hour": (policy.upsets_per_hour,),
@@ -106,6 +123,6 @@ def _number_problems(policy: Policy) -> Iterator[str]:
     for name in ("pieces_max", "piece_row_groups_min", "prices_from_cars", "solver_iterations_max"):
         if getattr(policy, name) < 1:
             yield f"{name}: {getattr(policy, name)}; expected at least 1"
-    for name in ("stay_min", "window_risk", "buffer_worth"):
+    for name in ("stay_min", "window_risk", "buffer_worth", "workload_floor"):
         if not 0.0 <= getattr(policy, name) <= 1.0:
             yield f"{name}: {getattr(policy, name)}; expected 0 to 1"

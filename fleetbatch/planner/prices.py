@@ -14,7 +14,7 @@ from fleetbatch.planner.classes import Fleet
 from fleetbatch.planner.grid import Grid
 from fleetbatch.planner.inputs import Floats, Ints
 from fleetbatch.planner.kinds import Work
-from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.policy import Policy, energy_prices
 from fleetbatch.planner.risk import worth
 
 SECONDS_MAX = 30.0
@@ -45,6 +45,8 @@ class _Columns:
     h: Ints
     k: Ints
     flow: npt.NDArray[np.bool_]
+    workload: Ints
+    """[kind], numbered from 0 without gaps."""
     weight: Floats
     """[class, block], units by which a column of time is measured, so that coefficients are near 1."""
 
@@ -58,7 +60,7 @@ def costs(fleet: Fleet, grid: Grid, policy: Policy, *, dearest: bool) -> Floats:
     first = np.minimum(np.searchsorted(until, grid.edges[:-1], "right"), len(until) - 1)
     last = np.minimum(np.searchsorted(until, grid.edges[1:], "left"), len(until) - 1)
     pick = np.max if dearest else np.min
-    prices = np.asarray(policy.price_per_j, np.float64)
+    prices = energy_prices(policy)
     block = np.stack([pick(prices[:, a : b + 1], axis=1) for a, b in zip(first, last, strict=True)], axis=1)
     power = np.asarray(policy.power_w, np.float64)
     return np.asarray(power[fleet.hw][:, None] * block[fleet.zone] / policy.unit_currency)
@@ -72,8 +74,8 @@ def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | No
     highest = max([*policy.value_per_unit, 1e-300])
     value = worth(fleet, work, grid, policy) / highest
     cost = costs(fleet, grid, policy, dearest=True) * fleet.seconds * scale / highest
-    columns = _columns(supply, demand, grid)
-    model = _model(columns, supply, demand, cost, value)
+    columns = _columns(supply, demand, work, grid)
+    model = _model(columns, _floors(columns, supply, demand, policy), (supply, demand, cost, value))
     import highspy  # late: small fleets are planned without it
 
     highs: Any = highspy.Highs()  # type: ignore[no-untyped-call] # highspy has no stubs
@@ -106,42 +108,66 @@ _ENDED = ("kOptimal", "kUnknown")
 """Without crossover a solution within the tolerance is called unknown; its own gap is looked at afterwards."""
 
 
-def _columns(supply: Floats, demand: Floats, grid: Grid) -> _Columns:
+def _columns(supply: Floats, demand: Floats, work: Work, grid: Grid) -> _Columns:
     c, h, k = np.nonzero(supply > 0.0)
     usable = grid.usable(grid.deadlines)
     flow = (demand[:, None] > 0.0) & usable.T[None, :, :, None]
-    return _Columns(c=c, h=h, k=k, flow=flow, weight=np.maximum(supply.max(axis=2, initial=0.0), 1e-12))
+    workload = np.unique(work.kinds.workload, return_inverse=True)[1]
+    weight = np.maximum(supply.max(axis=2, initial=0.0), 1e-12)
+    return _Columns(c=c, h=h, k=k, flow=flow, workload=workload, weight=weight)
 
 
-def _model(columns: _Columns, supply: Floats, demand: Floats, cost: Floats, value: Floats) -> Any:  # noqa: ANN401 highspy
-    """Build the program: rows are each class's time, each (kind, block)'s units, each tier's demand."""
+def _floors(columns: _Columns, supply: Floats, demand: Floats, policy: Policy) -> Floats:
+    """Return the units that each workload gets at least, by its share of the cars' time; empty without the dial.
+
+    The share is counted as if every car did the same mix: all the work, or as much of each as there is time for.
+    """
+    if policy.workload_floor == 0.0:
+        return np.zeros(0)
+    wanted, able = demand.sum(axis=(1, 2)), supply.sum(axis=(0, 1))
+    load = float(np.sum(np.divide(wanted, able, out=np.zeros_like(wanted), where=able > 0.0)))
+    part = np.where(able > 0.0, wanted, 0.0) * policy.workload_floor / max(load, 1.0)
+    return np.asarray(np.bincount(columns.workload, weights=part), np.float64)
+
+
+def _model(columns: _Columns, floors: Floats, given: tuple[Floats, Floats, Floats, Floats]) -> Any:  # noqa: ANN401 highspy
+    """Build the program: rows are each class's time, each (kind, block)'s units, each tier's demand, each floor.
+
+    A floor may be missed at a price above every value: a program without a solution helps nobody.
+    """
     import highspy
 
+    supply, demand, cost, value = given
     classes, blocks, kinds = supply.shape
     k, h, d, p = np.nonzero(columns.flow)
-    time_rows = columns.c * blocks + columns.h
-    hub_rows = classes * blocks + columns.k * blocks + columns.h
-    out_rows = classes * blocks + k * blocks + h
-    tier_rows = classes * blocks + kinds * blocks + (k * demand.shape[1] + d) * demand.shape[2] + p
+    times, flows, hubs, most = len(columns.c), len(k), classes * blocks, highspy.kHighsInf
     weight = columns.weight[columns.c, columns.h]
-    made = supply[columns.c, columns.h, columns.k] / weight
-    times, flows = len(columns.c), len(k)
-    count = times + flows
     model = highspy.HighsLp()
-    model.num_col_, model.num_row_ = count, classes * blocks + kinds * blocks + demand.size
+    model.num_col_ = times + flows + len(floors)
+    model.num_row_ = hubs + kinds * blocks + demand.size + len(floors)
     # The least of cost less value: when told to maximise, HiGHS without crossover may give prices of either sign.
-    model.col_cost_ = np.concatenate([cost[columns.c, columns.h] / weight, -value[h, d, p]])
-    model.col_lower_, model.col_upper_ = np.zeros(count), np.full(count, highspy.kHighsInf)
-    free = np.full(classes * blocks, -highspy.kHighsInf)
-    still = np.zeros(kinds * blocks)
-    model.row_lower_ = np.concatenate([free, still, np.full(demand.size, -highspy.kHighsInf)])
-    model.row_upper_ = np.concatenate([columns.weight.ravel(), still, demand.ravel()])
+    missed = np.full(len(floors), FLOOR_PRICE)
+    model.col_cost_ = np.concatenate([cost[columns.c, columns.h] / weight, -value[h, d, p], missed])
+    model.col_lower_, model.col_upper_ = np.zeros(model.num_col_), np.full(model.num_col_, most)
+    still, none = np.zeros(kinds * blocks), np.full(demand.size, -most)
+    model.row_lower_ = np.concatenate([np.full(hubs, -most), still, none, floors])
+    model.row_upper_ = np.concatenate([columns.weight.ravel(), still, demand.ravel(), np.full(len(floors), most)])
+    made = supply[columns.c, columns.h, columns.k] / weight
+    tier = hubs + kinds * blocks + (k * demand.shape[1] + d) * demand.shape[2] + p
+    floor = model.num_row_ - len(floors) + np.arange(len(floors))
+    time = (columns.c * blocks + columns.h, hubs + columns.k * blocks + columns.h)
+    out = (hubs + k * blocks + h, tier, floor[columns.workload[k]]) if len(floors) else (hubs + k * blocks + h, tier)
+    counts = np.repeat([2, len(out), 1], [times, flows, len(floors)])
+    entries = (
+        np.stack([np.ones(times), made], 1),
+        np.tile([-1.0, 1.0, 1.0][: len(out)], (flows, 1)),
+        np.ones(len(floors)),
+    )
     model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-    model.a_matrix_.start_ = np.arange(0, 2 * count + 1, 2, dtype=np.int32)
-    rows = np.concatenate([np.stack([time_rows, hub_rows], 1), np.stack([out_rows, tier_rows], 1)])
-    model.a_matrix_.index_ = rows.ravel().astype(np.int32)
-    entries = np.concatenate([np.stack([np.ones(times), made], 1), np.tile([-1.0, 1.0], (flows, 1))])
-    model.a_matrix_.value_ = entries.ravel()
+    model.a_matrix_.start_ = np.append(0, np.cumsum(counts)).astype(np.int32)
+    rows = (np.stack(time, 1), np.stack(out, 1), floor)
+    model.a_matrix_.index_ = np.concatenate([part.ravel() for part in rows]).astype(np.int32)
+    model.a_matrix_.value_ = np.concatenate([part.ravel() for part in entries])
     return model
 
 
@@ -154,7 +180,7 @@ def _feasible(columns: _Columns, raw: Floats, price: Floats, given: tuple[Floats
     share[share < SHARE_LEAST] = 0.0
     share /= np.maximum(share.sum(axis=2, keepdims=True), 1.0)
     flow = np.zeros(columns.flow.shape)
-    flow[columns.flow] = np.maximum(raw[times:], 0.0)
+    flow[columns.flow] = np.maximum(raw[times : times + int(columns.flow.sum())], 0.0)
     made = np.einsum("chk,chk->kh", supply, share)
     flow *= np.minimum(1.0, made / np.maximum(flow.sum(axis=(2, 3)), 1e-12))[:, :, None, None]
     flow *= np.minimum(1.0, demand / np.maximum(flow.sum(axis=1), 1e-12))[:, None]
@@ -172,5 +198,7 @@ def _in_units(scaled: Solution, scale: float, highest: float) -> Solution:
     )
 
 
+FLOOR_PRICE = 2.0
+"""Twice the highest value."""
 SHARE_LEAST = 1e-4
 """A smaller share of a class's block is the solver's dust."""
