@@ -27,19 +27,40 @@ def free_car_hours(
 ) -> float | None:
     """Return the hours that parked cars of the order's region will probably compute before its deadline.
 
-    What they are expected to spend on orders that are open already is taken off. None when no cell has planned a round
-    yet: then nobody has forecast the night.
+    None when no cell has planned a round yet: then nobody has forecast the night.
     """
-    found = []
+    found = [hours for hours in free_hours_by_cell(settings, store, ledgers, order).values() if hours is not None]
+    return max(0.0, sum(found)) if found else None
+
+
+def free_hours_by_cell(
+    settings: Settings, store: Store, ledgers: Mapping[CellName, PostgresLedger], order: Order
+) -> dict[CellName, float | None]:
+    """Return the same for each cell of the order's region, None for one that has not planned a round yet.
+
+    What cars are expected to spend on orders that are open already is taken off.
+    """
+    found: dict[CellName, float | None] = {}
     for cell in settings.cells:
         if order.region not in ("any", cell.region):
             continue
         ledger = ledgers[cell.name]
         cars = _last_cars(store, cell.name, ledger)
-        if cars is not None:
-            staying = hours_ahead(cars, within_s=3600 * order.deadline_hours)
-            found.append(staying - hours_open(ledger))
-    return max(0.0, sum(found)) if found else None
+        staying = None if cars is None else hours_ahead(cars, within_s=3600 * order.deadline_hours)
+        found[cell.name] = None if staying is None else staying - hours_open(ledger)
+    return found
+
+
+def capacities(
+    forecast: Mapping[CellName, float | None], willing: Mapping[CellName, float]
+) -> Mapping[CellName, float]:
+    """Return by what an order that several cells may compute is split between them. Pure.
+
+    That is the hours that their cars are forecast to be free; while one of them has no forecast yet, or nobody is free,
+    the number of cars that may be given work.
+    """
+    hours = {cell: max(found or 0.0, 0.0) for cell, found in forecast.items()}
+    return willing if None in forecast.values() or sum(hours.values()) == 0.0 else hours
 
 
 def hours_ahead(cars: pa.Table, *, within_s: float) -> float:

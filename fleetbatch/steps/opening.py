@@ -28,7 +28,7 @@ from fleetbatch.sealing import unwrap_secret
 from fleetbatch.settings import Settings
 from fleetbatch.sharding import GENERATORS, cut_order, list_input, open_input, split_region
 from fleetbatch.steps.doors import Doors, open_doors
-from fleetbatch.steps.forecast import free_car_hours
+from fleetbatch.steps.forecast import capacities, free_car_hours, free_hours_by_cell
 from fleetbatch.units import Night
 from fleetbatch.workloads import known_workloads
 
@@ -80,12 +80,13 @@ def shards_step(settings: Settings, key: OrderKey) -> pa.Table:
 def cut_and_register(doors: Doors, key: OrderKey, *, engine: Executor | None) -> pa.Table:
     """Do what `shards_step` says through open doors; without an engine the cut is done here."""
     frozen = stored_order(doors.store, key)
-    capacity = {cell: willing_cars(ledger) for cell, ledger in doors.ledgers.items()}
+    forecast = free_hours_by_cell(doors.settings, doors.store, doors.ledgers, frozen.order)
+    willing = {cell: willing_cars(ledger) for cell, ledger in doors.ledgers.items()}
     manifest = cut_order(
         doors.store,
         frozen,
         secret=unwrap_secret(frozen.secret_wrapped, doors.settings.deployment_key),
-        shares=split_region(frozen.order.region, doors.settings.cells, capacity),
+        shares=split_region(frozen.order.region, doors.settings.cells, capacities(forecast, willing)),
         engine=engine,
     )
     for cell in doors.settings.cells:
@@ -100,7 +101,7 @@ def cut_and_register(doors: Doors, key: OrderKey, *, engine: Executor | None) ->
 
 
 def willing_cars(ledger: PostgresLedger) -> float:
-    """Return how many cars of a cell may be given work: its share of an order that any region may compute."""
+    """Return how many cars of a cell may be given work."""
     cars = ledger.cars()
     return float(cars.filter(pc.field("consent") & ~pc.field("revoked")).num_rows)
 

@@ -18,10 +18,10 @@ from fleetbatch.ledger.messages import ShardCounts
 from fleetbatch.local.airflow import airflow_env
 from fleetbatch.nouns import Auditing, Cutting, Order, OrderKey
 from fleetbatch.settings import Settings
-from fleetbatch.steps.forecast import hours_ahead, rows_left
+from fleetbatch.steps.forecast import capacities, hours_ahead, rows_left
 from fleetbatch.steps.opening import order_step
 from fleetbatch.steps.waiting import AUDIT_GRACE, judge_wait, total
-from fleetbatch.units import Night, OrderName
+from fleetbatch.units import CellName, Night, OrderName
 
 KEY = OrderKey.parse("2026-11-22/overnight/g1")
 DEADLINE = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -155,6 +155,21 @@ def test_hours_ahead_end_at_the_deadline_and_begin_when_the_car_may_compute() ->
     assert hours_ahead(parked([255] * 97, ready_s=1800), within_s=5400) == pytest.approx(1.0)
     assert hours_ahead(parked([255] * 97, limit_s=2700), within_s=5400) == pytest.approx(0.75)
     assert hours_ahead(parked(), within_s=5400) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("forecast", "shares"),
+    [
+        ({"eu": 30.0, "us": 10.0}, {"eu": 30.0, "us": 10.0}),
+        ({"eu": 30.0, "us": -5.0}, {"eu": 30.0, "us": 0.0}),
+        ({"eu": 30.0, "us": None}, {"eu": 7.0, "us": 8.0}),
+        ({"eu": -1.0, "us": 0.0}, {"eu": 7.0, "us": 8.0}),
+    ],
+)
+def test_work_for_any_region_is_split_by_the_cells_free_hours(
+    forecast: dict[CellName, float | None], shares: dict[CellName, float]
+) -> None:
+    assert capacities(forecast, {CellName("eu"): 7.0, CellName("us"): 8.0}) == shares
 
 
 def test_rows_left_are_those_of_row_groups_not_delivered() -> None:
