@@ -18,6 +18,7 @@ from fleetbatch.fleet.newest import PLUGGED
 _CHARGING = "Vehicle.Powertrain.TractionBattery.Charging."
 _BATTERY = "Vehicle.Powertrain.TractionBattery."
 GRID = 96
+CERTAIN = 255
 EVERYWHERE = "image"
 """The workload that every car has, also one that does not say what it has."""
 OPEN = "open"
@@ -164,11 +165,13 @@ def _charging(joined: pl.DataFrame, *, now: datetime) -> Charging:
 def _survival(curves: pl.Series) -> "pa.Array[Any]":
     """Turn P at 15, 30, ... minutes into 1/255 with the certain present in front; never rising."""
     known = curves.is_not_null().to_numpy()
-    matrix = np.zeros((len(curves), GRID))
+    whole = np.zeros((len(curves), GRID + 1), np.uint8)
+    whole[:, 0] = CERTAIN
     if known.any():
-        matrix[known] = curves.drop_nulls().explode().to_numpy().reshape(-1, GRID)
-    bounded = np.minimum.accumulate(np.clip(np.nan_to_num(matrix), 0.0, 1.0), axis=1)
-    whole = np.concatenate([np.full((len(bounded), 1), 255, np.uint8), np.floor(bounded * 255.0).astype(np.uint8)], 1)
+        chance = curves.drop_nulls().explode().to_numpy().reshape(-1, GRID)
+        # fmax takes the number where the other is none; cutting off keeps the order, so that bytes may be compared
+        whole[known, 1:] = np.fmin(np.fmax(chance, 0.0), 1.0) * CERTAIN
+    np.minimum.accumulate(whole, axis=1, out=whole)
     return pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), GRID + 1)
 
 
@@ -188,10 +191,12 @@ def _consent(joined: pl.DataFrame, frame: Frame) -> npt.NDArray[np.uint32]:
 
 
 def _cached(models: pl.Series, frame: Frame) -> npt.NDArray[np.uint32]:
-    bits = {sha256: 0 for _, sha256, _ in frame.kinds}
+    """Return a bit for each kind whose model the car holds."""
+    bits = np.zeros(len(models), np.uint32)
     for place, (_, sha256, _) in enumerate(frame.kinds):
-        bits[sha256] |= 1 << place
-    return np.array([sum(bits.get(one, 0) for one in set(held or ())) for held in models.to_list()], np.uint32)
+        holds = models.list.contains(sha256).fill_null(value=False).to_numpy()
+        bits |= holds.astype(np.uint32) << np.uint32(place)
+    return bits
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
