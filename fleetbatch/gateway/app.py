@@ -12,7 +12,7 @@ import msgspec
 
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.gateway.bodies import CallerGoneError, Receive, Scope, Send, read_body
-from fleetbatch.gateway.endpoints import ENDPOINTS, Endpoint
+from fleetbatch.gateway.endpoints import ENDPOINTS, POLL_PATH, Endpoint
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.metrics import prometheus
 from fleetbatch.gateway.objects import FileReply, serve
@@ -86,7 +86,8 @@ def _not_now(gate: Gate, scope: Scope, error: TransientError | RejectedError) ->
     else:
         say("away", level=logging.WARNING, path=scope["path"], detail=str(error))
         detail = "the ledger or the store does not answer now; everything acknowledged is kept"
-    return ProblemError(Kind.COME_BACK, detail, retry_after_s=gate.wait_s()).reply()
+    wait_s = gate.wait_s(holding=scope["path"] != POLL_PATH)
+    return ProblemError(Kind.COME_BACK, detail, retry_after_s=wait_s).reply()
 
 
 async def _call(gate: Gate, route: _Route, scope: Scope, receive: Receive) -> Reply:
@@ -95,7 +96,8 @@ async def _call(gate: Gate, route: _Route, scope: Scope, receive: Receive) -> Re
         allow = ((b"allow", endpoint.method.encode()),)
         raise ProblemError(Kind.METHOD_NOT_ALLOWED, f"{endpoint.path} takes {endpoint.method}", headers=allow)
     if endpoint.sheds and gate.metrics.in_flight > gate.dials.in_flight_max:
-        raise ProblemError(Kind.COME_BACK, "too many cars at once; yours is not forgotten", retry_after_s=gate.wait_s())
+        wait_s = gate.wait_s(holding=endpoint.path != POLL_PATH)
+        raise ProblemError(Kind.COME_BACK, "too many cars at once; yours is not forgotten", retry_after_s=wait_s)
     who, telemetry = _who(gate, endpoint, scope)
     if endpoint.method == "GET":
         query = dict(parse_qsl(bytes(scope["query_string"]).decode("latin-1"), max_num_fields=_FIELDS_MAX))

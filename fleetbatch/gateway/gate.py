@@ -20,7 +20,7 @@ from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.identity import Assertion, TokenKey, es256_key, token_key
 from fleetbatch.gateway.metrics import Metrics
-from fleetbatch.gateway.pacing import Allowance, wait_s
+from fleetbatch.gateway.pacing import Allowance, pressure_holding, wait_s
 from fleetbatch.gateway.rounds import OfferBook
 from fleetbatch.gateway.telemetry import Telemetry
 from fleetbatch.ledger.glance import CellGlance
@@ -140,9 +140,10 @@ class Gate:
         self.first_uses = batcher(self._first_uses, lambda assertion: (assertion.car_id, assertion.jti))
         self.looks = batcher(partial(look_at_all, self.store, self.dials.part_bytes), lambda upload: upload.key)
 
-    def wait_s(self) -> float:
-        """Return when the next car comes back, in seconds."""
-        return wait_s(self.dials, pressure=self.pressure, chance=self.chance())
+    def wait_s(self, *, holding: bool = False) -> float:
+        """Return when the next car comes back, in seconds; one that may hold a lease comes before it runs out."""
+        pressure = min(self.pressure, pressure_holding(self.dials)) if holding else self.pressure
+        return wait_s(self.dials, pressure=pressure, chance=self.chance())
 
     async def off_loop(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what blocks on a thread."""

@@ -9,11 +9,17 @@ from fleetbatch.units import CarId
 
 _WINDOW: Final = timedelta(seconds=10)
 _EASE: Final = 0.5
+_TRIES_A_LEASE: Final = 8
 
 
 def wait_s(dials: Dials, *, pressure: float, chance: float) -> float:
     """Return the seconds until the next poll; `chance` is uniform in [0, 1), `pressure` 1 when all is well."""
     return dials.poll_every.total_seconds() * pressure * (1 + dials.jitter * (2 * chance - 1))
+
+
+def pressure_holding(dials: Dials) -> float:
+    """Return how far the wait of a car may be stretched that may hold a lease: it must get through several times."""
+    return max(1.0, dials.lease_for / (_TRIES_A_LEASE * dials.poll_every))
 
 
 def next_pressure(pressure: float, *, late: timedelta, dials: Dials) -> float:

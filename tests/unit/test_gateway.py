@@ -18,7 +18,7 @@ from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.identity import token_key
 from fleetbatch.gateway.objects import byte_range
-from fleetbatch.gateway.pacing import next_pressure, wait_s
+from fleetbatch.gateway.pacing import next_pressure, pressure_holding, wait_s
 from fleetbatch.gateway.rounds import OfferBook
 from fleetbatch.ledger.messages import Offers
 from fleetbatch.units import CarId, CellName, RoundId, ShardId
@@ -98,6 +98,12 @@ def test_a_taken_shard_is_offered_to_nobody_and_a_refused_one_not_to_this_car() 
 def test_a_wait_is_the_interval_times_the_pressure_within_the_jitter(chance: float, pressure: float) -> None:
     dials = Dials(poll_every=timedelta(seconds=30), jitter=0.2)
     assert 23.99 * pressure <= wait_s(dials, pressure=pressure, chance=chance) <= 36.01 * pressure
+
+
+def test_a_car_that_may_hold_a_lease_is_never_sent_away_for_long() -> None:
+    dials = Dials()
+    longest, lease_s = wait_s(dials, pressure=pressure_holding(dials), chance=0.999), dials.lease_for.total_seconds()
+    assert longest * 6 < lease_s < wait_s(dials, pressure=dials.pressure_max, chance=0.999) * 1.1
 
 
 def test_pressure_doubles_while_behind_and_eases_when_not() -> None:
