@@ -1,9 +1,12 @@
 """Moments out of past stays, to learn from and to be judged by: full local hours and the plug-in. Pure."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 
 from fleetbatch.windows.clock import BoolArray, FloatArray, IntArray, wall_h
 from fleetbatch.windows.stays import Moments, Started, Stays
@@ -40,6 +43,19 @@ class Landmarks:
         """Return the landmarks of stays that began in [first, last)."""
         begin = self.moments.stay.begin_h
         return self.take(np.flatnonzero((begin >= first_h) & (begin < last_h)))
+
+
+def thinned(stays: pa.Table, since: datetime, landmarks_max: int) -> pa.Table:
+    """Return the stays (contract `stays`) of whole cars, so few that about `landmarks_max` landmarks are since then.
+
+    Ids of cars are digests, so every n-th speaks for all; it is the same ones every day.
+    """
+    frame = pl.DataFrame(stays)
+    last = pl.coalesce("unplugged_at", "seen_until", "plugged_in_at")
+    lasted_h = (last - pl.col("plugged_in_at")).dt.total_hours().clip(0, LONGEST_H)
+    count = frame.filter(pl.col("plugged_in_at") >= since).select((lasted_h + 1).sum()).item()
+    every = -(-int(count) // landmarks_max)
+    return stays if every <= 1 else frame.filter(pl.col("car_id") % every == 0).to_arrow()
 
 
 def landmarks(stays: Stays) -> Landmarks:

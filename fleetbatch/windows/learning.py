@@ -7,14 +7,15 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from fleetbatch.contracts import conform
 from fleetbatch.errors import RejectedError
 from fleetbatch.inference import open_network
 from fleetbatch.windows.bundle import Learnt
-from fleetbatch.windows.clock import FloatArray
+from fleetbatch.windows.clock import EPOCH, FloatArray
 from fleetbatch.windows.export import as_onnx
 from fleetbatch.windows.features import EDGES_H, Seen, see
 from fleetbatch.windows.groups import GroupCurves, GroupDials, fit_groups
-from fleetbatch.windows.landmarks import landmarks
+from fleetbatch.windows.landmarks import landmarks, thinned
 from fleetbatch.windows.network import Float32, NetworkDials, lessons, log_survival, train
 from fleetbatch.windows.shrink import ShrinkDials
 from fleetbatch.windows.stays import Moments, Stays, read_stays
@@ -34,6 +35,8 @@ class LearningDials:
     network: NetworkDials
     seed: int = 0
     stays_min: int = 200
+    landmarks_max: int = 1_000_000
+    """More than this and whole cars are left out: a cell's whole past neither fits memory nor teaches more."""
 
 
 def default_learning() -> LearningDials:
@@ -43,7 +46,7 @@ def default_learning() -> LearningDials:
 
 def learn_model(stays: pa.Table, until: datetime, dials: LearningDials) -> Learnt:
     """Learn from what was known of the stays at `until`; raise RejectedError with too few, or when parity fails."""
-    known = read_stays(stays, until)
+    known = read_stays(thinned(conform(stays, "stays"), EPOCH, dials.landmarks_max), until)
     if len(known.closed) < dials.stays_min:
         summary = f"{len(known.closed)} closed stays before {until:%Y-%m-%d} are too few to learn from"
         raise RejectedError(summary, [f"at least {dials.stays_min} are needed; until then L1 forecasts"])

@@ -11,12 +11,13 @@ from typing import Final, Literal
 import numpy as np
 import pyarrow as pa
 
+from fleetbatch.contracts import conform
 from fleetbatch.windows import scores
 from fleetbatch.windows.bundle import WindowsBundle
 from fleetbatch.windows.calibration import Calibration, conditions_of, fit_calibration, no_calibration
 from fleetbatch.windows.clock import BoolArray, FloatArray, IntArray, hours
 from fleetbatch.windows.groups import GroupCurves, fit_groups
-from fleetbatch.windows.landmarks import Landmarks, landmarks
+from fleetbatch.windows.landmarks import Landmarks, landmarks, thinned
 from fleetbatch.windows.learning import CHUNK, LearningDials, default_learning, raw_forecast, see_all
 from fleetbatch.windows.past import recent
 from fleetbatch.windows.rolling import Rolled, RollingDials, roll
@@ -51,8 +52,8 @@ def tune(stays: pa.Table, bundle: WindowsBundle | None, now: datetime, dials: Tu
 
     The model serves unless it scored worse than L1 over the judged days, or there is none.
     """
-    known = read_stays(stays, now)
-    marks = _sampled(known, now, dials)
+    known = read_stays(thinned(conform(stays, "stays"), now - dials.look_back, dials.landmarks_max), now)
+    marks = _recent(known, now, dials)
     used = recent(known, marks.moments, dials.learning.shrink.stays_max).stays_used
     groups = fit_groups(known, dials.learning.group)
     curves = shrunk_survival(known, marks.moments, groups, dials.learning)
@@ -107,13 +108,11 @@ def figures_of(run: Rolled, marks: Landmarks, judged: BoolArray) -> Figures:
     )
 
 
-def _sampled(known: Stays, now: datetime, dials: TuningDials) -> Landmarks:
-    """Return the landmarks of the past weeks; too many, and every n-th car speaks for all."""
+def _recent(known: Stays, now: datetime, dials: TuningDials) -> Landmarks:
+    """Return the landmarks of the past weeks, but for stays that fell silent."""
     marks = landmarks(known).between(hours(now - dials.look_back), hours(now))
     seen_h = marks.moments.now_h + marks.remaining_h
-    marks = marks.take(np.flatnonzero(marks.ended | (seen_h >= hours(now) - FRESH_H)))
-    every = -(-len(marks) // dials.landmarks_max)
-    return marks.take(np.flatnonzero(marks.moments.stay.car % np.uint64(max(every, 1)) == 0))
+    return marks.take(np.flatnonzero(marks.ended | (seen_h >= hours(now) - FRESH_H)))
 
 
 def _judged(marks: Landmarks, now: datetime, dials: TuningDials) -> BoolArray:

@@ -16,10 +16,10 @@ from windows_story import NOW, SMALL, bundle_of, bytes_of, past, plugged_in, sma
 from fleetbatch.errors import RejectedError
 from fleetbatch.windows import Forecaster, open_forecaster, predict
 from fleetbatch.windows.bundle import open_bundle
-from fleetbatch.windows.clock import hours
+from fleetbatch.windows.clock import EPOCH, hours
 from fleetbatch.windows.features import FEATURES, see
 from fleetbatch.windows.forecast import survival_of
-from fleetbatch.windows.landmarks import landmarks
+from fleetbatch.windows.landmarks import landmarks, thinned
 from fleetbatch.windows.learning import check_parity, learn_model
 from fleetbatch.windows.network import (
     Lessons,
@@ -132,6 +132,13 @@ def test_what_is_seen_of_a_moment_is_blind_to_what_came_after_it() -> None:
     one, other = (see(stays, asked, groups, ShrinkDials()) for stays in (whole, changed))
     assert (one.features == other.features).all()
     assert (one.base == other.base).all()
+
+
+def test_a_past_that_is_too_large_is_learnt_from_every_nth_car_and_each_of_these_whole() -> None:
+    assert thinned(past(), EPOCH, 10**6) is past()
+    few = pl.DataFrame(thinned(past(), EPOCH, len(landmarks(read_stays(past(), NOW))) // 4))
+    assert set(few["car_id"]) == {4, 8, 12, 16, 20}
+    assert few.equals(pl.DataFrame(past()).filter(pl.col("car_id").is_in(few["car_id"].implode())))
 
 
 def test_too_few_stays_are_not_learnt_from() -> None:
