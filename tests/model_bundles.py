@@ -46,6 +46,8 @@ class Shape:
     background: bool = False
     slowness: int = 0
     """Multiplications of 1024 x 1024 that change nothing."""
+    hangs: bool = False
+    """Whether the greenest picture there can be takes hours."""
 
 
 def colour_model(shape: Shape) -> bytes:
@@ -56,8 +58,8 @@ def colour_model(shape: Shape) -> bytes:
     over = [2, 3] if shape.layout == "NCHW" else [1, 2]
     nodes.append(helper.make_node("ReduceMean", ["floats"], ["means"], axes=over, keepdims=0))
     last = "means"
-    if shape.slowness:
-        nodes += _waste_time(shape.slowness)
+    if shape.slowness or shape.hangs:
+        nodes += _waste_time(_hours_for_green() if shape.hangs else [_times(shape.slowness)])
         last = "slow"
     if shape.background:
         nodes.append(helper.make_node("Pad", [last, "pads", "nothing"], ["padded"]))  # class 0 is no answer
@@ -147,8 +149,34 @@ def colour_bundle(shape: Shape | None = None, **changed: Any) -> Bundle:
     return open_bundle(build_bundle(fitting), expected_sha256=None)
 
 
-def _waste_time(times: int) -> list[onnx.NodeProto]:
-    """Multiply large matrices in a loop, and add a ten-billionth of the outcome."""
+def _times(times: int) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], ["count"], value=numpy_helper.from_array(np.array(times, np.int64)))
+
+
+def _hours_for_green() -> list[onnx.NodeProto]:
+    """Count to ten million for a picture of pure green, and not at all for others."""
+    numbers: dict[str, np.ndarray[Any, Any]] = {
+        "second": np.array(1, np.int64),
+        "nearly": np.array(9.99, np.float32),
+        "many": np.array(1e9, np.float32),
+    }
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+        for name, value in numbers.items()
+    ]
+    return [
+        *constants,
+        helper.make_node("Gather", ["means", "second"], ["green"], axis=1),
+        helper.make_node("ReduceMax", ["green"], ["greenest"], keepdims=0),
+        helper.make_node("Sub", ["greenest", "nearly"], ["above"]),
+        helper.make_node("Relu", ["above"], ["excess"]),
+        helper.make_node("Mul", ["excess", "many"], ["turns"]),
+        helper.make_node("Cast", ["turns"], ["count"], to=TensorProto.INT64),
+    ]
+
+
+def _waste_time(counting: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Multiply large matrices in a loop, `count` times, and add a ten-billionth of the outcome."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["go"], ["go_on"]),
@@ -166,11 +194,10 @@ def _waste_time(times: int) -> list[onnx.NodeProto]:
         ],
     )
     size = numpy_helper.from_array(np.array([1024, 1024], np.int64))
-    count = numpy_helper.from_array(np.array(times, np.int64))
     tiny = numpy_helper.from_array(np.array([1e-30], np.float32))
     return [
         helper.make_node("Constant", [], ["size"], value=size),
-        helper.make_node("Constant", [], ["count"], value=count),
+        *counting,
         helper.make_node("ConstantOfShape", ["size"], ["zeros"], value=tiny),
         helper.make_node("ReduceMean", ["means"], ["one"], keepdims=0),
         helper.make_node("Mul", ["zeros", "one"], ["begin"]),  # depends on the input, or it would be folded away

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any
 
 import httpx
 import psutil
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 from model_bundles import plain_picture
+from psycopg.rows import dict_row
 from turned_clock import migrate_with_turned_clock
 
 from fleetbatch.car.conditions import CABLE, CURRENT, CURRENT_MAX, SOC, SPEED, TEMPERATURE, VOLTAGE
@@ -169,7 +171,9 @@ class ParkedCell:
             )
         )
 
-    def order(self, name: str, *, model: Path, rows: int = 48, source: str = "") -> OrderKey:
+    def order(
+        self, name: str, *, model: Path, rows: int = 48, source: str = "", options: Mapping[str, str] | None = None
+    ) -> OrderKey:
         """Freeze an order of small plain pictures, or of a source, cut it into one shard and register it."""
         order = Order(
             name=OrderName(name),
@@ -184,6 +188,7 @@ class ParkedCell:
             timezone="UTC",
             cutting=Cutting(shard_rows=1000, row_group_rows=ROW_GROUP_ROWS),
             auditing=Auditing(),
+            options=tuple((options or {}).items()),
         )
         frozen = freeze_order(
             self.store,
@@ -226,6 +231,13 @@ class ParkedCell:
         parts = [self.store.read(name) for name in self.store.keys(folder)]
         tables = [pq.read_table(pa.BufferReader(part)) for part in parts]
         return sorted((row for table in tables for row in table.to_pylist()), key=lambda row: str(row["item_id"]))
+
+    def parts(self, key: OrderKey) -> list[dict[str, Any]]:
+        """Return what the ledger keeps of the parts of the order's one shard."""
+        of_order = "SELECT shard_id FROM shards JOIN orders USING (order_no) WHERE orders.name = %s"
+        query = f"SELECT energy_wh, energy_source FROM parts WHERE shard_id IN ({of_order})"
+        with psycopg.connect(self.settings.cells[0].ledger_url, row_factory=dict_row) as connection:
+            return connection.execute(query, [key.order]).fetchall()
 
     def done_through(self, key: OrderKey) -> int:
         """Return how many row groups of the order's one shard are durable; -1 when it came back whole."""

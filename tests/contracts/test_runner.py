@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 from model_bundles import Shape, colour_model, content
 from parked_cars import ParkedCar, ParkedCell, alive, parked_cell, until
+from PIL import Image
 
 from fleetbatch import layout
 from fleetbatch.bundle import build_bundle
+from fleetbatch.errors import RejectedError
 from fleetbatch.local.postgres import Postgres, fresh_database
 from fleetbatch.orders import model_file
+from fleetbatch.units import MIB
 
 SIGNS = model_file("road_signs")
 TIMES = {"lease": 6.0, "beat_every": 0.5, "part_every": 0.2, "poll_every": 0.3, "sweep_every": 0.5}
@@ -199,6 +204,93 @@ def test_a_shard_with_a_changed_bit_is_refused(cell: ParkedCell, car: ParkedCar)
     until(lambda: cell.ledger.night_stats(key).released >= 1, what="the release")
     assert "cannot be unsealed" in car.events("work failed")[0]["detail"]
     assert car.stop() == 0
+
+
+def test_a_row_that_hangs_becomes_a_dead_letter_and_all_others_are_answered(
+    cell: ParkedCell, car: ParkedCar, tmp_path: Path
+) -> None:
+    (tmp_path / "hangs.zip").write_bytes(build_bundle(content(Shape(hangs=True))))
+    key = cell.order("hangs", rows=12, model=tmp_path / "hangs.zip")  # the first picture is the greenest
+    cell.offer(key, car)
+    car.start("--threads=2", "--row-limit-s=2")
+    until(lambda: cell.done_through(key) == -1, what="the shard's return", seconds=60)
+    errors = [row["error"] for row in cell.answers(key)]
+    assert errors == ["given up: this row took more than 2 s"] + [None] * 11
+    assert cell.ledger.night_stats(key).leases == 1
+    assert len(car.events("work starts")) == 1
+    assert car.stop() == 0
+
+
+def test_answers_say_when_an_order_traded_exactness_for_speed(cell: ParkedCell, car: ParkedCar) -> None:
+    pictures = cell.home / "large"
+    pictures.mkdir()
+    for number in range(4):
+        Image.new("RGB", (800, 600), (200, number, 0)).save(pictures / f"{number}.jpg")
+    (pictures / "torn.jpg").write_bytes((pictures / "0.jpg").read_bytes()[:900])
+    key = cell.order("reduced", model=SIGNS, source=str(pictures), options={"decode": "reduced"})
+    cell.offer(key, car)
+    car.start("--threads=1", "--precision=fp16")
+    until(lambda: cell.done_through(key) == -1, what="the shard's return")
+    said = [(row["precision"], row["decode"]) for row in cell.answers(key)]
+    assert said == [("fp16", "reduced")] * 4 + [(None, None)]
+    assert car.stop() == 0
+    with pytest.raises(RejectedError, match="has no such variant"):
+        cell.order("int8", model=SIGNS, rows=4, options={"precision": "int8"})
+
+
+def test_the_energy_of_parts_and_what_was_wasted_is_what_the_leases_drew(
+    cell: ParkedCell, car: ParkedCar, slow: Path
+) -> None:
+    key = cell.order("energy", model=slow)
+    cell.offer(key, car)
+    car.start("--threads=2", "--power-w=120")
+    until(lambda: cell.done_through(key) >= 1, what="a row group")
+    car.signals(IsChargingCableConnected=False)
+    until(lambda: cell.ledger.counts(key).out == 0, what="the release")
+    other = cell.park()
+    cell.offer(key, other)
+    other.start("--threads=1", "--power-w=40")
+    until(lambda: cell.done_through(key) == -1, what="the shard's return", seconds=60)
+    delivered = sum(part["energy_wh"] for part in cell.parts(key))
+    stats = cell.ledger.night_stats(key)
+    assert {part["energy_source"] for part in cell.parts(key)} == {"estimated"}
+    assert stats.wasted_wh > 0
+    assert delivered + stats.wasted_wh == pytest.approx(stats.energy_wh)
+    assert delivered > 0
+    assert other.stop() == car.stop() == 0
+
+
+def test_a_car_keeps_the_memory_that_it_was_given(cell: ParkedCell, car: ParkedCar) -> None:
+    pictures = cell.home / "huge"
+    pictures.mkdir()
+    noise = np.random.default_rng(5).integers(0, 255, (300, 400, 3), np.uint8)
+    for number in range(5):
+        Image.fromarray(noise).resize((5000, 4000)).save(pictures / f"{number}.jpg", quality=90, progressive=True)
+    key = cell.order("huge", model=SIGNS, source=str(pictures))
+    cell.offer(key, car)
+    car.start("--threads=8", "--memory-mib=1000")
+    assert car.process is not None
+    family, peak = psutil.Process(car.process.pid), 0
+    while cell.done_through(key) != -1:
+        peak = max(peak, sum(rss(one) for one in [family, *family.children()]))
+        time.sleep(0.02)
+    assert len(car.workers()) == 2  # what the memory is enough for
+    assert 100 * MIB < peak < 1000 * MIB
+    tight = cell.order("tight", model=SIGNS, source=str(pictures), options={"again": "yes"})
+    assert car.stop() == 0
+    small = cell.park()
+    cell.offer(tight, small)
+    small.start("--threads=1", "--memory-mib=450")
+    until(lambda: cell.ledger.night_stats(tight).released == 1, what="the release")
+    assert "picture of 20000000 pixels" in small.events("work failed")[0]["detail"]
+    assert small.stop() == 0
+
+
+def rss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def test_an_unwilling_car_gets_no_work_and_says_why(cell: ParkedCell, car: ParkedCar) -> None:

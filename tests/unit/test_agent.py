@@ -528,3 +528,37 @@ def is_at_work(actions: list[n.Action], *, willing: bool, before: bool) -> bool:
         if isinstance(action, n.KillWork):
             at_work = False
     return at_work
+
+
+# --- several workers ----------------------------------------------------------------------------------------------
+
+
+def test_a_part_ends_before_the_first_gap_that_a_slower_worker_has_left() -> None:
+    car = Car()
+    car.take()
+    car.compute(0)
+    car.compute(2)
+    [part] = of(car.look(seconds=60), n.DeliverPart)
+    assert (part.start, part.stop) == (0, 1)
+    car.compute(1)
+    [part] = of([*car.delivered(1), *car.look(seconds=60)], n.DeliverPart)
+    assert (part.start, part.stop) == (1, 3)
+
+
+def test_what_was_computed_ahead_is_not_computed_again_after_a_crash() -> None:
+    car = Car()
+    car.take()
+    car.compute(3)
+    car.happens(n.WorkFailed(lease_id="lease-1", kind="crashed", detail="x"))
+    [work] = of(car.look(seconds=60), n.StartWork)
+    assert (work.start, work.ahead) == (0, frozenset({3}))
+
+
+def test_a_refused_beat_gives_the_lease_back_with_what_is_finished() -> None:
+    car = Car()
+    car.take()
+    car.compute(0)
+    actions = car.happens(n.BeatRefused(lease_id="lease-1", detail="/v1/beat refused with 422"))
+    assert [(part.start, part.stop) for part in of(actions, n.DeliverPart)] == [(0, 1)]
+    [released] = of(car.delivered(1), n.Release)
+    assert (released.reason, released.detail) == ("refused", "/v1/beat refused with 422")
