@@ -35,6 +35,9 @@ CELL = 8
 LABELS = ("light", "dark")
 
 
+Codec = Literal["libx264", "libx265", "mpeg4"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Film:
     """A white block that walks to the right over grey, a group of `group` frames after the other."""
@@ -43,11 +46,13 @@ class Film:
     group: int = 10
     between: int = 0
     """B frames between two others."""
-    codec: Literal["libx264", "libx265", "mpeg4"] = "libx264"
+    codec: Codec = "libx264"
     container: str = "mp4"
     pts: Sequence[int] | None = None
     """In 1/25 s; None: one after the other."""
     sound: bool = False
+    turned: int = 0
+    """Degrees against the clock by which a player turns it."""
     settings: Mapping[str, str] = field(default_factory=dict)
     muxing: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,6 +75,7 @@ def film_file(film: Film) -> bytes:
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, RATE)
+        stream.set_display_rotation(film.turned)
         sound = container.add_stream("aac", rate=16_000) if film.sound else None
         for number in range(film.frames):
             frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from fleetbatch.pixels import PIXELS_MAX
 from fleetbatch.sharding.cut import Entry
 from fleetbatch.sharding.shard_file import Row, dead_row
 from fleetbatch.sharding.sources import Source, path_of, why_not
@@ -63,7 +64,8 @@ class Videos:
         assert isinstance(entry, Cut), "dead entries are rows already"
         assert entry.piece.segment is not None
         place = _place(source, entry.file)
-        content = copy_packets(_anew(place, self.dials.segment_s) if entry.reencoded else place, entry.piece.packets)
+        taken = _anew(place, self.dials.segment_s) if entry.reencoded else place
+        content = taken if isinstance(taken, NotAVideo) else copy_packets(taken, entry.piece.packets)
         if isinstance(content, NotAVideo):
             return dead_row(content.reason)
         segment = msgspec.structs.replace(
@@ -85,7 +87,8 @@ class Videos:
         video, reencoded = read_video(place), False
         pieces = _plan(video, self.dials)
         if self.dials.reencode and any(piece.error for piece in pieces) and isinstance(video, Video):
-            video, reencoded = read_video(_anew(place, self.dials.segment_s)), True
+            anew, reencoded = _anew(place, self.dials.segment_s), True
+            video = anew if isinstance(anew, NotAVideo) else read_video(anew)
             pieces = _plan(video, self.dials)
         for piece in pieces:
             uri = entry.uri + _fragment(piece)
@@ -106,6 +109,9 @@ def _plan(video: Video | NotAVideo, dials: VideoDials) -> list[Piece]:
     """Return a video's pieces; the packets of those groups that are cut, and of all the others, are all there are."""
     if isinstance(video, NotAVideo):
         return [Piece(frame_start=0, frames=0, error=video.reason)]
+    if video.width * video.height > PIXELS_MAX:
+        why = f"{video.width} x {video.height} pixels are more than the {PIXELS_MAX} that are decoded"
+        return [Piece(frame_start=0, frames=0, error=why)]
     if video.codec != CODEC:
         why = f"its video is {video.codec}; only H.264 is cut as it is: convert it, or say options.reencode"
         return [Piece(frame_start=0, frames=0, error=why)]
@@ -134,6 +140,6 @@ def _place(source: Source, uri: str) -> Place:
 
 
 @functools.lru_cache(maxsize=1)
-def _anew(place: Place, segment_s: Fraction) -> bytes:
+def _anew(place: Place, segment_s: Fraction) -> bytes | NotAVideo:
     """Return a video encoded anew; its segments are asked for one after the other."""
     return reencode(place, seconds=segment_s)

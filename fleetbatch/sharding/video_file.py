@@ -52,10 +52,11 @@ def read_video(place: Place) -> Video | NotAVideo:
     """Return what is in a file; never raise for what is in it, only OSError when it cannot be read."""
     try:
         with open_container(place) as container:
-            if not container.streams.video:
-                kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+            stream = best_stream(container)
+            if stream is None:
+                kinds = ", ".join(sorted({other.type for other in container.streams})) or "nothing"
                 return NotAVideo(reason=f"holds no video stream, only {kinds}")
-            return _read(container, container.streams.video[0])
+            return _read(container, stream)
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
             raise
@@ -66,7 +67,8 @@ def copy_packets(place: Place, wanted: Sequence[Coded]) -> bytes | NotAVideo:
     """Return an MP4 file with the packets that begin with an IDR frame, their times rebased to 0."""
     try:
         with open_container(place) as container:
-            stream = container.streams.video[0]
+            stream = best_stream(container)
+            assert stream is not None, "it was there when the file was listed"
             found = _take(container, stream, wanted)
             if [(packet.pts, packet.size) for packet in found] != [(packet.pts, packet.size) for packet in wanted]:
                 return NotAVideo(reason="the file changed while it was read")
@@ -82,6 +84,12 @@ def open_container(place: Place) -> InputContainer:
     file: Any = io.BytesIO(place) if isinstance(place, bytes) else str(place)
     container: InputContainer = av.open(file, options=_CAREFUL, metadata_errors="replace")
     return container
+
+
+def best_stream(container: InputContainer) -> VideoStream | None:
+    """Return the video itself, no cover picture or preview beside it; None where no decoder knows any."""
+    best = container.streams.best("video")
+    return best if isinstance(best, VideoStream) else None
 
 
 def _read(container: InputContainer, stream: VideoStream) -> Video | NotAVideo:
@@ -106,7 +114,7 @@ def _read(container: InputContainer, stream: VideoStream) -> Video | NotAVideo:
             )
         )
     indexed = len(stream.index_entries) if "mp4" in container.format.name else 0
-    if not packets:
+    if not packets or not time_base:
         return NotAVideo(reason="holds no frame that can be read")
     return Video(
         width=stream.codec_context.width,

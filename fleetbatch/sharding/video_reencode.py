@@ -5,33 +5,49 @@ from fractions import Fraction
 from typing import Final
 
 import av
+from av.video.frame import PictureType
 
-from fleetbatch.sharding.video_file import Place, open_container
+from fleetbatch.sharding.video_file import NotAVideo, Place, best_stream, open_container
+from fleetbatch.workloads.segments import STRICT
 
 QUALITY: Final = {"crf": "16", "preset": "veryfast", "bf": "0", "sc_threshold": "0", "forced-idr": "1"}
 """libx264's: visually the same as the source, and no frame before an IDR frame waits for one after it."""
 
 
-def reencode(place: Place, *, seconds: Fraction) -> bytes:
-    """Return an MP4 file with every frame that can be decoded, an IDR frame every so many seconds.
+def reencode(place: Place, *, seconds: Fraction) -> bytes | NotAVideo:
+    """Return an MP4 file with every frame, an IDR frame every so many seconds, or why it cannot be made.
 
-    One thread, so that the same input gives the same bytes. Raises av's errors where nothing can be decoded.
+    One thread, so that the same input gives the same bytes. A damaged frame is a reason: what it shows is not known.
     """
+    try:
+        return _encoded(place, seconds)
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        return NotAVideo(reason=f"cannot be encoded anew: {error.strerror}")
+
+
+def _encoded(place: Place, seconds: Fraction) -> bytes | NotAVideo:
     file = io.BytesIO()
     with open_container(place) as source, av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as target:
-        taken = source.streams.video[0]
+        taken = best_stream(source)
+        assert taken is not None, "what has no video does not come here"
         taken.codec_context.thread_count = 1
+        taken.codec_context.options = STRICT
         given = target.add_stream("libx264", rate=taken.average_rate or 25, options=QUALITY)
         given.width, given.height, given.pix_fmt = taken.codec_context.width, taken.codec_context.height, "yuv420p"
         given.codec_context.thread_count = 1
         given.codec_context.time_base = Fraction(taken.time_base or Fraction(1, 1000))
-        due = None
+        due: Fraction | None = None
         for frame in source.decode(taken):
-            assert frame.pts is not None
-            begins = due is None or frame.pts * given.codec_context.time_base >= due
-            if begins:
-                due = frame.pts * given.codec_context.time_base + seconds
-            frame.pict_type = av.video.frame.PictureType.I if begins else av.video.frame.PictureType.NONE
+            if frame.pts is None:
+                return NotAVideo(reason="cannot be encoded anew: its frames carry no times")
+            at = frame.pts * given.codec_context.time_base
+            if due is None:
+                given.set_display_rotation(frame.rotation)
+            begins = due is None or at >= due
+            due = at + seconds if begins else due
+            frame.pict_type = PictureType.I if begins else PictureType.NONE
             target.mux(given.encode(frame))
         target.mux(given.encode(None))
     return file.getvalue()

@@ -19,7 +19,7 @@ from fleetbatch.workloads.h264 import first_slice, length_bytes
 
 Packet: TypeAlias = "av.Packet[VideoStream]"
 Count = Annotated[int, msgspec.Meta(ge=0)]
-_STRICT: Final = {"err_detect": "explode"}
+STRICT: Final = {"err_detect": "explode"}
 """A damaged picture is an error; FFmpeg would otherwise paint over the damage and say nothing."""
 
 
@@ -63,7 +63,7 @@ def wanted_frames(content: bytes, segment: Segment) -> Iterator[tuple[Fraction, 
         with av.open(io.BytesIO(content), "r", format="mp4") as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
-            stream.codec_context.options = _STRICT
+            stream.codec_context.options = STRICT
             packets = [packet for packet in container.demux(stream) if packet.size]
             shown = sorted(packet.pts for packet in packets if packet.pts is not None)[segment.hidden :]
             if len(shown) < segment.frames:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 import msgspec
 import numpy as np
 import pyarrow as pa
+from av.video.frame import VideoFrame
 from PIL import Image
 
 from fleetbatch.bundle import Bundle, Found, difference, found_in, open_bundle
@@ -107,10 +108,17 @@ class _Frames:
         """Yield (seconds, size in pixels, input), until one does not decode."""
         try:
             for pts, frame in wanted_frames(self.content, self.segment):
-                values = prepare(Image.fromarray(frame.to_ndarray(format="rgb24")), self.bundle.manifest)
-                yield self.segment.seconds(pts), (frame.width, frame.height), values
+                picture = _upright(frame)
+                yield self.segment.seconds(pts), picture.size, prepare(picture, self.bundle.manifest)
         except Undecodable as error:
             self.why = str(error)
+
+
+def _upright(frame: VideoFrame) -> Image.Image:
+    """Return the frame as RGB, turned as the file's display matrix says."""
+    pixels = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return Image.fromarray(np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels)
 
 
 def _detections(raw: Floats, bundle: Bundle, size: Size) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from model_bundles import content as colour_content
 from PIL import Image
-from videos import Film, damaged, film_file, light_bundle
+from videos import Codec, Film, damaged, film_file, light_bundle
 
 from fleetbatch.bundle import (
     Boxes,
@@ -72,6 +72,20 @@ def test_every_wanted_frame_is_a_row_with_its_number_its_seconds_and_what_is_in_
     assert sorted((one["left"], one["top"]) for one in eight["detections"]) == [(24, 24), (24, 32), (32, 24), (32, 32)]
     assert all(one["label"] == "light" and one["score"] > 0.9 for one in eight["detections"])
     assert {(row["score_min"], row["reencoded"], row["error"]) for row in found} == {(0.5, False, None)}
+
+
+@pytest.mark.parametrize(("turned", "middle"), [(0, (8, 32)), (90, (32, 88)), (180, (88, 32)), (-90, (32, 8))])
+def test_a_film_that_lies_on_its_side_is_looked_at_upright(
+    tmp_path: Path, turned: int, middle: tuple[int, int]
+) -> None:
+    ways: tuple[tuple[str, Codec], ...] = (("false", "libx264"), ("true", "mpeg4"))
+    for reencode, codec in ways:
+        content = film_file(Film(turned=turned, codec=codec))
+        [row] = answers(cut(film(tmp_path, content), every_frames="99", reencode=reencode), light_bundle())
+        assert row["reencoded"] is (reencode == "true")
+        boxes = [[one[side] for side in ("left", "top", "right", "bottom")] for one in row["detections"]]
+        left, top, right, bottom = np.mean(boxes, axis=0)
+        assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx(middle, abs=8)
 
 
 def test_a_dead_segment_is_one_row_and_a_damaged_one_names_the_frames_that_do_not_come(tmp_path: Path) -> None:

@@ -1,0 +1,295 @@
+"""Videos are cut so that every frame comes out as it went in, and what cannot be cut is refused by name."""
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from videos import Film, damaged, edited, film_file, frames_of, sound_only
+
+from fleetbatch.errors import RejectedError
+from fleetbatch.sharding.cut import Entry
+from fleetbatch.sharding.openers import list_input, open_input
+from fleetbatch.sharding.shard_file import Row, dead_row
+from fleetbatch.sharding.sources import open_source
+from fleetbatch.sharding.video import Videos
+from fleetbatch.sharding.video_plan import Coded, VideoDials, plan_pieces, read_dials, sampled
+from fleetbatch.workloads.segments import Segment, Undecodable, wanted_frames
+
+ALL = {"every_frames": "1", "segment_s": "0.5"}
+CHANCE = random.Random(20261122)
+UNEVEN = tuple(np.cumsum([0, *(CHANCE.randint(1, 5) for _ in range(49))]).tolist())
+FILMS = {
+    "plain": Film(),
+    "B frames": Film(between=3, settings={"b_strategy": "0"}),
+    "open GOP": Film(between=3, settings={"b_strategy": "0", "x264-params": "open-gop=1:scenecut=0"}),
+    "every frame an IDR frame": Film(group=1, frames=20),
+    "variable frame rate": Film(pts=UNEVEN, between=2),
+    "with sound": Film(sound=True),
+    "MPEG-TS, so Annex B": Film(container="mpegts", between=2),
+    "Matroska": Film(container="matroska", between=2),
+    "AVI": Film(container="avi"),
+    "fragmented MP4": Film(muxing={"movflags": "frag_keyframe+empty_moov"}),
+    "interlaced": Film(settings={"x264-params": "interlaced=1"}),
+}
+
+
+def cut(folder: Path, content: bytes, options: Mapping[str, str] = ALL) -> tuple[list[Entry], list[Row]]:
+    """Cut a folder with one file as an order does."""
+    (folder / "film").write_bytes(content)
+    given = open_input("video", str(folder), options)
+    entries = list(given.entries())
+    return entries, [given.row(entry, bytes_max=1 << 25) for entry in entries]
+
+
+def segment_of(row: Row) -> Segment:
+    assert row.attributes is not None, row.error
+    return msgspec.json.decode(row.attributes, type=Segment)
+
+
+def decoded(rows: list[Row]) -> dict[int, tuple[int, np.ndarray]]:
+    """Return number to (pts, RGB) of all that a car would look at."""
+    found = {}
+    for row in rows:
+        if row.content is not None:
+            segment = segment_of(row)
+            for offset, (pts, frame) in zip(segment.wanted, wanted_frames(row.content, segment), strict=True):
+                assert pts.denominator == 1
+                found[segment.frame_start + offset] = (int(pts), frame.to_ndarray(format="rgb24"))
+    return found
+
+
+def same(found: dict[int, tuple[int, np.ndarray]], wanted: dict[int, tuple[int, np.ndarray]]) -> bool:
+    return found.keys() == wanted.keys() and all(
+        found[number][0] == wanted[number][0] and np.array_equal(found[number][1], wanted[number][1])
+        for number in wanted
+    )
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_every_frame_of_every_segment_is_the_sources_to_the_bit_and_at_its_time(tmp_path: Path, name: str) -> None:
+    content = film_file(FILMS[name])
+    _, rows = cut(tmp_path, content)
+    assert same(decoded(rows), frames_of(content))
+    assert sum(row.answers or 0 for row in rows) == FILMS[name].frames
+    assert all(segment_of(row).sha256 == hashlib.sha256(row.content or b"").hexdigest() for row in rows)
+
+
+def test_a_closed_group_is_never_cut_at_a_keyframe_that_is_no_idr_frame(tmp_path: Path) -> None:
+    _, closed = cut(tmp_path, film_file(FILMS["B frames"]))
+    _, opened = cut(tmp_path, film_file(FILMS["open GOP"]))
+    assert [segment_of(row).frame_start for row in closed] == [0, 20, 40]
+    assert [segment_of(row).frames for row in opened] == [50]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"every_frames": "7"}, [0, 7, 14, 21, 28, 35, 42, 49]),
+        ({"every_s": "0.5"}, [0, 13, 25, 38]),
+        ({}, [0, 25]),
+    ],
+    ids=str,
+)
+def test_only_groups_with_a_wanted_frame_travel_and_only_it_is_answered(
+    tmp_path: Path, options: dict[str, str], wanted: list[int]
+) -> None:
+    content = film_file(FILMS["B frames"])
+    _, rows = cut(tmp_path, content, options)
+    whole = frames_of(content)
+    assert same(decoded(rows), {number: whole[number] for number in wanted})
+    assert sum(segment_of(row).frames for row in rows) <= 10 * len(wanted)
+
+
+def test_cutting_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    content = film_file(FILMS["Matroska"])
+    assert cut(tmp_path, content)[1] == cut(tmp_path, content)[1]
+
+
+REFUSED: Mapping[str, tuple[Callable[[], bytes], str]] = {
+    "hevc": (lambda: film_file(Film(codec="libx265")), "its video is hevc; only H.264"),
+    "mpeg4": (lambda: film_file(Film(codec="mpeg4")), "its video is mpeg4; only H.264"),
+    "sound only": (sound_only, "holds no video stream, only audio"),
+    "no frames": (lambda: film_file(Film(frames=0)), "cannot be opened as a video"),
+    "no frames, but sound": (lambda: film_file(Film(frames=0, sound=True)), "holds no video stream, only audio"),
+    "empty": (lambda: b"", "cannot be opened as a video"),
+    "text": (lambda: b"not a video\n" * 100, "cannot be opened as a video"),
+    "names other files": (lambda: b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", "cannot be opened as a video"),
+    "bare stream": (lambda: film_file(Film(container="h264")), "carry no times"),
+    "cut off before its index": (lambda: film_file(Film())[:1500], "cannot be opened as a video"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_cut_is_one_dead_letter_that_says_why(tmp_path: Path, name: str) -> None:
+    content, why = REFUSED[name]
+    _, [row] = cut(tmp_path, content())
+    assert row.content is None
+    assert row.error is not None
+    assert why in row.error
+
+
+def test_a_folder_without_a_single_video_is_refused_with_the_reasons(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"")
+    with pytest.raises(RejectedError, match="none can be used") as caught:
+        list_input(open_input("video", str(tmp_path), {}))
+    assert "film.mp4: cannot be opened as a video" in str(caught.value)
+
+
+def test_of_a_file_that_is_cut_short_the_whole_groups_are_used_and_the_rest_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "whole.mp4"
+    path.write_bytes(film_file(Film(settings={"qp": "1"})))
+    content = moov_first(path)
+    entries, rows = cut(tmp_path / "in", content[: len(content) * 2 // 3])
+    good = [row for row in rows if row.error is None]
+    shown = sum(row.answers or 0 for row in good)
+    assert 10 <= shown <= 40
+    whole = frames_of(content)
+    assert same(decoded(good), {number: whole[number] for number in range(shown)})
+    assert rows[-1].error is not None
+    assert "cut short" in rows[-1].error
+    assert entries[-1].uri.endswith(f"#frames={shown}-")
+
+
+def test_a_group_above_the_limit_names_the_dial_that_would_take_it(tmp_path: Path) -> None:
+    _, [row] = cut(tmp_path, film_file(FILMS["open GOP"]), {**ALL, "segment_bytes": "1000"})
+    assert row.error is not None
+    assert "frames 0 to 49 hold no IDR frame but the first" in row.error
+    assert "options.segment_bytes" in row.error
+
+
+def test_an_edit_list_hides_frames_and_they_stay_hidden(tmp_path: Path) -> None:
+    content = edited(film_file(Film(between=2)), later=5, milliseconds=1000)
+    _, rows = cut(tmp_path, content)
+    shown = frames_of(content)
+    assert 24 <= len(shown) <= 26
+    assert same(decoded(rows), shown)
+    assert segment_of(rows[0]).seconds(segment_of(rows[0]).pts_start) == 0
+
+
+def test_a_damaged_first_group_is_found_when_it_is_cut_and_one_in_the_middle_when_it_is_computed(
+    tmp_path: Path,
+) -> None:
+    content = film_file(Film(settings={"qp": "1"}))
+    _, rows = cut(tmp_path, damaged(content, 3), {**ALL, "segment_s": "0.1"})
+    assert [row.error is None for row in rows] == [False, True, True, True, True]
+    _, rows = cut(tmp_path, damaged(content, 23), {**ALL, "segment_s": "0.1"})
+    assert [row.error is None for row in rows] == [True] * 5
+    with pytest.raises(Undecodable):
+        decoded(rows)
+
+
+def test_a_car_does_not_decode_what_no_wanted_frame_needs(tmp_path: Path) -> None:
+    content = film_file(Film(between=1, settings={"qp": "1", "b_strategy": "0"}))
+    whole = frames_of(content)
+    _, rows = cut(tmp_path, content, {"every_frames": "4", "segment_s": "9"})
+    [row] = rows
+    assert row.content is not None
+    segment = msgspec.structs.replace(segment_of(row), wanted=(0, 4))
+    needed = {0, 2, 4}  # every second frame is a B frame that no other refers to
+    order = [0, 2, 1, 4, 3, 6, 5]
+    for packet, number in enumerate(order):
+        spoiled = damaged(row.content, packet)
+        assert _as_in(whole, spoiled, segment) is (number not in needed), number
+
+
+def _as_in(whole: dict[int, tuple[int, np.ndarray]], content: bytes, segment: Segment) -> bool:
+    """Return whether the wanted frames decode, and to what they were."""
+    try:
+        frames = [frame.to_ndarray(format="rgb24") for _, frame in wanted_frames(content, segment)]
+    except Undecodable:
+        return False
+    return all(np.array_equal(ours, whole[n][1]) for ours, n in zip(frames, segment.wanted, strict=True))
+
+
+@pytest.mark.parametrize("name", ["hevc", "group too large"])
+def test_what_cannot_be_cut_is_encoded_anew_only_when_the_order_says_so_and_the_rows_say_it(
+    tmp_path: Path, name: str
+) -> None:
+    film = Film(codec="libx265") if name == "hevc" else FILMS["open GOP"]
+    content = film_file(film)
+    options = {**ALL, "reencode": "true", "segment_bytes": "2000"}
+    _, rows = cut(tmp_path, content, options)
+    found, whole = decoded(rows), frames_of(content)
+    assert {number: pts for number, (pts, _) in found.items()} == {number: pts for number, (pts, _) in whole.items()}
+    assert max(float(np.abs(found[n][1].astype(int) - whole[n][1]).mean()) for n in whole) < 3
+    assert all(segment_of(row).reencoded for row in rows)
+    _, rows = cut(tmp_path, film_file(Film()), {**ALL, "reencode": "true"})
+    assert not any(segment_of(row).reencoded for row in rows)
+
+
+def test_what_cannot_be_encoded_anew_either_is_one_dead_letter(tmp_path: Path) -> None:
+    hurt = damaged(film_file(Film(codec="mpeg4")), 7)
+    _, [row] = cut(tmp_path, hurt, {**ALL, "reencode": "true"})
+    assert row.error is not None
+    assert row.error.startswith("cannot be encoded anew")
+
+
+def test_wrong_options_are_refused_all_at_once() -> None:
+    with pytest.raises(RejectedError) as caught:
+        Videos({"every_frames": "2.5", "every_s": "0", "segment_bytes": "many", "reencode": "yes"})
+    for word in ("both", "every_frames", "every_s", "segment_bytes", "reencode"):
+        assert word in str(caught.value)
+
+
+@given(data=st.data())
+def test_every_wanted_frame_is_in_exactly_one_piece(data: st.DataObject) -> None:
+    groups = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=12))
+    steps = data.draw(st.lists(st.integers(1, 4), min_size=sum(groups), max_size=sum(groups)))
+    pts = np.cumsum(steps).tolist()
+    starts = set(np.cumsum([0, *groups]).tolist())
+    packets = [Coded(at, 100, number in starts, hidden=False) for number, at in enumerate(pts)]
+    dials = VideoDials(
+        every_frames=data.draw(st.integers(0, 5)),
+        every_s=Fraction(data.draw(st.integers(1, 30)), 10),
+        segment_s=Fraction(data.draw(st.integers(1, 30)), 10),
+        segment_bytes=data.draw(st.integers(300, 3000)),
+    )
+    pieces = plan_pieces(packets, Fraction(1, 10), dials, complete=True)
+    wanted = sampled(pts, Fraction(1, 10), dials)
+    found = [n for p in pieces if p.segment for n in (p.frame_start + offset for offset in p.segment.wanted)]
+    dead = {n for p in pieces if p.error for n in range(p.frame_start, p.frame_start + p.frames)}
+    assert found == [number for number in wanted if number not in dead]
+    assert all(sum(packet.size for packet in p.packets) <= dials.segment_bytes for p in pieces if p.segment)
+    assert all(p.packets[0].idr for p in pieces if p.segment)
+
+
+@given(
+    steps=st.lists(st.integers(1, 50), min_size=1, max_size=60),
+    every=st.fractions(Fraction(1, 20), 3, max_denominator=100),
+)
+def test_sampling_by_time_takes_the_first_frame_at_or_after_every_turn(steps: list[int], every: Fraction) -> None:
+    pts = np.cumsum(steps).tolist()
+    dials = read_dials({"every_s": str(every)})
+    times = [Fraction(at - pts[0], 25) for at in pts]
+    turns = {next(n for n, t in enumerate(times) if t >= k * every) for k in range(int(times[-1] / every) + 1)}
+    assert sampled(pts, Fraction(1, 25), dials) == sorted(turns)
+
+
+def moov_first(path: Path) -> bytes:
+    """Return the same MP4 file with its index before its frames."""
+    import av
+
+    target = path.with_name("first.mp4")
+    with av.open(str(path)) as source, av.open(str(target), "w", options={"movflags": "faststart"}) as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    (path.parent / "in").mkdir()
+    return target.read_bytes()
+
+
+def test_a_file_that_changes_while_it_is_cut_is_a_dead_letter(tmp_path: Path) -> None:
+    (tmp_path / "film").write_bytes(film_file(Film()))
+    source, opener = open_source(str(tmp_path)), Videos(ALL)
+    entry = next(iter(opener.entries(source)))
+    (tmp_path / "film").write_bytes(film_file(Film(settings={"qp": "1"})))
+    assert opener.row(source, entry) == dead_row("the file changed while it was read")
