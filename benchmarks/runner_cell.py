@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fleetbatch.bundle import open_bundle
 from fleetbatch.contracts import conform
 from fleetbatch.ledger.postgres import PostgresLedger, migrate
 from fleetbatch.local.cars import ParkedCar, enrol, park
@@ -124,7 +125,7 @@ def _order(
 ) -> OrderKey:
     order = Order(
         name=OrderName("bench"),
-        workload="image",
+        workload=open_bundle((given / "bundle.zip").read_bytes(), expected_sha256=None).manifest.workload,
         source=str(given / "pictures"),
         model=str(given / "bundle.zip"),
         region="any",

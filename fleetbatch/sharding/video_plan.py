@@ -88,7 +88,7 @@ def read_dials(options: Mapping[str, str]) -> VideoDials:
     return dials
 
 
-def wanted_frames(pts: Sequence[int], time_base: Fraction, dials: VideoDials) -> list[int]:
+def sampled(pts: Sequence[int], time_base: Fraction, dials: VideoDials) -> list[int]:
     """Return the numbers of the frames to look at, given every shown frame's time, ascending."""
     if dials.every_frames:
         return list(range(0, len(pts), dials.every_frames))
@@ -110,7 +110,7 @@ def plan_pieces(packets: Sequence[Coded], time_base: Fraction, dials: VideoDials
     if any(later <= earlier for earlier, later in pairwise(pts)):
         why = "its frames' times are not in order from one IDR frame to the next"
         return [Piece(frame_start=0, frames=len(pts), error=why)]
-    wanted = wanted_frames(pts, time_base, dials) if pts else []
+    wanted = sampled(pts, time_base, dials) if pts else []
     runs = _runs(groups, wanted, pts, dials.segment_s / time_base, dials.segment_bytes)
     pieces = [_piece(run, wanted, pts, time_base, dials) for run in runs]
     for end in (0, -1):
