@@ -12,7 +12,7 @@ import numpy as np
 from fleetbatch.planner.greedy import lists_of
 from fleetbatch.planner.grid import buffer_from
 from fleetbatch.planner.inputs import NONE, Bytes, Cars, Floats, Ints, Shards, stays
-from fleetbatch.planner.pieces import Pieces, concat, in_order, row_group_s, rows
+from fleetbatch.planner.pieces import Pieces, concat, row_group_s, rows
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import Reason
 
@@ -77,7 +77,9 @@ def handed_over(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> P
         taken.append(_pieces(cars, shards, new, reason.astype(np.uint8)))
     if not sum(len(part.car) for part in taken):
         return pieces
-    return in_order(concat([rows(pieces, np.flatnonzero(given)), *taken]))
+    every = concat([pieces, *taken])
+    stay = np.flatnonzero(np.append(given, np.ones(len(every.car) - len(given), bool)))
+    return rows(every, stay[np.argsort(every.car[stay], kind="stable")])  # two runs in order: one pass
 
 
 def _running(cars: Cars, shards: Shards, policy: Policy) -> _Race:

@@ -168,26 +168,26 @@ def _row_group_chances(survival: Bytes, cars: Ints, ends: Floats, tau: Floats, c
     Between two points of a curve the sum is arithmetic, so a piece costs one step for each 15 minutes that it spans,
     whatever its row groups.
     """
-    curve = survival.reshape(-1)
-    total = np.zeros(len(cars))
+    curve, slot_s = survival.reshape(-1), np.float32(GRID_S)
+    total = np.zeros(len(cars), np.float32)
     live = np.flatnonzero(count > 0.0)
-    tau = np.maximum(tau, 1e-9)
-    at, left, step, first = (ends - (count - 1.0) * tau)[live], count[live], tau[live], cars[live] * GRID_POINTS
+    step, left = np.maximum(tau, 1e-9)[live].astype(np.float32), count[live].astype(np.float32)
+    at, first = ends[live].astype(np.float32) - (left - 1) * step, cars[live] * GRID_POINTS
     while len(live):
-        slot = np.minimum((at * (1.0 / GRID_S)).astype(np.int64), GRID_POINTS - 2)
-        point = first + slot
-        low = curve.take(point).astype(np.float64)
-        slope = (curve.take(point + 1) - low) * (1.0 / GRID_S)
-        inside = np.floor(((slot + 1) * GRID_S - at) / step - 1e-9) + 1.0
+        slot = np.minimum((at * (1 / slot_s)).astype(np.int32), GRID_POINTS - 2)
+        point, begins = first + slot, slot.astype(np.float32) * slot_s
+        low = curve.take(point).astype(np.float32)
+        slope = (curve.take(point + 1) - low) * (1 / slot_s)
+        inside = np.floor((begins + slot_s - at) / step) + 1
         inside[slot >= GRID_POINTS - 2] = np.inf
-        here = np.minimum(np.maximum(inside, 1.0), left)
-        total[live] += here * (low + slope * (at - slot * GRID_S + 0.5 * (here - 1.0) * step))
+        here = np.minimum(np.maximum(inside, 1), left)
+        total[live] += here * (low + slope * (at - begins + np.float32(0.5) * (here - 1) * step))
         left -= here
         on = np.flatnonzero(left > 0.0)
         if len(on) < len(live):
             here, live, left, step, first, at = here[on], live[on], left[on], step[on], first[on], at[on]
         at = at + here * step
-    return total / 255.0
+    return np.asarray(total / 255.0, np.float64)
 
 
 def in_order(pieces: Pieces) -> Pieces:
