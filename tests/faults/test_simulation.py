@@ -23,10 +23,11 @@ def run(postgres: Postgres, seed: int, events: int, dials: Dials) -> Outcome:
     return outcome
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_in_a_large_cell_on_a_bad_day(rough_postgres: Postgres) -> None:
-    outcome = run(rough_postgres, 1, 30_000, LARGE)
+    outcome = run(rough_postgres, 1, 165_000, LARGE)
     assert outcome.violations == ()
+    assert outcome.events >= 200_000
     assert outcome.rows > 1000
 
 

@@ -1,6 +1,9 @@
 """What was acknowledged about one shard."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
 
 from fleetbatch.ledger.messages import Delivery
 from fleetbatch.nouns import OrderKey
@@ -24,6 +27,23 @@ class ShardFacts:
     judged: set[int] = field(default_factory=set)
     parts: dict[PartKey, int] = field(default_factory=dict)
     """Every acknowledged part, and the car that made it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockFacts:
+    """Who was given the planner's lock last, and until when."""
+
+    holder: object
+    until: datetime
+
+    def free_for(self, planner: object, now: datetime) -> bool:
+        return self.holder in {None, planner} or self.until <= now
+
+
+def tiled(spans: Sequence[tuple[int, int]], row_groups: int) -> bool:
+    """Say whether spans follow each other from 0 to the last row group."""
+    follow = all(a[1] == b[0] for a, b in pairwise(spans))
+    return bool(spans) and follow and (spans[0][0], spans[-1][1]) == (0, row_groups)
 
 
 def part_key(part: Delivery) -> PartKey:

@@ -4,12 +4,12 @@ import random
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from faults.simulation.cars import RowsOf
 from faults.simulation.dials import Dials
+from faults.simulation.facts import tiled
 from faults.simulation.faulty import CrashedError, FaultyLedger
 from faults.simulation.gateways import failing
 from faults.simulation.store import RIGHT, SimulatedStore, answers, digest, part_key
@@ -165,9 +165,7 @@ class SimulatedAuditor:
 
     def _covers(self, task: AuditTask) -> None:
         spans = [(part.start, part.stop) for part in task.parts]
-        whole = bool(spans) and (spans[0][0], spans[-1][1]) == (0, task.row_groups)
-        tiles = all(a[1] == b[0] for a, b in pairwise(spans))
-        self.witness.check("P2 what is audited is whole", (task.shard_id, spans), holds=whole and tiles)
+        self.witness.check("P2 what is audited is whole", (task.shard_id, spans), holds=tiled(spans, task.row_groups))
 
     def _liars(self, task: AuditTask) -> frozenset[int]:
         return frozenset(p.car_id for p in task.parts if not self.store.objects.get(p.key, b"").startswith(RIGHT))

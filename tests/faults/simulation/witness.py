@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 
-from faults.simulation.facts import PartKey, ShardFacts, fence_of, part_key, shard_of
+from faults.simulation.facts import LockFacts, PartKey, ShardFacts, fence_of, part_key, shard_of, tiled
 from ledger_nights import EVENING
 
 from fleetbatch.ledger.machine import ending
@@ -53,7 +52,7 @@ class Witness:
         self.exhausted: set[int] = set()
         """Shards that only trusted machines may have."""
         self.let_go: set[tuple[int, str]] = set()
-        self.planner: tuple[object, datetime] | None = None
+        self.planner = LockFacts(holder=None, until=EVENING)
 
     def broken(self, rule: str, what: object) -> None:
         self.violations.append(f"{rule}: {what} (at {self.now:%d %H:%M:%S})")
@@ -72,8 +71,8 @@ class Witness:
         self._may_work(answer, facts)
         self.check("P1 work starts after what is durable", answer, holds=answer.start >= facts.durable)
         known = self.owners.get(answer.lease_id) == answer.car_id and answer.fence == facts.fence
-        newer = answer.again or answer.fence > facts.fence
-        self.check("P2 a new lease has a new fence", answer, holds=newer or known)
+        new = answer.again or answer.fence > facts.fence or known
+        self.check("P2 a new lease has a new fence", answer, holds=new)
         self.check(
             "P2 an ended lease is not granted again", answer, holds=(answer.car_id, answer.lease_id) not in self.over
         )
@@ -233,22 +232,17 @@ class Witness:
         grace = self.resumed_at + length
         self.check("P5 nothing expires before a full lease of service", (lease, grace), holds=grace <= self.now)
         self.promised.pop(lease, None)
-        end = ending(LeaseState.EXPIRED, "no beat arrived in time")
-        self._ended(self.owners.get(lease, -1), lease, end)
-
-    # -- from above
+        self._ended(self.owners.get(lease, -1), lease, ending(LeaseState.EXPIRED, "no beat arrived in time"))
 
     def locked(self, planner: object, lasts: timedelta) -> None:
         """One planner at a time has the lock."""
-        free = self.planner is None or self.planner[0] is planner or self.planner[1] <= self.now
-        self.check("P2 the planner's lock has one holder", planner, holds=free)
-        self.planner = (planner, self.now + lasts)
+        self.check("P2 the planner's lock has one holder", planner, holds=self.planner.free_for(planner, self.now))
+        self.planner = LockFacts(holder=planner, until=self.now + lasts)
 
     def wrote(self, planner: object, lasts: timedelta) -> None:
         """Who writes a round has the lock, or nobody has taken it since."""
-        last = self.planner is not None and self.planner[0] is planner
-        self.check("P2 a planner that lost its lock writes nothing", planner, holds=last)
-        self.planner = (planner, self.now + lasts)
+        self.check("P2 a planner that lost its lock writes nothing", planner, holds=self.planner.holder is planner)
+        self.planner = LockFacts(holder=planner, until=self.now + lasts)
 
     def refused_by_audit(self, shard: int, *, surely: bool) -> None:
         """A refusal voids what was durable; one that may not have counted takes only the promise away."""
@@ -287,11 +281,9 @@ class Witness:
             if facts.order != order:
                 continue
             spans = sorted(of.get(shard, []))
-            tiles = all(a[1] == b[0] for a, b in pairwise(spans))
-            whole = bool(spans) and tiles and (spans[0][0], spans[-1][1]) == (0, len(facts.row_group_rows))
             if facts.valid:
                 self.check("P2 what passed its audit is published", shard, holds=shard not in missing)
-            once = whole if shard not in missing else not spans
+            once = not spans if shard in missing else tiled(spans, len(facts.row_group_rows))
             self.check("P2 each row is published once or its shard is named", (shard, spans), holds=once)
         self.closed_orders.add(order)
 
@@ -300,7 +292,7 @@ class Witness:
         self.shards = {shard: facts for shard, facts in self.shards.items() if facts.order != order}
         self.over = {key: said for key, said in self.over.items() if shard_of(key[1]) in self.shards}
         self.owners = {lease: car for lease, car in self.owners.items() if shard_of(lease) in self.shards}
-        self.exhausted &= set(self.shards)
+        self.exhausted &= self.shards.keys()
         self.unsure = {key for key in self.unsure if shard_of(key[0]) in self.shards}
         self.promised = {lease: told for lease, told in self.promised.items() if shard_of(lease) in self.shards}
 
