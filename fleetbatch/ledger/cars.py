@@ -3,9 +3,10 @@
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.errors import RejectedError
@@ -29,7 +30,10 @@ _CARS: Final = {
     "night": "i4",
     "running_done_through": "i2",
     "last_beat_us": "i8",
+    "data_bits": "i4",
 }
+DATA_CLASSES_MAX: Final = 31
+"""Of open orders at a time; cars count as not consenting to those beyond."""
 _NIGHT_ZERO: Final = np.datetime64("2000-01-01")
 
 
@@ -117,12 +121,14 @@ class Cars:
     def cars(self) -> pa.Table:
         """Return every enrolled car, sorted by car_id.
 
-        Columns car_id, owner_id (uint64), consent (to compute), revoked, reputation (share of audited rows that agreed,
-        with one agreed row granted in advance), strikes (faded: `dials.strike_half_life`), open_lease, running_shard,
-        running_done_through, last_beat_at; the last four are null for a car without an open lease.
+        Columns car_id, owner_id (uint64), consent (to compute), consents (to `data:` classes of open orders), revoked,
+        reputation (share of audited rows that agreed, with one agreed row granted in advance), strikes (faded:
+        `dials.strike_half_life`), open_lease, running_shard, running_done_through, last_beat_at; the last four are
+        null for a car without an open lease.
         """
-        fading = {"strike_half_life": self._pool.dials.strike_half_life}
-        found = self._pool.run(lambda connection: copy_out(connection, "cars", fading, _CARS))
+        classes = [row["data_class"] for row in self._pool.rows("data_classes")][:DATA_CLASSES_MAX]
+        asked = {"strike_half_life": self._pool.dials.strike_half_life, "data_classes": classes}
+        found = self._pool.run(lambda connection: copy_out(connection, "cars", asked, _CARS))
         idle = found["running_shard"] < 0
         nights = _NIGHT_ZERO + found["night"].astype("timedelta64[D]")
         keys = zip(idle, nights.tolist(), found["running_shard"].tolist(), found["fence"].tolist(), strict=True)
@@ -132,6 +138,7 @@ class Cars:
                 "car_id": pa.array(found["car_id"]).cast(pa.uint64()),
                 "owner_id": pa.array(found["owner_id"].view(np.uint64)),
                 "consent": pa.array(found["consent"]),
+                "consents": _named(found["data_bits"], classes),
                 "revoked": pa.array(found["revoked"]),
                 "reputation": pa.array(found["reputation"]),
                 "strikes": pa.array(found["strikes"]),
@@ -141,3 +148,10 @@ class Cars:
                 "last_beat_at": pa.array(found["last_beat_us"], pa.timestamp("us", tz="UTC"), mask=idle),
             }
         )
+
+
+def _named(bits: npt.NDArray[np.int32], classes: Sequence[str]) -> "pa.Array[Any]":
+    """Return for each car the purposes whose bits are set; few combinations differ. Pure."""
+    different, which = np.unique(bits, return_inverse=True)
+    lists = [[f"data:{name}" for n, name in enumerate(classes) if one >> n & 1] for one in different.tolist()]
+    return pa.array(lists, pa.list_(pa.string())).take(np.asarray(which, np.int64))

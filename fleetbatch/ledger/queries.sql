@@ -360,6 +360,10 @@ WHERE car_id = %(car_id)s;
 SELECT car_id, purpose, granted, notice_version, notice_sha256, number, at, previous, sha256
 FROM consents WHERE car_id = %(car_id)s ORDER BY purpose, number;
 
+-- name: data_classes
+-- Of orders that are open, above `open`: those that need a consent of their own.
+SELECT DISTINCT data_class FROM orders WHERE state IN ('open', 'paused') AND data_class <> 'open' ORDER BY data_class;
+
 -- name: cars
 SELECT c.car_id, c.owner_id, 'compute' = ANY (c.consents) AS consent, c.revoked_at IS NOT NULL AS revoked,
        (c.audited_rows - c.disagreements + 1)::double precision / (c.audited_rows + 1) AS reputation,
@@ -367,7 +371,10 @@ SELECT c.car_id, c.owner_id, 'compute' = ANY (c.consents) AS consent, c.revoked_
        coalesce(l.shard_id, -1) AS running_shard, coalesce(l.fence, 0) AS fence,
        coalesce(l.night - DATE '2000-01-01', 0) AS night,
        coalesce(s.done_through, 0::smallint) AS running_done_through,
-       coalesce(extract(epoch FROM l.beat_at) * 1000000, -1)::bigint AS last_beat_us
+       coalesce(extract(epoch FROM l.beat_at) * 1000000, -1)::bigint AS last_beat_us,
+       (SELECT coalesce(sum(1 << (d.n - 1)::integer), 0)::integer
+        FROM unnest(%(data_classes)s::text[]) WITH ORDINALITY AS d (name, n)
+        WHERE 'data:' || d.name = ANY (c.consents)) AS data_bits
 FROM (SELECT fleetbatch.now() AS at) clock CROSS JOIN cars c
 LEFT JOIN open_leases l ON l.car_id = c.car_id AND l.car_id <> 0
 LEFT JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id

@@ -155,3 +155,12 @@ def test_the_digest_of_the_notice_is_kept(cell: Cell) -> None:
     cell.enrol(1)
     [record] = cell.ledger.consents(CarId(1))
     assert record.change.notice_sha256 == digest("notice")
+
+
+def test_cars_say_which_data_of_open_orders_their_owners_agreed_to(cell: Cell) -> None:
+    cell.enrol(1, 2, 3)
+    cell.ledger.set_consent(yes(1, "data:faces"))
+    cell.ledger.set_consent(yes(2, "data:places"))
+    assert cell.ledger.cars()["consents"].to_pylist() == [[], [], []]
+    cell.open({4: (10,)}, frozen_order(data_class="faces"))
+    assert cell.ledger.cars()["consents"].to_pylist() == [["data:faces"], [], []]
