@@ -113,9 +113,10 @@ def shard_id(key: OrderKey, dials: Cutting, ordinal: int, digests: Iterable[byte
 
 def content_digest(content: bytes | None, error: str | None) -> bytes:
     """Return 32 bytes that stand for one item: what it holds, or why it could not be read."""
-    if content is None:
-        return hashlib.blake2b((error or "").encode(), digest_size=32, person=b"dead letter").digest()
-    return hashlib.blake2b(content, digest_size=32, person=b"item").digest()
+    kind, told = (b"dead letter\0", (error or "").encode()) if content is None else (b"item\0", content)
+    digest = hashlib.sha256(kind)  # processors have instructions for it: twice as fast as BLAKE2
+    digest.update(told)
+    return digest.digest()
 
 
 def next_cell(shares: Mapping[CellName, float], given: Mapping[CellName, float], work: float) -> CellName:

@@ -84,9 +84,7 @@ def cut(store: Store, frozen: FrozenOrder) -> pa.Table:
 
 def shard_rows(store: Store, frozen: FrozenOrder, shard: ShardId) -> pa.Table:
     sealed = pa.BufferReader(store.read(layout.shard(frozen.key, shard)))
-    with pq.ParquetFile(
-        sealed, decryption_properties=unseal(shard_key(SECRET, shard)), page_checksum_verification=True
-    ) as file:
+    with pq.ParquetFile(sealed, decryption_properties=unseal(shard_key(SECRET, shard))) as file:
         return file.read()
 
 
