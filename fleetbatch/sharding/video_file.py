@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from fleetbatch.sharding.video_plan import Coded
 from fleetbatch.workloads.h264 import first_slice, length_bytes
+from fleetbatch.workloads.segments import BROKEN, why_broken
 
 CONTAINERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,avi,h264,hevc"
 """FFmpeg's names of the containers that are opened."""
@@ -56,11 +57,13 @@ def read_video(place: Place) -> Video | NotAVideo:
             if stream is None:
                 kinds = ", ".join(sorted({other.type for other in container.streams})) or "nothing"
                 return NotAVideo(reason=f"holds no video stream, only {kinds}")
+            if stream.codec_context is None:  # PyAV's types do not know it: no decoder has that number
+                return NotAVideo(reason="its video is of a codec that is not known here")
             return _read(container, stream)
-    except av.error.FFmpegError as error:
+    except BROKEN as error:
         if isinstance(error, OSError):
             raise
-        return NotAVideo(reason=f"cannot be opened as a video: {error.strerror}")
+        return NotAVideo(reason=f"cannot be opened as a video: {why_broken(error)}")
 
 
 def copy_packets(place: Place, wanted: Sequence[Coded]) -> bytes | NotAVideo:
@@ -73,10 +76,10 @@ def copy_packets(place: Place, wanted: Sequence[Coded]) -> bytes | NotAVideo:
             if [(packet.pts, packet.size) for packet in found] != [(packet.pts, packet.size) for packet in wanted]:
                 return NotAVideo(reason="the file changed while it was read")
             return _mux(stream, found)
-    except av.error.FFmpegError as error:
+    except BROKEN as error:
         if isinstance(error, OSError):
             raise
-        return NotAVideo(reason=f"cannot be cut: {error.strerror}")
+        return NotAVideo(reason=f"cannot be cut: {why_broken(error)}")
 
 
 def open_container(place: Place) -> InputContainer:

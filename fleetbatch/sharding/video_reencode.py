@@ -8,7 +8,7 @@ import av
 from av.video.frame import PictureType
 
 from fleetbatch.sharding.video_file import NotAVideo, Place, best_stream, open_container
-from fleetbatch.workloads.segments import STRICT
+from fleetbatch.workloads.segments import BROKEN, STRICT, why_broken
 
 QUALITY: Final = {"crf": "16", "preset": "veryfast", "bf": "0", "sc_threshold": "0", "forced-idr": "1"}
 """libx264's: visually the same as the source, and no frame before an IDR frame waits for one after it."""
@@ -21,10 +21,10 @@ def reencode(place: Place, *, seconds: Fraction) -> bytes | NotAVideo:
     """
     try:
         return _encoded(place, seconds)
-    except av.error.FFmpegError as error:
+    except BROKEN as error:
         if isinstance(error, OSError):
             raise
-        return NotAVideo(reason=f"cannot be encoded anew: {error.strerror}")
+        return NotAVideo(reason=f"cannot be encoded anew: {why_broken(error)}")
 
 
 def _encoded(place: Place, seconds: Fraction) -> bytes | NotAVideo:

@@ -21,6 +21,8 @@ Packet: TypeAlias = "av.Packet[VideoStream]"
 Count = Annotated[int, msgspec.Meta(ge=0)]
 STRICT: Final = {"err_detect": "explode"}
 """A damaged picture is an error; FFmpeg would otherwise paint over the damage and say nothing."""
+BROKEN: Final = (av.error.FFmpegError, ValueError, IndexError, OverflowError)
+"""What PyAV raises for broken files; the others come where FFmpeg's own tables are odd."""
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,12 @@ class Undecodable(Exception):  # noqa: N818 (a planned end of one segment, caugh
     """A segment's bytes do not give the frames that it should hold."""
 
 
+def why_broken(error: Exception) -> str:
+    """Return what PyAV says of a broken file, in words."""
+    said = error.strerror if isinstance(error, av.error.FFmpegError) else None
+    return said or f"{type(error).__name__}: {error}"
+
+
 def wanted_frames(content: bytes, segment: Segment) -> Iterator[tuple[Fraction, VideoFrame]]:
     """Yield (pts in the source, frame) of the wanted frames, in the order in which they are shown.
 
@@ -73,8 +81,8 @@ def wanted_frames(content: bytes, segment: Segment) -> Iterator[tuple[Fraction, 
             wanted = [shown[offset] for offset in segment.wanted]
             for frame in _decoded(stream, packets, wanted):
                 yield segment.pts_start + ((frame.pts or 0) - shown[0]) * scale, frame
-    except av.error.FFmpegError as error:
-        message = f"cannot be decoded: {error.strerror}"
+    except BROKEN as error:
+        message = f"cannot be decoded: {why_broken(error)}"
         raise Undecodable(message) from error
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -229,6 +230,25 @@ def test_what_cannot_be_encoded_anew_either_is_one_dead_letter(tmp_path: Path) -
     _, [row] = cut(tmp_path, hurt, {**ALL, "reencode": "true"})
     assert row.error is not None
     assert row.error.startswith("cannot be encoded anew")
+
+
+def test_bytes_that_are_wrong_anywhere_end_in_rows_and_never_in_an_error(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    whole = [film_file(film) for film in FILMS.values()]
+    ends: Counter[str] = Counter()
+    for _ in range(200):
+        content = bytearray(chance.choice(whole))
+        content = content[: chance.randrange(1, len(content))] if chance.random() < 0.4 else content
+        for _ in range(chance.choice((1, 3, 20))):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        for row in cut(tmp_path, bytes(content), {**ALL, "reencode": chance.choice(("true", "false"))})[1]:
+            try:
+                frames = len(decoded([row]))
+                assert frames == (row.answers if row.error is None else 0)
+                ends["computed" if frames else "dead"] += 1
+            except Undecodable:
+                ends["undecodable"] += 1
+    assert min(ends["computed"], ends["dead"], ends["undecodable"]) > 5, ends
 
 
 def test_wrong_options_are_refused_all_at_once() -> None:
