@@ -39,8 +39,8 @@ from fleetbatch.protocol import (
 
 LIFECYCLES = 20_000
 WARM_UP = 2_000
-LINES = 96
-"""Cars in a call at one time; few calls wait long, so that collecting is not flattered."""
+LINES = 256
+"""Cars in a call at one time: what waits for the same statement goes with it."""
 PART = b"answers of a thousand rows " * 400
 """About 11 KB, as a part of a thousand rows has."""
 PART_SHA = hashlib.sha256(PART).hexdigest()

@@ -21,8 +21,13 @@ _QUIET: Final = ("uvicorn", "httpx", "botocore")
 
 def say(event: str, *, level: int = logging.INFO, error: BaseException | None = None, **facts: Any) -> None:  # noqa: ANN401 # whatever JSON takes
     """Log an event with its facts; with an error its traceback goes along."""
-    if _LOG.isEnabledFor(level):
-        _LOG.log(level, event, exc_info=error, extra={"facts": facts})
+    if not _LOG.isEnabledFor(level):
+        return
+    raised = None if error is None else (type(error), error, error.__traceback__)
+    # Made here, since logging would walk the stack for a line number that nobody reads: a fifth of a line's cost.
+    record = logging.LogRecord(_LOG.name, level, "", 0, event, None, raised)
+    record.facts = facts
+    _LOG.handle(record)
 
 
 def log_to_stderr(process: str, **always: Any) -> None:  # noqa: ANN401 # whatever JSON takes

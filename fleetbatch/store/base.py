@@ -1,13 +1,17 @@
 """What a store is: bytes under keys, and URLs that carry one right each."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from fleetbatch.errors import FleetbatchError, RejectedError
 from fleetbatch.units import Sha256
+
+_AMBIGUOUS: Final = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\\]")
+"""An empty segment, `.` or `..`, or a character that some store or shell takes for another."""
 
 
 class MissingObject(FleetbatchError):  # noqa: N818 # said as the rooms say it: "the object is missing"
@@ -101,8 +105,7 @@ class Store(Protocol):
 
 def checked_key(key: str) -> str:
     """Return the key; raise RejectedError for one that could mean another place than it says."""
-    segments = key.split("/")
-    if any(segment in {"", ".", ".."} for segment in segments) or any(ord(c) < ord(" ") or c == "\\" for c in key):
+    if _AMBIGUOUS.search(key):
         summary = f"{key!r} is not an object key; keys are names joined by single slashes"
         raise RejectedError(summary)
     return key

@@ -67,4 +67,4 @@ def checked_url(
 def _signature(key: bytes, claim: UrlClaim) -> str:
     expires = int(claim.expires_at.timestamp())
     text = f"{claim.method}\n{claim.key}\n{expires}\n{claim.size}\n{claim.sha256 or ''}"
-    return hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
