@@ -1,14 +1,25 @@
 """`fleetbatch simulate`: a night of a fleet in virtual time, in figures and as a page."""
 
+import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fleetbatch.cli.show import print_facts, print_json
 
+if TYPE_CHECKING:
+    from fleetbatch.simulate.night import Moment
+
 Believed = Literal["honest", "hopeful", "gloomy", "shuffled", "flat"]
+
+
+def _progress(moment: "Moment") -> None:
+    """Say in one line, again and again, how far the night is."""
+    hours, minutes = divmod(round(moment.at_s / 60.0), 60)
+    line = f"{hours:2}:{minutes:02} h: {moment.plugged:,} cars plugged in, {moment.holding:,} at work"
+    typer.echo(f"\r{line:<70}", nl=False, err=True)
 
 
 def simulate(  # noqa: PLR0913 # one option each
@@ -39,7 +50,7 @@ def simulate(  # noqa: PLR0913 # one option each
         believed=believed,
         cloud=cloud,
     )
-    night = simulate(scenario)
+    night = simulate(scenario, told=_progress if sys.stderr.isatty() else None)
     figures = summary(night)
     if report is not None:
         report.mkdir(parents=True, exist_ok=True)
