@@ -1,14 +1,12 @@
 """What a gateway does with what a car says: which versions it understands, what it keeps, and what it believes once."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from gateway_doors import Door, TestedCar, beat, open_door, poll
+from gateway_doors import Door, TestedCar, beat, poll
 from ledger_nights import no
 
 from fleetbatch import layout
@@ -23,12 +21,6 @@ from fleetbatch.units import CellName
 codes = httpx.codes
 CHARGING = "Vehicle.Powertrain.TractionBattery.Charging.IsCharging"
 PLANS = {"departure_at": "2026-11-23T07:00:00+01:00", "next_trip_at": "2026-11-23T08:00:00+01:00"}
-
-
-@pytest.fixture
-def door(database_url: str, tmp_path: Path) -> Iterator[Door]:
-    with open_door(database_url, tmp_path) as door:
-        yield door
 
 
 @pytest.fixture

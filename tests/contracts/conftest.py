@@ -1,0 +1,22 @@
+"""A gateway behind a door, and one car before it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gateway_doors import Door, TestedCar, open_door
+
+
+@pytest.fixture
+def door(database_url: str, tmp_path: Path) -> Iterator[Door]:
+    with open_door(database_url, tmp_path) as door:
+        yield door
+
+
+@pytest.fixture
+def car(door: Door) -> TestedCar:
+    """A car that was offered shard 7, with row groups of 3, 3 and 2 rows."""
+    car = door.car()
+    door.open({7: (3, 3, 2)})
+    door.offer((car.id, 7))
+    return car

@@ -1,0 +1,170 @@
+"""What cars bring: looked at before it counts, and moved through signed URLs."""
+
+from typing import Any
+
+import httpx
+import msgspec
+import psycopg
+from gateway_doors import (
+    QUICK,
+    Door,
+    TestedCar,
+    shard_bytes,
+)
+from ledger_nights import frozen_order
+
+from fleetbatch import layout
+from fleetbatch.car.identity import Identity, make_key, open_identity, sign
+from fleetbatch.protocol import PartRequest, part_claim
+from fleetbatch.units import LeaseId, Sha256, ShardId
+
+codes = httpx.codes
+ORDER = frozen_order().key
+
+
+# -- what lies in the store is checked
+
+
+def key_of(part: PartRequest) -> str:
+    """Where a part of shard 7 lies."""
+    return layout.part(ORDER, ShardId(7), LeaseId(part.lease_id), part.start, part.stop, Sha256(part.sha256))
+
+
+def test_a_damaged_upload_is_refused_and_removed(door: Door, car: TestedCar) -> None:
+    lease = car.take()
+    part = car.part(lease, 0, 1, rows=3)
+    key = key_of(part)
+    door.store.create(key, b"ANSWERS")
+    answer = car.say("/v1/part/confirm", part)
+    assert (answer.status_code, answer.json()["type"]) == (codes.UNPROCESSABLE_ENTITY, "urn:fleetbatch:part-damaged")
+    assert door.store.size(key) is None
+    assert car.deliver(part).done_through == 1
+
+
+def test_other_bytes_under_the_key_are_replaced_when_the_part_is_announced_again(door: Door, car: TestedCar) -> None:
+    lease = car.take()
+    part = car.part(lease, 0, 1, rows=3)
+    key = key_of(part)
+    door.store.create(key, b"ANSWERS")
+    assert car.deliver(part).done_through == 1
+    assert door.store.read(key) == b"answers"
+
+
+def test_a_lie_about_an_acknowledged_part_does_not_remove_it(door: Door, car: TestedCar) -> None:
+    lease = car.take()
+    truth = car.part(lease, 0, 1, rows=3)
+    car.deliver(truth)
+    lie = car.part(lease, 0, 1, rows=3, content=b"others!")
+    assert car.say("/v1/part", lie).json()["already"]
+    assert car.say("/v1/part/confirm", lie).status_code == codes.UNPROCESSABLE_ENTITY
+    assert door.store.read(key_of(truth)) == b"answers"
+
+
+def test_a_part_that_was_never_uploaded_does_not_count(car: TestedCar) -> None:
+    lease = car.take()
+    answer = car.say("/v1/part/confirm", car.part(lease, 0, 1, rows=3))
+    assert (answer.status_code, answer.json()["title"]) == (codes.UNPROCESSABLE_ENTITY, "part not uploaded")
+
+
+MISFITS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("wrong-shard", {"shard_id": f"{8:016x}"}),
+    ("wrong-range", {"start": 2, "stop": 2, "rows": 0}),
+    ("wrong-range", {"stop": 4}),
+    ("wrong-rows", {"rows": 4}),
+    ("wrong-size", {"bytes": 0}),
+    ("wrong-size", {"bytes": 1 << 40}),
+)
+
+
+def test_a_part_that_cannot_be_is_refused_before_it_is_sent(car: TestedCar) -> None:
+    part = car.part(car.take(), 0, 1, rows=3)
+    for kind, change in MISFITS:
+        answer = car.say("/v1/part", msgspec.structs.replace(part, **change))
+        wanted = (codes.UNPROCESSABLE_ENTITY, f"urn:fleetbatch:{kind}")
+        assert (answer.status_code, answer.json()["type"]) == wanted, change
+
+
+def test_a_part_that_leaves_a_gap_is_refused_and_changes_nothing(car: TestedCar) -> None:
+    lease = car.take()
+    gap = car.part(lease, 1, 2, rows=3)
+    car.upload(gap)
+    assert car.say("/v1/part/confirm", gap).status_code == codes.UNPROCESSABLE_ENTITY
+    assert car.deliver(car.part(lease, 0, 1, rows=3)).done_through == 1
+    assert car.say("/v1/part/confirm", gap).json()["done_through"] == 2
+
+
+def test_the_signature_is_checked_and_kept(car: TestedCar, database_url: str) -> None:
+    lease = car.take()
+    part = car.part(lease, 0, 1, rows=3)
+    car.upload(part)
+    stranger = open_identity(make_key())
+    forged = [replace_signature(part, stranger), msgspec.structs.replace(part, signature="AAAA"), _unsigned(part)]
+    for lie in forged:
+        answer = car.say("/v1/part/confirm", lie)
+        assert answer.json()["type"] == "urn:fleetbatch:wrong-signature"
+    car.say("/v1/part/confirm", part).raise_for_status()
+    with psycopg.connect(database_url) as connection:
+        kept = connection.execute("SELECT signature FROM fleetbatch.parts").fetchall()
+    assert kept == [(part.signature,)]
+
+
+# -- signed URLs of the folder
+
+
+def test_a_forged_or_expired_url_opens_nothing(door: Door, car: TestedCar) -> None:
+    lease = car.take()
+    url = httpx.URL(lease.shard_url)
+    later = url.copy_set_param("expires", "9999999999")
+    other = httpx.URL(lease.model_url).copy_with(query=url.query)
+    cut = url.copy_with(query=b"")
+    for forged in (later, other, cut, url.copy_set_param("signature", "0" * 64)):
+        answer = door.http.get(forged)
+        assert (answer.status_code, answer.json()["title"]) == (codes.FORBIDDEN, "url forged")
+    assert door.http.put(url, content=b"x").status_code == codes.FORBIDDEN
+    assert door.http.delete(url).status_code == codes.METHOD_NOT_ALLOWED
+    door.clock.now += QUICK.url_for
+    assert door.http.get(url).json()["title"] == "url expired"
+
+
+def test_a_put_takes_exactly_what_was_announced_and_once(door: Door, car: TestedCar) -> None:
+    part = car.part(car.take(), 0, 1, rows=3)
+    url = car.say("/v1/part", part).json()["url"]
+    assert door.http.put(url, content=b"ANSWERS").status_code == codes.BAD_REQUEST
+    assert door.http.put(url, content=b"answer").status_code == codes.BAD_REQUEST
+    assert door.http.put(url, content=b"answers and more").status_code == codes.REQUEST_ENTITY_TOO_LARGE
+    assert door.http.put(url, content=iter([b"answers", b" and more"])).status_code == codes.REQUEST_ENTITY_TOO_LARGE
+    assert door.http.put(url, content=iter([b"ans", b"wers"])).status_code == codes.OK
+    assert door.http.put(url, content=b"answers").status_code == codes.PRECONDITION_FAILED
+    assert car.say("/v1/part", part).json()["already"]
+
+
+RANGES = {
+    "bytes=0-0": (0, 1),
+    "bytes=290-": (290, 300),
+    "bytes=-5": (295, 300),
+    "bytes=10-9999": (10, 300),
+    "bytes=300-": None,
+    "bytes=5-4": None,
+    "bytes=-": None,
+    "bytes=0-1,5-6": None,
+}
+
+
+def test_ranges_are_read_as_http_says(door: Door, car: TestedCar) -> None:
+    url = car.take().shard_url
+    for asked, span in RANGES.items():
+        answer = door.http.get(url, headers={"Range": asked})
+        if span is None:
+            assert answer.status_code == codes.REQUESTED_RANGE_NOT_SATISFIABLE, asked
+            continue
+        start, stop = span
+        assert (answer.status_code, answer.content) == (codes.PARTIAL_CONTENT, shard_bytes(7, 3)[start:stop]), asked
+        assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/300"
+
+
+def replace_signature(part: PartRequest, identity: Identity) -> PartRequest:
+    return msgspec.structs.replace(part, signature=sign(identity, part_claim(part)))
+
+
+def _unsigned(part: PartRequest) -> PartRequest:
+    return msgspec.structs.replace(part, signature="é" * 10)
