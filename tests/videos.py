@@ -5,6 +5,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Literal
 
 import av
@@ -35,6 +36,7 @@ CELL = 8
 LABELS = ("light", "dark")
 
 
+Pixels = npt.NDArray[np.uint8]
 Codec = Literal["libx264", "libx265", "mpeg4"]
 
 
@@ -105,6 +107,20 @@ def sound_only() -> bytes:
     return file.getvalue()
 
 
+def index_first(content: bytes, folder: Path) -> bytes:
+    """Return the same MP4 file with its index before its frames, made in a folder."""
+    target = folder / "index-first.mp4"
+    with av.open(io.BytesIO(content), "r") as source, av.open(target, "w", options={"movflags": "faststart"}) as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                copy.mux(packet)
+    found = target.read_bytes()
+    target.unlink()
+    return found
+
+
 def edited(content: bytes, *, later: int, milliseconds: int) -> bytes:
     """Return an MP4 file whose edit list begins `later` frames later and shows so many milliseconds."""
     place = content.index(b"elst")
@@ -131,6 +147,14 @@ def frames_of(content: bytes) -> dict[int, tuple[int, npt.NDArray[np.uint8]]]:
             number: (frame.pts or 0, frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
             for number, frame in enumerate(container.decode(video=0))
         }
+
+
+def same(found: dict[int, tuple[int, Pixels]], wanted: dict[int, tuple[int, Pixels]]) -> bool:
+    """Return whether the same frames are there, at the same times and equal to the bit."""
+    return found.keys() == wanted.keys() and all(
+        found[number][0] == wanted[number][0] and np.array_equal(found[number][1], wanted[number][1])
+        for number in wanted
+    )
 
 
 def light_manifest() -> Manifest:

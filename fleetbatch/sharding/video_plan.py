@@ -110,6 +110,8 @@ def plan_pieces(packets: Sequence[Coded], time_base: Fraction, dials: VideoDials
     if any(later <= earlier for earlier, later in pairwise(pts)):
         why = "its frames' times are not in order from one IDR frame to the next"
         return [Piece(frame_start=0, frames=len(pts), error=why)]
+    if not pts and complete:
+        return [Piece(frame_start=0, frames=0, error="its edit list shows no frame")]
     wanted = sampled(pts, time_base, dials) if pts else []
     runs = _runs(groups, wanted, pts, dials.segment_s / time_base, dials.segment_bytes)
     pieces = [_piece(run, wanted, pts, time_base, dials) for run in runs]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from videos import Film, damaged, edited, film_file, frames_of, sound_only
+from videos import Film, damaged, edited, film_file, frames_of, index_first, same, sound_only
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.sharding.cut import Entry
@@ -64,13 +64,6 @@ def decoded(rows: list[Row]) -> dict[int, tuple[int, np.ndarray]]:
                 assert pts.denominator == 1
                 found[segment.frame_start + offset] = (int(pts), frame.to_ndarray(format="rgb24"))
     return found
-
-
-def same(found: dict[int, tuple[int, np.ndarray]], wanted: dict[int, tuple[int, np.ndarray]]) -> bool:
-    return found.keys() == wanted.keys() and all(
-        found[number][0] == wanted[number][0] and np.array_equal(found[number][1], wanted[number][1])
-        for number in wanted
-    )
 
 
 @pytest.mark.parametrize("name", FILMS)
@@ -144,9 +137,8 @@ def test_a_folder_without_a_single_video_is_refused_with_the_reasons(tmp_path: P
 
 
 def test_of_a_file_that_is_cut_short_the_whole_groups_are_used_and_the_rest_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "whole.mp4"
-    path.write_bytes(film_file(Film(settings={"qp": "1"})))
-    content = moov_first(path)
+    content = index_first(film_file(Film(settings={"qp": "1"})), tmp_path)
+    (tmp_path / "in").mkdir()
     entries, rows = cut(tmp_path / "in", content[: len(content) * 2 // 3])
     good = [row for row in rows if row.error is None]
     shown = sum(row.answers or 0 for row in good)
@@ -172,6 +164,12 @@ def test_an_edit_list_hides_frames_and_they_stay_hidden(tmp_path: Path) -> None:
     assert 24 <= len(shown) <= 26
     assert same(decoded(rows), shown)
     assert segment_of(rows[0]).seconds(segment_of(rows[0]).pts_start) == 0
+
+
+def test_a_video_of_which_nothing_is_shown_is_a_dead_letter() -> None:
+    packets = [Coded(number, 100, number == 0, hidden=True) for number in range(5)]
+    [piece] = plan_pieces(packets, Fraction(1, 25), VideoDials(), complete=True)
+    assert piece.error == "its edit list shows no frame"
 
 
 def test_a_damaged_first_group_is_found_when_it_is_cut_and_one_in_the_middle_when_it_is_computed(
@@ -290,21 +288,6 @@ def test_sampling_by_time_takes_the_first_frame_at_or_after_every_turn(steps: li
     times = [Fraction(at - pts[0], 25) for at in pts]
     turns = {next(n for n, t in enumerate(times) if t >= k * every) for k in range(int(times[-1] / every) + 1)}
     assert sampled(pts, Fraction(1, 25), dials) == sorted(turns)
-
-
-def moov_first(path: Path) -> bytes:
-    """Return the same MP4 file with its index before its frames."""
-    import av
-
-    target = path.with_name("first.mp4")
-    with av.open(str(path)) as source, av.open(str(target), "w", options={"movflags": "faststart"}) as copy:
-        stream = copy.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                copy.mux(packet)
-    (path.parent / "in").mkdir()
-    return target.read_bytes()
 
 
 def test_a_file_that_changes_while_it_is_cut_is_a_dead_letter(tmp_path: Path) -> None:
