@@ -76,13 +76,13 @@ class Mornings:
             self._turn(night, OrderState.OPEN, ledger.resume)
         elif night.state is OrderState.OPEN and dice < 0.6:
             self._turn(night, OrderState.PAUSED, ledger.pause)
-        elif night.state is OrderState.CANCELLED and dice < 0.5:
-            self._try_to_resume(night)
         elif dice < 0.85:
             self._turn(night, OrderState.CANCELLED, lambda key: ledger.cancel(key, "not wanted"))
         else:
             self.witness.recalled(night.key)
             self._turn(night, OrderState.CANCELLED, lambda key: ledger.recall(key, "wrong"))
+        if night.state is OrderState.CANCELLED and dice > 0.75:
+            self._try_to_resume(night)
 
     def resume(self) -> None:
         """Open what is paused."""
