@@ -60,7 +60,7 @@ def one_night(told: argparse.Namespace) -> None:
         tell(name, figures[name], "share")
     tell("high_priority_done", figures["done_share_by_priority"][0], "share")
     tell("fetching_share", figures["fetch_s"] / figures["busy_s"], "share")
-    tell("idle_share", 1.0 - figures["busy_s"] / figures["able_s"], "share")
+    tell("idle_share", figures["idle_s"] / figures["able_s"], "share")
     tell("pieces_verified", figures["pieces_verified"], "pieces")
     tell("night_cpu_s", time.process_time() - started, "s")
     tell("peak_mb", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MB")

@@ -25,7 +25,7 @@ def _progress(moment: "Moment") -> None:
 def simulate(  # noqa: PLR0913 # one option each
     *,
     cars: Annotated[int, typer.Option(help="Enrolled cars; a third to a half of them is at a plug.", min=1)] = 2_000,
-    shards: Annotated[int, typer.Option(help="Shards of the night.", min=1)] = 10_000,
+    shards: Annotated[int, typer.Option(help="Shards of the night; eight a car are 20 minutes each.", min=1)] = 16_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same night.", min=0)] = 1,
     load: Annotated[float, typer.Option(help="Work over what the cars at the plugs can do.")] = 1.3,
     hours: Annotated[float, typer.Option(help="Length of the night.")] = 8.0,

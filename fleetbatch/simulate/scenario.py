@@ -34,7 +34,7 @@ class Scenario:
     """A fleet, its night and what goes wrong in it; shares are of the cars at a plug."""
 
     cars: int = 2_000
-    shards: int = 10_000
+    shards: int = 16_000
     seed: int = 1
     load: float = 1.3
     """Demand over what the cars at the plugs can do when each does a random kind that it may."""

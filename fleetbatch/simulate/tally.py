@@ -38,6 +38,7 @@ def summary(night: Night) -> dict[str, Any]:
         "complete": bool(night.whole.all()),
         "able_s": able_s(world),
         "busy_s": busy,
+        "idle_s": able_s(world) - float(night.busy_s[~world.fleet.bad].sum()),
         "fetch_s": night.fetch_s,
         "lost_s": dict(zip(LOST, night.lost_s.tolist(), strict=True)),
         "waste_share": float(night.lost_s.sum() / max(busy, 1e-9)),
