@@ -33,6 +33,9 @@ def pack(  # noqa: PLR0913 # one option each
     fp16: Annotated[
         Path | None, typer.Option(help="The same model in half precision, for classes that ask for it.")
     ] = None,
+    int8: Annotated[
+        Path | None, typer.Option(help="The same model in eight bits, for orders that ask for it (or see `quantize`).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a bundle; it is checked as a car will check it before anything is written."""
@@ -45,7 +48,7 @@ def pack(  # noqa: PLR0913 # one option each
         labels=labels,
         goldens=tuple(golden),
         answers=answers,
-        variants={} if fp16 is None else {"fp16": fp16},
+        variants={**({"fp16": fp16} if fp16 else {}), **({"int8": int8} if int8 else {})},
     )
     data = pack_bundle(request)
     _write(out, data)
@@ -69,6 +72,22 @@ def pack_driver(
         data = pack_policy(model.read_bytes(), model.stem)
     _write(out, data)
     print_facts({"bundle": str(out), "bytes": len(data), "sha256": bundle_sha256(data)}, json=json)
+
+
+@models.command()
+def quantize(
+    bundle: Annotated[Path, typer.Argument(help="A bundle of pictures' model.")],
+    *,
+    pictures: Annotated[Path, typer.Option(help="A folder of pictures like those that it will see.")],
+    out: Annotated[Path, typer.Option(help="Where the bundle with the int8 variant goes.")],
+    json: Json = False,
+) -> None:
+    """Add an int8 variant to a bundle; an order gets it with the option `precision = "int8"`, and its rows say so."""
+    from fleetbatch.packing.int8 import with_int8
+
+    data = with_int8(_open(bundle), sorted(path for path in pictures.iterdir() if path.is_file()))
+    _write(out, data)
+    print_facts({"bundle": str(out), "bytes": len(data)}, json=json)
 
 
 @models.command()

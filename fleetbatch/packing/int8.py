@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,11 +10,30 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from fleetbatch.bundle import Bundle, build_bundle, open_bundle
 from fleetbatch.errors import RejectedError
+from fleetbatch.inference import check_goldens, open_inference
 from fleetbatch.packing.answers import raised
+from fleetbatch.pixels import Unreadable, decode, prepare
 
 PICTURES_MIN: Final = 8
 """Fewer do not show what a layer's values are like."""
+PICTURES_MAX: Final = 64
+"""More only take longer."""
+
+
+def with_int8(bundle: Bundle, pictures: Sequence[Path]) -> bytes:
+    """Return the bundle with an int8 variant that reproduces its goldens within `int8_tolerance`.
+
+    Raises RejectedError when it does not, or when there are too few pictures to calibrate it with.
+    """
+    decoded = [decode(path.read_bytes()) for path in pictures[:PICTURES_MAX]]
+    inputs = [prepare(one, bundle.manifest) for one in decoded if not isinstance(one, Unreadable)]
+    int8 = to_int8(bundle.model(), bundle.manifest.input.name, inputs)
+    data = build_bundle(replace(bundle.content, variants={**bundle.content.variants, "int8": int8}))
+    made = open_bundle(data, expected_sha256=None)
+    check_goldens(made, open_inference(made, provider="CPUExecutionProvider", threads=1, precision="int8"))
+    return data
 
 
 def to_int8(model: bytes, input_name: str, inputs: Sequence[npt.NDArray[np.float32]]) -> bytes:
