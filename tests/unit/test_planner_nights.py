@@ -94,6 +94,7 @@ def part_of(rows: pa.Table, cell: int, cells: int) -> pa.Table:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(600)
 def test_cells_by_hash_lose_at_most_a_thousandth() -> None:
     e = evening(100_000, load=1.1, seed=9)
     whole = plan_round(e.cars, e.shards, NOW, e.policy).certificate.value
@@ -104,6 +105,7 @@ def test_cells_by_hash_lose_at_most_a_thousandth() -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3600)
 def test_ten_million_pieces_break_no_rule() -> None:
     chance, pieces, rounds = np.random.default_rng(12), 0, 0
     while pieces < PIECES:
