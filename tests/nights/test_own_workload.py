@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from night import Night, night_in
 
+from fleetbatch.audit import recompute
 from fleetbatch.contracts import contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.local.postgres import Postgres
@@ -34,6 +35,7 @@ def installed(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(package))
     monkeypatch.setenv("PYTHONPATH", str(package))
     workload.cache_clear()
+    recompute._reader.close()  # this process's auditor may have begun before the package was there
     yield
     contract.cache_clear()
     workload.cache_clear()
