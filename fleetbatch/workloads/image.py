@@ -50,6 +50,9 @@ class ImageWorkload(Workload):
 
     def differs(self, ours: AnswerRow, theirs: AnswerRow) -> str:
         """Return why two answers are not the same labels with scores within the tolerance, or nothing."""
+        for name, traded in (("decode", "reduced"), ("precision", "int8")):
+            if (theirs[name] == traded) != (ours[name] == traded):
+                return f"{name} is {theirs[name]!r}, ours is {ours[name]!r}"
         if len(theirs["labels"] or []) != len(ours["labels"]):
             return f"{len(theirs['labels'] or [])} labels, ours has {len(ours['labels'])}"
         return _form_problem(theirs) or _score_difference(_best(ours), _best(theirs), self.score_tolerance)

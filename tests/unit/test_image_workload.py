@@ -112,6 +112,8 @@ def test_answers_within_the_tolerance_agree(theirs: dict[str, Any]) -> None:
         (answer(("cat", 1.6), ("dog", 0.3), ("cow", 0.05)), "outside 0 to 1"),
         (answer(error="cannot be decoded"), "error is"),
         ({**OURS, "item_id": "s-000001"}, "no answer"),
+        ({**OURS, "decode": "reduced"}, "decode is 'reduced'"),
+        ({**OURS, "precision": "int8"}, "precision is 'int8'"),
     ],
 )
 def test_answers_that_differ_disagree_and_say_how(theirs: dict[str, Any], reason: str) -> None:
