@@ -40,6 +40,13 @@ BENCH = Bench(
             Subject(name=rule, script="benchmarks/planner_pulls.py", arguments=(rule,))
             for rule in ("ours", "CWC", "first come", "random pull")
         ),
+        Subject(name="ours", script="benchmarks/planner_weighing.py", arguments=("ours",)),
+        Subject(
+            name="numba",
+            script="benchmarks/planner_weighing.py",
+            arguments=("numba",),
+            lock="infra/locks/bench-numba.txt",
+        ),
     ),
 )
 

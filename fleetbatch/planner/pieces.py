@@ -128,7 +128,7 @@ def weighed(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Weigh
     for first in range(0, len(pieces.car), AT_A_TIME):
         part = slice(first, first + AT_A_TIME)
         count = (pieces.stop[part] - pieces.start[part]).astype(np.float64)
-        sums = _row_group_chances(cars.survival, pieces.car[part], pieces.ends[part], pieces.tau[part], count)
+        sums = expected_row_groups(cars.survival, pieces.car[part], pieces.ends[part], pieces.tau[part], count)
         expected[part] = sums * pieces.units[part]
     return Weighed(pieces=pieces, chance=chance, expected=expected)
 
@@ -162,7 +162,7 @@ def _while_there(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces, lat
     return rows(shorter, np.flatnonzero(keep))
 
 
-def _row_group_chances(survival: Bytes, cars: Ints, ends: Floats, tau: Floats, count: Floats) -> Floats:
+def expected_row_groups(survival: Bytes, cars: Ints, ends: Floats, tau: Floats, count: Floats) -> Floats:
     """Return the probabilities that each car is there at the ends of its row groups, summed.
 
     Between two points of a curve the sum is arithmetic, so a piece costs one step for each 15 minutes that it spans,
