@@ -91,7 +91,7 @@ def test_what_has_no_breadth_is_no_detection() -> None:
     assert found_in(raw, manifest(Boxes(form="corners")), LABELS, (96, 64)) == ()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     boxes=st.lists(st.tuples(SIDES, st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3)), max_size=12),
     form=st.sampled_from(["corners", "centres", "yolox"]),
@@ -109,6 +109,7 @@ def test_two_implementations_find_the_same(
     assert difference(ours, theirs, score_min=0.2, tolerance=1e-4) == ""
 
 
+@settings(deadline=None, max_examples=60)
 @given(width=st.integers(1, 2000), height=st.integers(1, 2000), anchor=st.sampled_from(["centre", "top_left"]))
 def test_a_letterboxed_picture_lies_within_the_input(width: int, height: int, anchor: Any) -> None:
     place = placement(width, height, manifest(Boxes(form="corners"), anchor=anchor))
@@ -150,6 +151,7 @@ def test_what_hardware_may_decide_is_forgiven_and_no_more() -> None:
     assert differs([CAR], [half]) == differs([CAR, half], [CAR]) == ""
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(SIDES, st.floats(0.3, 1)), max_size=8))
 def test_an_answer_agrees_with_itself_in_any_order(drawn: list[tuple[tuple[float, ...], float]]) -> None:
     found = [

@@ -24,7 +24,7 @@ ORDER = "generator:drive?clips=6&frames=26&seed=5&broken=5"
 
 
 @given(seed=numbers, clip=st.integers(0, 99), frame=st.integers(0, 500))
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 def test_what_is_named_is_in_the_picture_and_large_enough(seed: int, clip: int, frame: int) -> None:
     there = Counter(thing.label for thing in things(seed, clip, frame))
     for label, (left, top, right, bottom) in named(seed, clip, frame):
@@ -66,6 +66,7 @@ def test_dials_are_refused_all_at_once() -> None:
         assert word in str(caught.value)
 
 
+@settings(deadline=None, max_examples=60)
 @given(seed=numbers, clips=st.integers(1, 60), broken=st.integers(0, 60))
 def test_uris_name_every_clip_once(seed: int, clips: int, broken: int) -> None:
     dials = Driving(clips=clips, seed=seed, broken=min(broken, clips))
