@@ -139,8 +139,7 @@ def test_a_folder_without_a_single_video_is_refused_with_the_reasons(tmp_path: P
 
 def test_of_a_file_that_is_cut_short_the_whole_groups_are_used_and_the_rest_is_named(tmp_path: Path) -> None:
     content = index_first(film_file(Film(settings={"qp": "1"})), tmp_path)
-    (tmp_path / "in").mkdir()
-    entries, rows = cut(tmp_path / "in", content[: len(content) * 2 // 3])
+    entries, rows = cut(tmp_path, content[: len(content) * 2 // 3])
     good = [row for row in rows if row.error is None]
     shown = sum(row.answers or 0 for row in good)
     assert 10 <= shown <= 40
