@@ -45,6 +45,8 @@ class Scene:
 
     def done(self) -> int:
         """Return how much was granted, delivered and judged so far."""
+        if not self.now:
+            return 0
         return int(self.now["grants"] + self.now["parts"] + self.now["verdicts"])
 
     def more(self, name: str) -> bool:
@@ -68,6 +70,8 @@ class Point:
     name: str
     when: Callable[[Scene], bool]
     whom: Callable[[Scene], int]
+    brief: bool = False
+    """It is over soon, and seen without the database: looked for first."""
 
 
 def _service(name: str) -> Callable[[Scene], int]:
@@ -101,9 +105,9 @@ POINTS = (
     Point(name="dispatcher after a round", when=lambda s: s.more("rounds"), whom=_service("dispatcher")),
     Point(name="auditor with a claim", when=lambda s: s.now["claims"] > 0, whom=_service("auditor")),
     Point(name="auditor after a verdict", when=lambda s: s.more("verdicts"), whom=_service("auditor")),
-    Point(name="merge begins", when=lambda s: s.step("merge") and not s.staged(), whom=_step),
-    Point(name="merge writes", when=lambda s: s.staged(), whom=_step),
-    Point(name="publishing", when=lambda s: s.step("publish"), whom=_step),
+    Point(name="merge begins", when=lambda s: s.step("merge") and not s.staged(), whom=_step, brief=True),
+    Point(name="merge writes", when=lambda s: s.staged(), whom=_step, brief=True),
+    Point(name="publishing", when=lambda s: s.step("publish"), whom=_step, brief=True),
     Point(name="database under leases", when=lambda s: s.now["leases"] > 0, whom=lambda s: s.cell.postmaster()),
     Point(
         name="database's process of the gateway",
