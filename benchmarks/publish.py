@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -45,7 +46,7 @@ def make_input() -> None:
         return
     shutil.rmtree(INPUT, ignore_errors=True)
     store = open_store((INPUT / "store").as_uri(), deployment_key=KEY)
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # polars' threads do not outlive a fork
         night = write_night(store, shards=SHARDS, pool=pool)
     pq.write_table(night.parts, INPUT / "parts.parquet")
 

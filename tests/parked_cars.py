@@ -50,7 +50,7 @@ GOOD_SIGNALS: dict[str, float | bool] = {
 }
 
 
-def until(true: Callable[[], Any], *, seconds: float = 15.0, what: str = "it") -> Any:
+def until(true: Callable[[], Any], *, seconds: float = 40.0, what: str = "it") -> Any:
     """Wait until something is so, and return it."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
