@@ -14,7 +14,7 @@ from benchmarks.ledger_load import Scale, family_of
 from benchmarks.run import tell
 from fleetbatch.local.postgres import Postgres, make_database, start_postgres, stop_postgres
 
-JOBS = 3000
+JOBS = 1000
 TRANSACTIONS = 4000
 CLIENTS = 8
 
