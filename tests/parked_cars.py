@@ -234,8 +234,10 @@ class ParkedCell:
 
     def parts(self, key: OrderKey) -> list[dict[str, Any]]:
         """Return what the ledger keeps of the parts of the order's one shard."""
-        of_order = "SELECT shard_id FROM shards JOIN orders USING (order_no) WHERE orders.name = %s"
-        query = f"SELECT energy_wh, energy_source FROM parts WHERE shard_id IN ({of_order})"
+        of_order = (
+            "SELECT shard_id FROM fleetbatch.shards s JOIN fleetbatch.orders o USING (order_no) WHERE o.name = %s"
+        )
+        query = f"SELECT energy_wh, energy_source FROM fleetbatch.parts WHERE shard_id IN ({of_order})"
         with psycopg.connect(self.settings.cells[0].ledger_url, row_factory=dict_row) as connection:
             return connection.execute(query, [key.order]).fetchall()
 
