@@ -90,8 +90,7 @@ def score(
     whole = read_stays(stays, _end(stays))
     cut_h, warm_h = hours(train_until), hours(train_until - dials.warm_up)
     marks = landmarks(whole).between(warm_h, np.inf)
-    marks = marks.take(np.flatnonzero(marks.ended))
-    tested = marks.moments.stay.begin_h >= cut_h
+    tested = marks.ended & (marks.moments.stay.begin_h >= cut_h)
     if not (tested & ~marks.at_plug_in).any() or not (whole.closed.begin_h < cut_h).any():
         summary = f"{train_until:%Y-%m-%d} leaves no ended session on one of its sides"
         raise RejectedError(summary)

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleetbatch.contracts import conform
 from fleetbatch.errors import RejectedError
@@ -46,7 +47,8 @@ def default_learning() -> LearningDials:
 
 def learn_model(stays: pa.Table, until: datetime, dials: LearningDials) -> Learnt:
     """Learn from what was known of the stays at `until`; raise RejectedError with too few, or when parity fails."""
-    known = read_stays(thinned(conform(stays, "stays"), EPOCH, dials.landmarks_max), until)
+    begun = conform(stays, "stays").filter(pc.field("plugged_in_at") <= until)
+    known = read_stays(thinned(begun, EPOCH, dials.landmarks_max), until)
     if len(known.closed) < dials.stays_min:
         summary = f"{len(known.closed)} closed stays before {until:%Y-%m-%d} are too few to learn from"
         raise RejectedError(summary, [f"at least {dials.stays_min} are needed; until then L1 forecasts"])

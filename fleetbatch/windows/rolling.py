@@ -64,7 +64,8 @@ def roll(
     """Run the landmarks, sorted by instant, through their days.
 
     `said` is log S at EDGES_H where `calibrated`, else S on the grid, which is then not calibrated. What owners stated
-    bends the curves, by how statements turned out in those `past` stays that had ended by then.
+    bends the curves, by how statements turned out in those `past` stays that had ended by then. A stay that is lost
+    from sight counts as one that goes on until then, and for nothing afterwards.
     """
     now, remaining = marks.moments.now_h, marks.remaining_h
     kind = kind_of(stays_used, wall_h(now, marks.moments.stay.zones) % DAY_H)
@@ -75,12 +76,14 @@ def roll(
     pending = np.zeros(0, np.int64)
     for number, (start_h, today) in enumerate(_days(now)):
         ripe = now[pending] + booked[pending] <= start_h
-        thresholds = _after(thresholds, (booked, kind, remaining >= booked), pending[ripe], dials.promise)
+        told = pending[ripe & (marks.ended[pending] | (remaining[pending] >= booked[pending]))]
+        thresholds = _after(thresholds, (booked, kind, remaining >= booked), told, dials.promise)
         if number % dials.calibrate_every_days == 0:
             trust = trust_in_statements(past, dials.heed, by_h=start_h)
         if calibrated and number % dials.calibrate_every_days == 0:
             first = np.searchsorted(now, start_h - dials.calibration.window_days * DAY_H)
             known = first + np.flatnonzero(asked[first : today[0]])
+            known = known[marks.ended[known] | (now[known] + remaining[known] > start_h)]
             lived = (now[known], remaining[known])
             calibration = fit_calibration(said[known], conditions[known], lived, start_h, dials.calibration)
         curves = on_grid(said[today], conditions[today], calibration) if calibrated else said[today]

@@ -1,6 +1,7 @@
 """A file of charging sessions, published ones for instance, as contract stays."""
 
 import hashlib
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,8 @@ INSTANTS: Final = ("plug_in", "plug_out")
 FILLED: Final = ("user_id", "plug_in", "tz")
 CAR_BITS: Final = 63
 ROWS_NAMED: Final = 3
+IN_SIGHT: Final = timedelta(hours=120)
+"""A session without an end is taken to go on so long at most: as long as curves are known."""
 
 
 def read_sessions(path: Path, source: str = "") -> pa.Table:
@@ -23,8 +26,9 @@ def read_sessions(path: Path, source: str = "") -> pa.Table:
 
     Columns: `user_id`, `site`, `plug_in`, `plug_out`, `tz`; others, such as the energy that is known only afterwards,
     are left alone. Where there is a column `source`, only sessions of that source count; where one is `censored`, its
-    end is the last sign of it. A session told twice counts once, with its end if either has one; one that ends before
-    it begins is left out. Raises RejectedError naming columns and rows.
+    end is the last sign of it; of one without any end that is its user's next session, or five days on. A session told
+    twice counts once, with its end if either has one; one that ends before it begins is left out. Raises RejectedError
+    naming columns and rows.
     """
     try:
         frame = pl.read_parquet(path)
@@ -83,6 +87,10 @@ def _once(frame: pl.DataFrame) -> pl.DataFrame:
         site_id=pl.col("site_id").min(),
         timezone=pl.col("timezone").min(),
     )
+    again = pl.col("plugged_in_at").shift(-1).over("user_id", order_by="plugged_in_at")
+    sight = pl.min_horizontal(again, pl.col("plugged_in_at") + IN_SIGHT)
+    lost = pl.col("unplugged_at").is_null() & pl.col("seen_until").is_null()
+    once = once.with_columns(seen_until=pl.when(lost).then(sight).otherwise(pl.col("seen_until")))
     return once.filter((pl.col("unplugged_at") > pl.col("plugged_in_at")).fill_null(value=True))
 
 

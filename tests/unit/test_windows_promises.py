@@ -154,12 +154,15 @@ def test_nothing_is_booked_or_forecast_with_what_was_not_yet_known() -> None:
     cut = START_H + 24 * 30
     changed = np.where(now + remaining > cut, cut - now + chance.uniform(0.01, 50, len(now)), remaining)
     changed = np.where(now > cut, chance.exponential(1.0, len(now)), changed)
-    used = np.full(len(now), 30)
-    one, other = (
-        roll(marks(r, now), hazard_curves(rate), used, NOBODY, calibrated=True, dials=RollingDials())
-        for r in (remaining, changed)
+    used, dials = np.full(len(now), 30), RollingDials()
+    lost = replace(marks(changed, now), ended=now + changed <= cut)
+    one, other, third = (
+        roll(told, hazard_curves(rate), used, NOBODY, calibrated=True, dials=dials)
+        for told in (marks(remaining, now), marks(changed, now), lost)
     )
     before = now < cut
+    assert (one.survival[before] == third.survival[before]).all()
+    assert (one.booked_h[before] == third.booked_h[before]).all()
     assert (one.survival[before] == other.survival[before]).all()
     assert (one.booked_h[before] == other.booked_h[before]).all()
     assert (one.booked_h[~before] != other.booked_h[~before]).any()
