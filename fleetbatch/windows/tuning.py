@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleetbatch.contracts import conform
 from fleetbatch.windows import scores
@@ -52,7 +53,8 @@ def tune(stays: pa.Table, bundle: WindowsBundle | None, now: datetime, dials: Tu
 
     The model serves unless it scored worse than L1 over the judged days, or there is none.
     """
-    known = read_stays(thinned(conform(stays, "stays"), now - dials.look_back, dials.landmarks_max), now)
+    begun = conform(stays, "stays").filter(pc.field("plugged_in_at") <= now)
+    known = read_stays(thinned(begun, now - dials.look_back, dials.landmarks_max), now)
     marks = _recent(known, now, dials)
     used = recent(known, marks.moments, dials.learning.shrink.stays_max).stays_used
     groups = fit_groups(known, dials.learning.group)
