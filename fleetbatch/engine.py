@@ -4,24 +4,23 @@ import contextlib
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fleetbatch.errors import RejectedError, TransientError
 
 if TYPE_CHECKING:
     from distributed import Client
 
-_REACHED_WITHIN_S: Final = 10.0
-
 
 @contextlib.contextmanager
-def open_engine(url: str, *, workers: int = 2) -> Iterator[Executor]:
+def open_engine(url: str, *, workers: int = 2, within_s: float = 10.0) -> Iterator[Executor]:
     """Open `local` (that many spawned processes) or `dask://host:8786`; raise RejectedError for anything else.
 
     Work is given as module-level functions with arguments that pickle. Spawned, never forked: pyarrow, polars and
     onnxruntime keep threads that a fork would lose. What was given to a Dask worker that dies is given to another by
     the cluster itself. A future raises what its work raised; BrokenExecutor when the engine lost it, TransientError
-    when it took several workers with it. Raises TransientError when the cluster's scheduler is not reached.
+    when it took several workers with it. Raises TransientError when the cluster's scheduler is not reached within
+    `within_s`.
     """
     if url == "local":
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -37,7 +36,7 @@ def open_engine(url: str, *, workers: int = 2) -> Iterator[Executor]:
         summary = "engine dask:// needs the package `distributed`: pip install 'fleetbatch[dask]'"
         raise RejectedError(summary) from error
     try:
-        client = Client(f"tcp://{address}", timeout=_REACHED_WITHIN_S)  # type: ignore[no-untyped-call] # it has no types
+        client = Client(f"tcp://{address}", timeout=within_s)  # type: ignore[no-untyped-call] # it has no types
     except OSError as error:
         message = f"the scheduler of engine {url} is not reached: {error}"
         raise TransientError(message) from error

@@ -291,9 +291,8 @@ def open_door(database_url: str, folder: Path, *, dials: Dials = QUICK) -> Itera
             clock=lambda: clock.now,
             dials=dials,
         )
-        server = uvicorn.Server(
-            uvicorn.Config(application(gate), lifespan="off", log_config=None, access_log=False, ws="none")
-        )
+        config = uvicorn.Config(application(gate), lifespan="off", log_config=None, access_log=False, ws="none")
+        server = uvicorn.Server(config)
         loop = uvloop.new_event_loop()
         thread = threading.Thread(target=_live, args=(loop, gate, server, listening))
         thread.start()

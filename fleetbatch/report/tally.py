@@ -70,20 +70,21 @@ class Tally:
         return self.right_rows / self.labelled_rows if self.labelled_rows else None
 
 
+def _results(store: Store, merged: Merged, of: Contract) -> pl.LazyFrame:
+    if not merged.files:
+        return pl.LazyFrame(pl.from_arrow(of.schema.empty_table()))
+    return pl.scan_parquet([store.uri(file.key) for file in merged.files], storage_options=store.storage_options())
+
+
 def tally_night(store: Store, order: FrozenOrder, merged: Merged, rates: pa.Table) -> Tally:
     """Count a night's results, streaming.
 
     `rates` are the ledgers': workload, hardware_class, provider, rows, busy_s.
     """
-    options = store.storage_options()
     of = contract(workload(order.order.workload).results_contract)
     headline = of.headline or "error"  # without a headline nothing is counted
-    rows = (
-        pl.scan_parquet([store.uri(file.key) for file in merged.files], storage_options=options)
-        if merged.files
-        else pl.LazyFrame(pl.from_arrow(of.schema.empty_table()))
-    )
-    missing = pl.scan_parquet(store.uri(layout.missing(order.key)), storage_options=options)
+    rows = _results(store, merged, of)
+    missing = pl.scan_parquet(store.uri(layout.missing(order.key)), storage_options=store.storage_options())
     drawn = rows.filter(pl.col(headline).is_not_null() & pl.col("source_uri").str.starts_with(_DRAWN))
     right = pl.col(headline) == pl.col("source_uri").str.split("#").list.last()
     classes = rows.group_by("car_class", "provider").agg(pl.len(), pl.col("energy_wh").cast(pl.Float64).sum())

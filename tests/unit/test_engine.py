@@ -78,9 +78,8 @@ def test_a_job_that_kills_every_worker_is_given_up_and_the_cluster_goes_on(clust
         assert engine.submit(abs, -1).result(timeout=60) == 1
 
 
-def test_a_cluster_that_is_not_there_is_said_to_be_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fleetbatch.engine._REACHED_WITHIN_S", 0.3)
-    with pytest.raises(TransientError, match="not reached"), open_engine("dask://127.0.0.1:1"):
+def test_a_cluster_that_is_not_there_is_said_to_be_out_of_reach() -> None:
+    with pytest.raises(TransientError, match="not reached"), open_engine("dask://127.0.0.1:1", within_s=0.3):
         pass
 
 
