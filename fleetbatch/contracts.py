@@ -51,7 +51,9 @@ class Contract:
     expectations: tuple[Mapping[str, Any], ...]
     """Great Expectations rules, as {"type": ..., "kwargs": ...}."""
     headline: str | None
-    """The column whose values sum a row up for a person (customProperties of the table); None when there is none."""
+    """The column whose values sum a row up for a person (customProperties of the table); None when there is none.
+
+    `column.field` is that field of the structs in a column of lists."""
     ranges: Mapping[str, tuple[float, float]]
     """Lowest and highest value of numbers (logicalTypeOptions); infinite where one side is not bounded."""
 

@@ -118,7 +118,7 @@ def _counts(results: pl.LazyFrame, of: Contract, labels: tuple[str, ...] | None)
 def _nothing_said(of: Contract) -> pl.Expr:
     """Return whether a row lacks its headline or, without one, every answer."""
     if of.headline is not None:
-        return pl.col(of.headline).is_null()
+        return pl.col(of.headline.partition(".")[0]).is_null()
     return pl.all_horizontal(pl.col(answer_columns(of)).is_null())
 
 
@@ -136,7 +136,11 @@ def _out_of_range(of: Contract) -> Iterator[pl.Expr]:
 def _unknown(of: Contract, labels: tuple[str, ...] | None) -> pl.Expr:
     if of.headline is None or labels is None:
         return pl.lit(value=False)
-    return pl.col(of.headline).is_not_null() & ~pl.col(of.headline).is_in(list(labels))
+    column, _, field = of.headline.partition(".")
+    if not field:
+        return pl.col(column).is_not_null() & ~pl.col(column).is_in(list(labels))
+    value = pl.element().struct.field(field)
+    return pl.col(column).list.eval(value.is_null() | ~value.is_in(list(labels))).list.any()
 
 
 def _ids(results: pl.LazyFrame, job: ProfileJob) -> pl.LazyFrame:

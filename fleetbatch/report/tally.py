@@ -82,16 +82,17 @@ def tally_night(store: Store, order: FrozenOrder, merged: Merged, rates: pa.Tabl
     `rates` are the ledgers': workload, hardware_class, provider, rows, busy_s.
     """
     of = contract(workload(order.order.workload).results_contract)
-    headline = of.headline or "error"  # without a headline nothing is counted
+    headline, _, field = (of.headline or "error").partition(".")  # without a headline nothing is counted
     rows = _results(store, merged, of)
     missing = pl.scan_parquet(store.uri(layout.missing(order.key)), storage_options=store.storage_options())
     drawn = rows.filter(pl.col(headline).is_not_null() & pl.col("source_uri").str.starts_with(_DRAWN))
-    right = pl.col(headline) == pl.col("source_uri").str.split("#").list.last()
+    label = pl.lit(None) if field else pl.col(headline)  # a drawn picture has one
+    right = label == pl.col("source_uri").str.split("#").list.last()
     classes = rows.group_by("car_class", "provider").agg(pl.len(), pl.col("energy_wh").cast(pl.Float64).sum())
     found = pl.collect_all(
         [
             classes.sort("car_class", "provider"),
-            _most(rows, headline),
+            _most(_each(rows, headline, field), headline),
             _most(rows.with_columns(pl.col("error").str.replace(_HOW_MUCH, "")), "error"),
             _most(missing, "reason", keep=None),
             _most(rows, "audit_state"),
@@ -160,6 +161,11 @@ def _most(rows: pl.LazyFrame, column: str, keep: int | None = _MOST) -> pl.LazyF
     counted = rows.filter(pl.col(column).is_not_null()).group_by(column).len()
     ordered = counted.sort(["len", column], descending=[True, False])
     return ordered if keep is None else ordered.head(keep)
+
+
+def _each(rows: pl.LazyFrame, column: str, field: str) -> pl.LazyFrame:
+    """Return a column's values or, with a field, that field of every struct in its lists."""
+    return rows.select(pl.col(column).explode().struct.field(field).alias(column)) if field else rows.select(column)
 
 
 def _number_columns(of: Contract) -> list[str]:

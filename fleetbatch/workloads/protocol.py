@@ -80,7 +80,7 @@ class Workload(ABC):
         """
 
     def labels(self, model: bytes | None) -> tuple[str, ...] | None:  # noqa: ARG002 (workloads with labels read it)
-        """Return every value that the headline column may have; None when they cannot be listed."""
+        """Return every value that the contract's headline may have; None when they cannot be listed."""
         return None
 
     def differs(self, ours: AnswerRow, theirs: AnswerRow) -> str:

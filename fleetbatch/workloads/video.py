@@ -43,6 +43,10 @@ class VideoWorkload(Workload):
         check_goldens(bundle, inference)
         return frame_detector(bundle, inference)
 
+    def labels(self, model: bytes | None) -> tuple[str, ...]:
+        """Return the bundle's labels."""
+        return _bundle(model).labels
+
     def differs(self, ours: AnswerRow, theirs: AnswerRow) -> str:
         """Return why two answers for one frame are not the same, or nothing."""
         for name in ("seconds", "score_min", "reencoded"):

@@ -10,7 +10,9 @@ import pytest
 from night import Night, night_in
 from videos import Film, damaged, film_file, light_bundle, sound_only
 
+from fleetbatch.checks import check_order
 from fleetbatch.local.postgres import Postgres
+from fleetbatch.orders import stored_order
 from fleetbatch.steps.closing import check_step, publish_step, report_step
 
 EVERY_FIFTH = {"every_frames": 5, "segment_s": 0.4}
@@ -49,6 +51,8 @@ def test_every_frame_is_published_once_though_cars_leave_in_the_midst_of_a_shard
     assert night.stats()["resumed_shards"] >= 1
     assert night.stats()["disagreements"] == 0
     assert (merged.rows_in, merged.missing_rows) == (2 * 8 + 6 + 2, 0)
+    strange = check_order(night.store, stored_order(night.store, night.key), merged, labels=("bus",))
+    assert [check.column for check in strange.checks if not check.success] == ["labels_unknown"]
     assert check_step(night.settings, night.key).passed
     published = publish_step(night.settings, night.key, now=night.now)
     files = [f"{published.table}/{file}" for file in published.files]
@@ -72,6 +76,7 @@ def test_every_frame_is_published_once_though_cars_leave_in_the_midst_of_a_shard
     assert best > 0.9
     summary = report_step(night.settings, night.key, task_instances=8, now=night.now)
     assert summary["state"] == "complete"
+    assert summary["headline"] == {"light": count}
 
 
 def test_a_car_that_moves_its_boxes_or_leaves_frames_out_is_found_out(night: Night) -> None:
