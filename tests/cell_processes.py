@@ -54,6 +54,17 @@ class Kept:
     child: Child | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningStep:
+    """The step of a night that runs now."""
+
+    name: str
+    key: str
+    """Of the order's night; empty before it is frozen."""
+    process: "subprocess.Popen[bytes]"
+    started: float = field(default_factory=time.time)
+
+
 @dataclass(kw_only=True)
 class CellProcesses:
     """One cell: its server, its services, its cars, and the night's steps."""
@@ -67,8 +78,7 @@ class CellProcesses:
     cars: list[ParkedCar]
     env: dict[str, str]
     kept: dict[str, Kept] = field(default_factory=dict)
-    step: "tuple[str, subprocess.Popen[bytes]] | None" = None
-    """The step that runs now."""
+    step: "RunningStep | None" = None
     starts: int = 0
     _over: threading.Event = field(default_factory=threading.Event)
 
@@ -130,7 +140,7 @@ class CellProcesses:
                 (self.home / "logs" / f"step-{step}-{number}.log").open("wb") as log,
                 subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=self.env) as process,
             ):
-                self.step = step, process
+                self.step = RunningStep(name=step, key=str(words["key"]), process=process)
                 code = process.wait(STEP_S)
                 self.step = None
             said = json.loads(answer.read_text()) if answer.exists() else {"transient": f"ended with {code}"}

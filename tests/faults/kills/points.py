@@ -56,11 +56,15 @@ class Scene:
     def step(self, *names: str) -> bool:
         """Say whether one of these steps runs."""
         running = self.cell.step
-        return running is not None and running[0] in names
+        return running is not None and running.name in names
 
     def staged(self) -> bool:
-        """Say whether the merge has begun to write."""
-        return self.step("merge") and any(self.cell.home.glob("store/nights/*/*/*/staging/*"))
+        """Say whether the merge that runs has begun to write."""
+        running = self.cell.step
+        if running is None or running.name != "merge":
+            return False
+        staging = self.cell.home / "store" / "nights" / running.key / "staging"
+        return any(file.stat().st_mtime >= running.started for file in staging.glob("*"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +87,7 @@ def _service(name: str) -> Callable[[Scene], int]:
 
 
 def _step(scene: Scene) -> int:
-    return scene.cell.step[1].pid if scene.cell.step is not None else 0
+    return scene.cell.step.process.pid if scene.cell.step is not None else 0
 
 
 def _car_at_work(scene: Scene) -> int:
