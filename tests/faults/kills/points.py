@@ -64,7 +64,9 @@ class Scene:
         if running is None or running.name != "merge":
             return False
         staging = self.cell.home / "store" / "nights" / running.key / "staging"
-        return any(file.stat().st_mtime >= running.started for file in staging.glob("*"))
+        with suppress(FileNotFoundError):  # renamed just now
+            return any(file.stat().st_mtime >= running.started for file in staging.glob("*"))
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
