@@ -1,7 +1,9 @@
 """Each car's newest word, and what its running stay began with. Pure: a fold over telemetry files."""
 
 from datetime import timedelta
+from typing import Final
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -13,6 +15,8 @@ _CHARGING = "Vehicle.Powertrain.TractionBattery.Charging.IsCharging"
 _SOC = "Vehicle.Powertrain.TractionBattery.StateOfCharge.Current"
 SILENCE_ENDS_STAY = timedelta(hours=6)
 """A car heard plugged in before and after a longer silence is taken to have been away in between."""
+_FIRSTS: Final = ("plugged_in_at", "soc_at_plug_in", "charge_complete_at")
+"""What a plugged-in row brings into its run, where no earlier one did."""
 
 
 def nothing_heard() -> pl.DataFrame:
@@ -29,29 +33,44 @@ def fold(newest: pl.DataFrame, fresh: pa.Table) -> pl.DataFrame:
     """
     if fresh.num_rows == 0:
         return newest
-    rows = pl.concat([newest, _stateless(conform(fresh, "signals"))]).sort("car_id", "at", maintain_order=True)
+    rows = pl.concat([newest, _stateless(conform(fresh, "signals"))])
+    order = np.lexsort((rows["at"].to_physical().to_numpy(), rows["car_id"].to_numpy()))
+    runs = _runs(rows.select(pl.col("car_id", "at", PLUGGED, _CHARGING, _SOC, *_FIRSTS).gather(order)))
+    last = runs.select(pl.col("car_id").ne(pl.col("car_id").shift(-1)).fill_null(value=True).arg_true()).to_series()
+    firsts = [_first_of_its_run(runs, name).gather(last) for name in _FIRSTS]
+    return rows.select(pl.all().gather(order[last.to_numpy()])).with_columns(firsts)
+
+
+def _runs(rows: pl.DataFrame) -> pl.DataFrame:
+    """Number the plugged-in runs of rows in order of car and time, and fill in what each plugged-in row brings."""
     plugged = pl.col(PLUGGED).fill_null(value=False)
-    goes_on = (
-        plugged.shift(1).over("car_id").fill_null(value=False)
-        & (pl.col("at").diff().over("car_id") <= SILENCE_ENDS_STAY)
-        & pl.col("plugged_in_at").is_null()
-    )
+    same_car = pl.col("car_id") == pl.col("car_id").shift(1)
+    unbroken = plugged.shift(1) & (pl.col("at").diff() <= SILENCE_ENDS_STAY) & pl.col("plugged_in_at").is_null()
+    goes_on = (same_car & unbroken).fill_null(value=False)
     full = plugged & ~pl.col(_CHARGING) & (pl.col(_SOC) >= FULL_PERCENT)
-    firsts = {
-        "plugged_in_at": pl.coalesce("plugged_in_at", "at"),
-        "soc_at_plug_in": pl.coalesce("soc_at_plug_in", pl.col(_SOC) / 100.0),
-        "charge_complete_at": pl.coalesce("charge_complete_at", pl.when(full).then("at")),
-    }
-    run = pl.struct("car_id", (plugged & ~goes_on).cum_sum().over("car_id"))
-    return (
-        rows.with_columns(_plugged=plugged, _run=run)
-        .with_columns(pl.when("_plugged").then(first).alias(name) for name, first in firsts.items())
-        .with_columns(pl.col(name).drop_nulls().first().over("_run") for name in firsts)
-        .with_columns(pl.when("_plugged").then(name).alias(name) for name in firsts)
-        .drop("_plugged", "_run")
-        .group_by("car_id", maintain_order=True)
-        .last()
+    firsts = (
+        pl.coalesce("plugged_in_at", "at"),
+        pl.coalesce("soc_at_plug_in", pl.col(_SOC) / 100.0),
+        pl.coalesce("charge_complete_at", pl.when(full).then("at")),
     )
+    return rows.select(
+        "car_id",
+        plugged=plugged,
+        run=(~same_car.fill_null(value=False) | (plugged & ~goes_on)).cum_sum(),
+        **{name: pl.when(plugged).then(first) for name, first in zip(_FIRSTS, firsts, strict=True)},
+    )
+
+
+def _first_of_its_run(runs: pl.DataFrame, name: str) -> pl.Series:
+    """Return for each plugged-in row the first known value of its run; a fill forward that does not leave the run."""
+    numbers = np.arange(len(runs))
+    known = runs[name].is_not_null().to_numpy()
+    run = runs["run"].to_numpy()
+    first = np.full(len(runs) + 1, -1, np.int64)
+    first[run[known][::-1]] = numbers[known][::-1]  # of several that are written to one place the last one stays
+    found = first[run]
+    which = pl.Series(found).set(pl.Series((found < 0) | ~runs["plugged"].to_numpy()), None)
+    return runs[name].gather(which).alias(name)
 
 
 def _stateless(signals: pa.Table) -> pl.DataFrame:
