@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fleetbatch import fleet, planner, windows
 from fleetbatch.errors import RejectedError, TransientError
@@ -50,6 +49,8 @@ class Dials:
     """Rates and powers are filled in from what is measured."""
     beliefs: planner.Beliefs = field(default_factory=planner.Beliefs)
     snapshot: fleet.Dials = field(default_factory=fleet.Dials)
+    turns_over: timedelta = timedelta(days=7)
+    """What owners got in so long decides whose turn it is among equal cars."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,11 @@ class Memory:
     telemetry_seen: frozenset[str] = frozenset()
     serving: windows.Serving = field(default_factory=windows.nothing_served)
     """The day's past stays, and the model that forecasts with them."""
+    model_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of the bundles that open orders need, by hash."""
+    owed: pa.Table = field(default_factory=lambda: pa.table({"car_id": [], "deficit_units": []}))
+    """planner.owed_units of the day on which they were counted."""
+    owed_on: date = date.min
     offered: pa.Table | None = None
     published_at: datetime | None = None
 
@@ -121,8 +127,11 @@ class Dispatcher:
             return None
         self.memory = remember(self.memory, self.store, self.cell, now=now)
         seen = Seen(cars=self.ledger.cars(), open_shards=self.ledger.open_shards(), rates=self.ledger.rates())
+        self.memory = with_turns(self.memory, self.ledger, seen.cars, self.dials, now=now)
+        sizes = planner.model_sizes(self.store, seen.open_shards, self.memory.model_bytes)
+        self.memory = replace(self.memory, model_bytes=sizes)
         planned = plan(seen, self.memory, self.dials, now=now)
-        offers = offers_of(planned.round)
+        offers = planner.offers_of(planned.round)
         if not _news(self.memory, offers, self.dials, now=now):
             return None
         return self._publish(self.lock, planned, offers, now=now)
@@ -135,7 +144,7 @@ class Dispatcher:
 
     def _publish(self, lock: PlannerLock, planned: Planned, offers: pa.Table, *, now: datetime) -> RoundId:
         r = planned.round
-        stats: dict[str, Any] = {"planner": r.planner, **r.stats, **_worth(r.certificate)}
+        stats: dict[str, Any] = {"planner": r.planner, **r.stats, **r.certificate.numbers()}
         stats |= {"forecast": dict(planned.forecast), "forecast_reason": self.memory.serving.tonight.reason}
         given_away = planner.given_away(planned.cars, r)
         round_id = self.ledger.write_round(lock, offers, stats, given_away=given_away)
@@ -150,11 +159,14 @@ def plan(seen: Seen, memory: Memory, dials: Dials, *, now: datetime) -> Planned:
     hardware_seen: list[str] = memory.newest["hardware_class"].to_list()
     frame = fleet.frame(seen.open_shards, hardware_seen)
     shards = planner.open_work(seen.open_shards, seen.cars, frame.kinds, dials.beliefs, now=now)
-    policy = planner.measured_policy(dials.policy, seen.rates, frame.kinds, frame.hardware, dials.beliefs)
+    models = tuple(float(memory.model_bytes.get(model, 0)) for _, model, _ in frame.kinds)
+    policy = planner.measured_policy(
+        replace(dials.policy, model_bytes=models), seen.rates, frame.kinds, frame.hardware, dials.beliefs
+    )
     plugged, serving = fleet.plugged(memory.newest, dials.timezone), memory.serving
     ahead = windows.predict(plugged, serving.past, now, forecaster=serving.tonight.forecaster)
     snapshot = fleet.snapshot(memory.newest, seen.cars, ahead, frame, dials.snapshot, now=now)
-    cars = planner.with_free_times(snapshot.cars, shards, policy)
+    cars = planner.with_turns(planner.with_free_times(snapshot.cars, shards, policy), memory.owed)
     checked = verified(cars, shards, now, policy, plans=(planner.plan_round, planner.plan_simply))
     forecast = Counter(map(str, ahead["level"].to_pylist()))
     return Planned(cars=cars, excluded=snapshot.excluded, shards=shards, round=checked, forecast=forecast)
@@ -177,11 +189,6 @@ def verified(
     raise RejectedError(summary, problems)
 
 
-def offers_of(round_: planner.Round) -> pa.Table:
-    """Return what gateways may offer: all but the pieces that run already. Pure."""
-    return round_.assignments.filter(pc.field("reason") != int(planner.Reason.RUNNING))
-
-
 def remember(memory: Memory, store: Store, cell: CellName, *, now: datetime) -> Memory:
     """Return the memory after reading what is new: telemetry, the day's stays and model; broken files are logged."""
     heard = fleet.hear(store, cell, seen=memory.telemetry_seen, now=now)
@@ -192,6 +199,18 @@ def remember(memory: Memory, store: Store, cell: CellName, *, now: datetime) -> 
         _say_level(serving)
     newest = fleet.fold(memory.newest, heard.rows)
     return replace(memory, newest=newest, telemetry_seen=heard.seen, serving=serving)
+
+
+def with_turns(memory: Memory, ledger: PostgresLedger, cars: pa.Table, dials: Dials, *, now: datetime) -> Memory:
+    """Return the memory after counting, once a day, what owners are due."""
+    if memory.owed_on == now.date():
+        return memory
+    since = now - dials.turns_over
+    named = memory.newest.select("car_id", "hardware_class")
+    known = pl.DataFrame(cars.select(["car_id", "owner_id"])).join(named, on="car_id", how="left")
+    plugged = windows.plugged_since(memory.serving.past, since)
+    owed = planner.owed_units(known.to_arrow(), ledger.credited(since.date()), plugged)
+    return replace(memory, owed=owed, owed_on=now.date())
 
 
 def _say_level(serving: windows.Serving) -> None:
@@ -217,15 +236,6 @@ def _news(memory: Memory, offers: pa.Table, dials: Dials, *, now: datetime) -> b
     said = ["car_id", "seq", "shard_id"]
     old = now - memory.published_at >= dials.publish_at_least_every
     return old or not offers.select(said).equals(memory.offered.select(said))
-
-
-def _worth(certificate: planner.Certificate) -> Mapping[str, float]:
-    return {
-        "value": certificate.value,
-        "placed": certificate.placed,
-        "bound": certificate.upper_bound,
-        "gap": certificate.gap,
-    }
 
 
 def run(dispatcher: Dispatcher, stop: Event) -> None:

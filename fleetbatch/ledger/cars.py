@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +32,7 @@ _CARS: Final = {
     "last_beat_us": "i8",
     "data_bits": "i4",
 }
+_CREDITED: Final = {"car_id": "i8", "units": "f8"}
 DATA_CLASSES_MAX: Final = 31
 """Of open orders at a time; cars count as not consenting to those beyond."""
 _NIGHT_ZERO: Final = np.datetime64("2000-01-01")
@@ -148,6 +149,14 @@ class Cars:
                 "last_beat_at": pa.array(found["last_beat_us"], pa.timestamp("us", tz="UTC"), mask=idle),
             }
         )
+
+    def credited(self, since: date) -> pa.Table:
+        """Return car_id (uint64) and the work units credited to each since a night, sorted; cars without are left out.
+
+        It reads the leases of all those nights: ask once a day.
+        """
+        found = self._pool.run(lambda connection: copy_out(connection, "credited", {"since": since}, _CREDITED))
+        return pa.table({"car_id": found["car_id"].view(np.uint64), "units": found["units"]})
 
 
 def _named(bits: npt.NDArray[np.int32], classes: Sequence[str]) -> "pa.Array[Any]":

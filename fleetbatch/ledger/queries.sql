@@ -381,6 +381,14 @@ LEFT JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
 WHERE c.car_id <> 0
 ORDER BY c.car_id;
 
+-- name: credited
+-- What audits have let stand since a night, in units of work; whose it is follows from the car.
+SELECT l.car_id, sum(s.work_units * l.delivered_rows / s.rows) AS units
+FROM leases l JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
+WHERE l.night >= %(since)s AND l.credit = 'credited' AND l.car_id <> 0
+GROUP BY l.car_id
+ORDER BY l.car_id;
+
 -- == orders and shards ================================================================================================
 
 -- name: open_order

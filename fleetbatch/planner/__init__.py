@@ -2,13 +2,15 @@
 
 from fleetbatch.planner.answers import why, why_car, why_shard
 from fleetbatch.planner.kept import explain, keep
+from fleetbatch.planner.models import model_sizes
 from fleetbatch.planner.nouns import Certificate, Round
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.round import plan_round, plan_simply
 from fleetbatch.planner.rules import Violation
+from fleetbatch.planner.turns import owed_units, with_turns
 from fleetbatch.planner.verify import verify_round
-from fleetbatch.planner.work import Beliefs, given_away, measured_policy, open_work, with_free_times
+from fleetbatch.planner.work import Beliefs, given_away, measured_policy, offers_of, open_work, with_free_times
 
 __all__ = [
     "Beliefs",
@@ -21,7 +23,10 @@ __all__ = [
     "given_away",
     "keep",
     "measured_policy",
+    "model_sizes",
+    "offers_of",
     "open_work",
+    "owed_units",
     "plan_round",
     "plan_simply",
     "verify_round",
@@ -29,4 +34,5 @@ __all__ = [
     "why_car",
     "why_shard",
     "with_free_times",
+    "with_turns",
 ]

@@ -30,6 +30,10 @@ class Certificate:
         """Return the share of the bound that the plan may have missed; 0 where there is nothing to win."""
         return 1.0 - self.value / self.upper_bound if self.upper_bound > 0.0 else 0.0
 
+    def numbers(self) -> Mapping[str, float]:
+        """Return what is kept with a round's offers."""
+        return {"value": self.value, "placed": self.placed, "bound": self.upper_bound, "gap": self.gap}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:

@@ -126,6 +126,11 @@ def with_free_times(cars: pa.Table, shards: pa.Table, policy: Policy) -> pa.Tabl
     return cars.set_column(cars.column_names.index("free_in_s"), "free_in_s", filled["free_in_s"])
 
 
+def offers_of(round_: Round) -> pa.Table:
+    """Return what gateways may offer: all but the pieces that run already."""
+    return round_.assignments.filter(pc.field("reason") != int(Reason.RUNNING))
+
+
 def given_away(cars: pa.Table, round_: Round) -> list[tuple[int, int]]:
     """Return (car_id, shard_id) of the leases that end with the round, because it gives their shard to another car."""
     handed = round_.assignments.filter(pc.field("reason") == int(Reason.HANDED_OVER))["shard_id"]

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fleetbatch import fleet as fleet_room
 from fleetbatch import planner
-from fleetbatch.dispatcher import offers_of, verified
+from fleetbatch.dispatcher import verified
 from fleetbatch.simulate.believing import Curves
 from fleetbatch.simulate.scenario import EUR_PER_KWH, HARDWARE, POWER_W, RATES, TARIFF_UNTIL_H, WORKLOADS
 from fleetbatch.simulate.telemetry import Standing, ledger_cars, open_shards, signals
@@ -72,7 +72,7 @@ class Dispatcher:
         plans = (planner.plan_round, planner.plan_simply)
         made = verified(cars, shards, now, policy, plans=plans)
         return Planned(
-            offers=_offers(world, offers_of(made), planner.given_away(cars, made)),
+            offers=_offers(world, planner.offers_of(made), planner.given_away(cars, made)),
             planner=made.planner,
             gap=made.certificate.gap,
             pieces=made.assignments.num_rows,

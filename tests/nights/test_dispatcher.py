@@ -18,13 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deployments import deployed
-from ledger_nights import Cell, frozen_order, no, part
+from ledger_nights import Cell, frozen_order, judge, no, part
 from planner_tables import NOW, POLICY, car, cars, shard, shards
 from signal_rows import PLUGGED, said, signals
 from turned_clock import migrate_with_turned_clock
 from windows_story import live, past, serve_model
 
 from fleetbatch import layout
+from fleetbatch.contracts import conform, empty
 from fleetbatch.dispatcher import Dials, Dispatcher, verified
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.messages import FencedOff
@@ -159,6 +160,35 @@ def test_rounds_see_the_rates_that_were_measured(scene: Scene) -> None:
     scene.round()
     took = {row["car_id"]: row["end_s"] - row["start_s"] for row in scene.planned() if row["seq"] == 0}
     assert took[1] > 3 * took[2]
+
+
+def test_of_equal_cars_the_one_whose_owner_got_less_has_its_turn(scene: Scene) -> None:
+    yesterday = frozen_order(f"{scene.now - timedelta(days=1):%Y-%m-%d}", "earlier")
+    frozen = replace(yesterday, deadline_at=scene.now + timedelta(hours=1))
+    scene.cell.enrol(1, 2)
+    scene.cell.open({10: (100,)}, frozen)
+    scene.cell.deliver(part(scene.cell.take(1, 10), 0, 1, 100))
+    [task] = scene.cell.ledger.to_audit(1)
+    scene.cell.ledger.record_audit(judge(task))
+    stood = [{"car_id": one, "plugged_in_at": scene.now - timedelta(hours=30), "timezone": "UTC",
+              "unplugged_at": scene.now - timedelta(hours=20)} for one in (1, 2)]  # fmt: skip
+    live(scene.store, EU, conform(pa.Table.from_pylist(stood, empty("stays").schema), "stays"), now=scene.now)
+    open_shards(scene, 11)
+    scene.say(said(1, scene.now), said(2, scene.now))
+    assert scene.offers(scene.round()) == {2: [11]}
+    assert scene.dispatcher.memory.owed.to_pydict() == {"car_id": [1, 2], "deficit_units": [0.0, 50.0]}
+
+
+def test_a_car_that_lacks_the_model_is_given_the_time_to_load_it(scene: Scene) -> None:
+    open_shards(scene, 11, 12)
+    model = frozen_order().model_sha256
+    scene.store.write(layout.bundle(model), bytes(6_000_000))
+    scene.cell.enrol(1, 2)
+    link = {"link_down_bytes_per_s": 1e5}
+    scene.say(said(1, scene.now, cached_models=[model], **link), said(2, scene.now, **link))
+    scene.round()
+    took = {row["car_id"]: row["end_s"] - row["start_s"] for row in scene.planned()}
+    assert took[2] - took[1] == pytest.approx(60.0, abs=0.1)
 
 
 def test_only_one_of_two_dispatchers_plans_and_the_other_takes_over(scene: Scene) -> None:

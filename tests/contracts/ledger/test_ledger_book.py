@@ -75,6 +75,24 @@ def test_each_car_is_paid_for_the_row_groups_that_it_delivered(cell: Cell) -> No
     assert paid == {1: 1000, 2: 3000}
 
 
+def test_units_are_credited_once_to_whoever_delivered_them_when_the_audit_lets_them_stand(cell: Cell) -> None:
+    cell.enrol(1, 2, 3)
+    cell.open({1: (10, 30), 2: (10,)})
+    first = cell.take(1, 1)
+    for _ in range(2):
+        cell.deliver(part(first, 0, 1, 10))
+    cell.let_go(first)
+    cell.deliver(part(cell.take(2, 1), 1, 2, 30))
+    cell.deliver(part(cell.take(3, 2), 0, 1, 10))
+    tonight = cell.now.date()
+    assert cell.ledger.credited(tonight).num_rows == 0
+    for task in cell.ledger.to_audit(2):
+        wrong = frozenset({3} & {one.car_id for one in task.parts})
+        cell.ledger.record_audit(judge(task, wrong=wrong))
+    assert cell.ledger.credited(tonight).to_pydict() == {"car_id": [1, 2], "units": [10.0, 30.0]}
+    assert cell.ledger.credited(tonight + timedelta(days=1)).num_rows == 0
+
+
 def test_the_cloud_lane_earns_nothing(cell: Cell) -> None:
     cell.open({1: (10,)})
     cell.deliver(part(cell.take(0, 1), 0, 1, 10))
