@@ -14,7 +14,7 @@ from fleetbatch.local.request import NightRequest, order_name_of, own_options, o
 from fleetbatch.nouns import Order
 from fleetbatch.orders import Estimate, Known, estimate_order, load_order, read_model
 from fleetbatch.sharding import GENERATORS, list_input, open_input
-from fleetbatch.workloads import known_workloads
+from fleetbatch.workloads import known_workloads, workload
 
 _NOTHING_MEASURED: Final = pa.table({"workload": pa.array([], pa.string()), "rows": [], "busy_s": []})
 
@@ -37,12 +37,22 @@ def prepare_order(request: NightRequest, progress: Progress) -> Path:
 
 def examine_order(path: Path, *, regions: frozenset[str]) -> tuple[Order, Estimate]:
     """Return an order and what it will take; raise RejectedError with everything that is wrong with it."""
-    known = Known(regions=regions, workloads=known_workloads(), generators=frozenset(GENERATORS))
+    known = Known(
+        regions=regions,
+        workloads=known_workloads(),
+        rows_per_s=lambda name: workload(name).rows_per_s,
+        generators=frozenset(GENERATORS),
+    )
     order = load_order(path, known)
     read_model(order)
     listing = list_input(open_input(order.workload, order.source, dict(order.options)))
     estimate = estimate_order(
-        order, items=listing.items, size_bytes=listing.size_bytes, rates=_NOTHING_MEASURED, free_car_hours=None
+        order,
+        items=listing.items,
+        size_bytes=listing.size_bytes,
+        rates=_NOTHING_MEASURED,
+        assumed=workload(order.workload).rows_per_s,
+        free_car_hours=None,
     )
     return order, estimate
 

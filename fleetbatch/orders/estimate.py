@@ -9,8 +9,6 @@ import pyarrow.compute as pc
 
 from fleetbatch.nouns import Order
 
-REFERENCE_ROWS_PER_S: Final = 20_000 / (20 * 60)
-"""The cut's dials say it: a shard of 20,000 rows is 20 minutes of the reference car."""
 BYTES_OF_SEAL: Final = 1.01
 """Sealed files are at most this much larger than their items (measured on 60,000 JPEGs: 1.003)."""
 
@@ -23,14 +21,16 @@ class Estimate:
     shards: int
     size_bytes: int
     car_hours: float
+    rows_per_s: float
+    """Of one car."""
     measured: bool
-    """The rates were measured on cars, not assumed."""
+    """The rate was measured on cars, not assumed."""
     free_car_hours: float | None
     fits: bool | None
 
     def __str__(self) -> str:
         """Return the one line that a person reads before the night."""
-        rates = "measured rates" if self.measured else f"an assumed {REFERENCE_ROWS_PER_S:.1f} rows a second"
+        rates = f"{'a measured' if self.measured else 'an assumed'} {self.rows_per_s:.1f} rows a second"
         match self.fits:
             case None:
                 verdict = "whether it fits tonight is not forecast yet"
@@ -47,21 +47,23 @@ class Estimate:
 
 
 def estimate_order(
-    order: Order, *, items: int, size_bytes: int, rates: pa.Table, free_car_hours: float | None
+    order: Order, *, items: int, size_bytes: int, rates: pa.Table, assumed: float, free_car_hours: float | None
 ) -> Estimate:
     """Estimate an order from what its source holds.
 
-    `rates` is the ledger's table of measured work (workload, rows, busy_s, ...), maybe empty; `free_car_hours` is what
-    the forecast says cars can give before the deadline, after other orders.
+    `rates` is the ledger's table of measured work (workload, rows, busy_s, ...), maybe empty; `assumed` is the rows a
+    second that count until then; `free_car_hours` is what the forecast says cars can give before the deadline, after
+    other orders.
     """
     measured = _measured_rows_per_s(rates, order.workload)
-    speed = measured or REFERENCE_ROWS_PER_S
+    speed = measured or assumed
     car_hours = items / speed / 3600
     return Estimate(
         rows=items,
         shards=_shards(order, items, size_bytes),
         size_bytes=math.ceil(size_bytes * BYTES_OF_SEAL),
         car_hours=car_hours,
+        rows_per_s=speed,
         measured=measured is not None,
         free_car_hours=free_car_hours,
         fits=None if free_car_hours is None else car_hours <= free_car_hours,

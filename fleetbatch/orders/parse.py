@@ -1,7 +1,7 @@
 """An order is accepted whole, or refused with everything that is wrong with it."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -18,6 +18,11 @@ GENERATOR: Final = "generator:"
 MODELS: Final = Path(__file__).parents[1] / "models"
 """The bundles that travel inside the package."""
 
+SHARD_S: Final = 20 * 60
+"""The seconds of the reference car that a shard is cut for."""
+ROW_GROUPS: Final = 10
+"""Into which a shard is cut by rows; large rows make more."""
+
 DataClass = Literal["open", "confidential", "pseudonymous", "personal"]
 _Option = str | int | float | bool | list[Any] | dict[str, Any]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -29,6 +34,8 @@ class Known:
 
     regions: frozenset[str]
     workloads: frozenset[str]
+    rows_per_s: Callable[[str], float]
+    """What the reference car is taken to answer of a workload."""
     generators: frozenset[str] = frozenset({"road-signs"})
 
 
@@ -75,10 +82,11 @@ _ORDER: Final[Mapping[str, _Field]] = {
     "auditing": _Field(kind=dict[str, Any], expected="a table"),
     "options": _Field(kind=dict[str, _Option], expected="a table of values, lists and tables"),
 }
+ROWS_MAX: Final = 1_000_000
 _CUTTING: Final[Mapping[str, _Field]] = {
-    "shard_rows": _whole(1, 1_000_000, "rows of a shard at most"),
+    "shard_rows": _whole(1, ROWS_MAX, "rows of a shard at most"),
     "shard_bytes": _whole(1, 1024 * MIB, "bytes of a shard at most"),
-    "row_group_rows": _whole(1, 1_000_000, "rows of a row group at most"),
+    "row_group_rows": _whole(1, ROWS_MAX, "rows of a row group at most"),
     "row_group_bytes": _whole(1, 256 * MIB, "bytes of a row group at most"),
 }
 _AUDITING: Final[Mapping[str, _Field]] = {
@@ -141,12 +149,12 @@ def parse_order(raw: Mapping[str, Any], known: Known, *, base: Path, where: str)
     problems += _field_problems(sound.get("auditing", {}), _AUDITING, "auditing.")
     problems += _meaning_problems(sound, known)
     if not problems:
-        problems += _cutting_problems(Cutting(**given["cutting"]))
+        problems += _cutting_problems(_cutting(given, known))
     problems += _place_problems(sound, known, base)
     if problems:
         summary = f"{where} is not an order that can run"
         raise RejectedError(summary, problems)
-    return _order(given, base)
+    return _order(given, base, _cutting(given, known))
 
 
 def model_file(model: str) -> Path:
@@ -212,7 +220,15 @@ def _place_problems(sound: Mapping[str, Any], known: Known, base: Path) -> list[
     return problems
 
 
-def _order(given: Mapping[str, Any], base: Path) -> Order:
+def _cutting(given: Mapping[str, Any], known: Known) -> Cutting:
+    """Return how an order is cut; what it does not say follows from how fast its workload is taken to be."""
+    said = given["cutting"]
+    usual = min(max(round(SHARD_S * known.rows_per_s(given["workload"])), 1), ROWS_MAX)
+    rows = said.get("shard_rows", usual)
+    return Cutting(**{"shard_rows": rows, "row_group_rows": max(rows // ROW_GROUPS, 1), **said})
+
+
+def _order(given: Mapping[str, Any], base: Path, cutting: Cutting) -> Order:
     plain = {field.name: given[field.name] for field in fields(Order)}
     source = given["source"]
     return Order(
@@ -222,7 +238,7 @@ def _order(given: Mapping[str, Any], base: Path) -> Order:
             "source": source if source.startswith(GENERATOR) else str(_placed(source, base)),
             "model": _model(given["model"], base),
             "deadline_hours": float(given["deadline_hours"]),
-            "cutting": Cutting(**given["cutting"]),
+            "cutting": cutting,
             "auditing": Auditing(**given["auditing"]),
             "options": tuple(sorted((name, _plain(value)) for name, value in given["options"].items())),
         }

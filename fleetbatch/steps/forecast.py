@@ -16,6 +16,7 @@ from fleetbatch.orders import estimate_order
 from fleetbatch.settings import Settings
 from fleetbatch.store import MissingObject, Store
 from fleetbatch.units import CellName
+from fleetbatch.workloads import workload
 
 _POINT_S: Final = 900.0
 """Distance of two points of a survival curve in contract `cars`."""
@@ -81,7 +82,9 @@ def hours_open(ledger: PostgresLedger) -> float:
     hours = 0.0
     for row in ledger.orders_open():
         left = rows_left(shards.filter(pc.field("order_key") == str(row.key)))
-        hours += estimate_order(row.frozen.order, items=left, size_bytes=0, rates=rates, free_car_hours=None).car_hours
+        order, assumed = row.frozen.order, workload(row.frozen.order.workload).rows_per_s
+        said = estimate_order(order, items=left, size_bytes=0, rates=rates, assumed=assumed, free_car_hours=None)
+        hours += said.car_hours
     return hours
 
 

@@ -30,7 +30,7 @@ from fleetbatch.sharding import GENERATORS, cut_order, list_input, open_input, s
 from fleetbatch.steps.doors import Doors, open_doors
 from fleetbatch.steps.forecast import capacities, free_car_hours, free_hours_by_cell
 from fleetbatch.units import Night
-from fleetbatch.workloads import known_workloads
+from fleetbatch.workloads import known_workloads, workload
 
 
 def accept_file(settings: Settings, path: Path) -> Order:
@@ -65,7 +65,14 @@ def estimate_in(doors: Doors, order: Order) -> Estimate:
     listing = list_input(open_input(order.workload, order.source, dict(order.options)))
     rates = pa.concat_tables([ledger.rates() for ledger in doors.ledgers.values()])
     free = free_car_hours(doors.settings, doors.store, doors.ledgers, order)
-    return estimate_order(order, items=listing.items, size_bytes=listing.size_bytes, rates=rates, free_car_hours=free)
+    return estimate_order(
+        order,
+        items=listing.items,
+        size_bytes=listing.size_bytes,
+        rates=rates,
+        assumed=workload(order.workload).rows_per_s,
+        free_car_hours=free,
+    )
 
 
 def shards_step(settings: Settings, key: OrderKey) -> pa.Table:
@@ -118,4 +125,9 @@ def _check_night(night: Night) -> None:
 
 def _known(settings: Settings) -> Known:
     regions = frozenset(cell.region for cell in settings.cells)
-    return Known(regions=regions, workloads=known_workloads(), generators=frozenset(GENERATORS))
+    return Known(
+        regions=regions,
+        workloads=known_workloads(),
+        rows_per_s=lambda name: workload(name).rows_per_s,
+        generators=frozenset(GENERATORS),
+    )

@@ -33,6 +33,8 @@ class VideoWorkload(Workload):
     name = "video"
     needs = ("av",)
     opener = "fleetbatch.sharding.video:Videos"
+    rows_per_s = 3.0
+    """Segments of 2 s, of which two frames are looked at."""
     score_tolerance: ClassVar[float] = 0.02
     """Hardware, provider and precision may move a score by this much (the bundle's goldens allow the same)."""
 

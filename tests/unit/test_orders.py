@@ -13,7 +13,7 @@ from fleetbatch import layout
 from fleetbatch.bundle import build_bundle, open_bundle
 from fleetbatch.contracts import empty
 from fleetbatch.errors import RejectedError
-from fleetbatch.nouns import FrozenOrder, Order
+from fleetbatch.nouns import Cutting, FrozenOrder, Order
 from fleetbatch.orders import (
     AlreadyPublished,
     Known,
@@ -30,7 +30,7 @@ from fleetbatch.sealing import KEY_BYTES, unwrap_secret
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import Night
 
-KNOWN = Known(regions=frozenset({"eu", "us"}), workloads=frozenset({"image"}))
+KNOWN = Known(regions=frozenset({"eu", "us"}), workloads=frozenset({"image"}), rows_per_s=lambda _: 50 / 3)
 NIGHT = Night("2026-11-22")
 EVENING = datetime(2026, 11, 22, 20, tzinfo=UTC)
 DEPLOYMENT_KEY = bytes(range(KEY_BYTES))
@@ -145,6 +145,15 @@ def test_a_row_group_cannot_be_larger_than_its_shard(folder: Path) -> None:
     assert len(found) == 2
 
 
+def test_an_order_that_does_not_say_how_it_is_cut_has_shards_of_twenty_minutes(folder: Path) -> None:
+    assert load(folder, MINIMAL).cutting == Cutting()
+    slow = replace(KNOWN, rows_per_s=lambda _: 0.0001)
+    (folder / "slow.toml").write_text(MINIMAL)
+    assert load_order(folder / "slow.toml", slow).cutting == Cutting(shard_rows=1, row_group_rows=1)
+    said = load(folder, MINIMAL + "[cutting]\nshard_rows = 50\n").cutting
+    assert said == Cutting(shard_rows=50, row_group_rows=5)
+
+
 def test_a_generator_is_no_path(folder: Path) -> None:
     order = load(folder, 'source = "generator:road-signs?count=5"\nmodel = "model.zip"\n[options]\nseed = 3\n')
     assert order.source == "generator:road-signs?count=5"
@@ -175,17 +184,21 @@ def test_the_estimate_counts_shards_by_rows_or_bytes_and_hours_by_measured_rates
     rates = pa.table(
         {"workload": ["image", "image", "video"], "rows": [3600, 3600, 9], "busy_s": [1800.0, 1800.0, 1.0]}
     )
-    estimate = estimate_order(order, items=1001, size_bytes=10, rates=rates, free_car_hours=0.1)
+    estimate = estimate_order(order, items=1001, size_bytes=10, rates=rates, assumed=50 / 3, free_car_hours=0.1)
     assert (estimate.shards, estimate.fits, estimate.measured) == (11, False, True)
     assert estimate.car_hours == pytest.approx(1001 / 7200)
-    assert estimate_order(order, items=1, size_bytes=1 << 30, rates=rates, free_car_hours=1).shards == 32
+    assert (
+        estimate_order(order, items=1, size_bytes=1 << 30, rates=rates, assumed=50 / 3, free_car_hours=1).shards == 32
+    )
 
 
 def test_without_measured_rates_the_estimate_says_so(folder: Path) -> None:
     rates = pa.table(
         {"workload": pa.array([], pa.string()), "rows": pa.array([], pa.int64()), "busy_s": pa.array([], pa.float64())}
     )
-    estimate = estimate_order(load(folder, MINIMAL), items=20_000, size_bytes=1, rates=rates, free_car_hours=None)
+    estimate = estimate_order(
+        load(folder, MINIMAL), items=20_000, size_bytes=1, rates=rates, assumed=50 / 3, free_car_hours=None
+    )
     assert (estimate.measured, estimate.fits) == (False, None)
     assert estimate.car_hours == pytest.approx(1 / 3)
     assert "an assumed 16.7 rows a second" in str(estimate)

@@ -213,10 +213,16 @@ def test_the_default_policy_crashes_less_often_than_one_that_does_nothing() -> N
 
 def test_five_lines_of_an_order_are_ten_thousand_scenarios(tmp_path: Path) -> None:
     (tmp_path / "sweep.toml").write_text(FIVE_LINES)
-    known = Known(regions=frozenset(), workloads=frozenset({"scenario"}), generators=frozenset({"scenarios"}))
+    known = Known(
+        regions=frozenset(),
+        workloads=frozenset({"scenario"}),
+        rows_per_s=lambda name: workload(name).rows_per_s,
+        generators=frozenset({"scenarios"}),
+    )
     order = load_order(tmp_path / "sweep.toml", known)
     given = open_input(order.workload, order.source, dict(order.options))
     assert list_input(given).items == 10_000
+    assert (order.cutting.shard_rows, order.cutting.row_group_rows) == (600, 60)
     entries = list(given.entries())
     contents = [given.row(entry, bytes_max=1 << 20).content for entry in (entries[0], entries[-1])]
     assert [json.loads(content or b"") for content in contents] == [
