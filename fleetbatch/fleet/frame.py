@@ -1,5 +1,6 @@
 """The small numbers that stand for names in the planner's tables, fixed once a round. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -38,9 +39,7 @@ def frame(open_shards: pa.Table, hardware_seen: Iterable[str]) -> Frame:
     number must not matter. Shards of a 33rd model wait until one of the others is done.
     """
     kinds = pl.DataFrame(open_shards.select(list(_KIND))).unique().sort(*_KIND)
-    counts: dict[str, int] = {}
-    for name in hardware_seen:
-        counts[name] = counts.get(name, 0) + 1
+    counts = Counter(hardware_seen)
     by_use = sorted(counts, key=lambda name: (-counts[name], name))
     kept = by_use if len(by_use) <= HARDWARE_MAX else [*by_use[: HARDWARE_MAX - 1], OTHER_HARDWARE]
     hardware = sorted(set(kept) - {OTHER_HARDWARE}) + [OTHER_HARDWARE] * (OTHER_HARDWARE in kept or not kept)

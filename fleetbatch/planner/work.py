@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any, Final
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,26 +41,15 @@ def open_work(
     `cars` gives the owner of whoever holds a lease; the cloud lane's is 0. A shard needs memory for four of its row
     groups.
     """
-    index = pl.DataFrame(
-        [(*kind, place) for place, kind in enumerate(kinds)],
-        schema={"workload": pl.String, "model_sha256": pl.String, "data_class": pl.String, "kind": pl.UInt8},
-        orient="row",
-    )
-    owners = _frame(cars).select(held_by_car=pl.col("car_id").cast(pl.UInt64), owner=pl.col("owner_id").cast(pl.UInt64))
-    rows = (
-        _frame(open_shards)
-        .with_columns(pl.col("held_by_car", "shard_id").cast(pl.UInt64))
-        .join(index, on=["workload", "model_sha256", "data_class"], how="inner")
-        .join(owners, on="held_by_car", how="left")
-        .sort("shard_id")
-    )
-    nobody = pl.lit([], pl.List(pl.UInt64))
-    holder = pl.concat_list(pl.col("owner").fill_null(0))
+    place = _places(open_shards, kinds)
+    rows = _frame(open_shards).with_columns(pl.col("held_by_car", "shard_id").cast(pl.UInt64), kind=place)
+    rows = rows.drop_nulls("kind")
+    rows = rows if rows["shard_id"].is_sorted() else rows.sort("shard_id")
     row_group_bytes = pl.col("size_bytes") // pl.col("row_groups").clip(lower_bound=1)
     until = pl.col("deadline_at").cast(pl.Datetime("us", "UTC")) - pl.lit(now.astimezone(UTC))
     table = rows.select(
         "shard_id",
-        pl.col("kind").alias("workload"),
+        pl.col("kind").cast(pl.UInt8).alias("workload"),
         pl.col("work_units").cast(pl.Float64),
         pl.col("size_bytes").cast(pl.UInt64).alias("size_B"),
         pl.col("row_groups").cast(pl.UInt16),
@@ -69,9 +60,36 @@ def open_work(
         pl.col("priority").cast(pl.UInt8),
         (until.dt.total_microseconds() / 1e6).cast(pl.Float32).alias("deadline_s"),
         pl.lit(1, pl.UInt8).alias("replicas"),
-        pl.when(pl.col("held_by_car").is_null()).then(nobody).otherwise(holder).alias("held_by"),
-    )
-    return conform(table.to_arrow(), "shards")
+    ).to_arrow()
+    return conform(table.append_column("held_by", _owners(rows["held_by_car"], cars)), "shards")
+
+
+def _places(open_shards: pa.Table, kinds: Sequence[Kind]) -> pl.Series:
+    """Return the place of each shard's kind, null where it is none; looks at each word once, not at each pair."""
+    code, place_of = np.zeros(open_shards.num_rows, np.int64), np.zeros(len(kinds), np.int64)
+    for column, name in enumerate(("workload", "model_sha256", "data_class")):
+        words = sorted({kind[column] for kind in kinds})
+        found = pc.index_in(open_shards[name], value_set=pa.array(words, pa.string())).fill_null(len(words))
+        code = code * (len(words) + 1) + found.to_numpy()
+        place_of = place_of * (len(words) + 1) + np.array([words.index(kind[column]) for kind in kinds], np.int64)
+    table = np.full(int(max(code.max(initial=0), place_of.max(initial=0))) + 1, NO_KIND, np.int16)
+    table[place_of] = np.arange(len(kinds))
+    place = table[code]
+    return pl.Series(place).set(pl.Series(place == NO_KIND), None)
+
+
+NO_KIND: Final = -1
+
+
+def _owners(holder: pl.Series, cars: pa.Table) -> "pa.ChunkedArray[Any]":
+    """Return the owner of each shard's holder as a list of one, 0 for a stranger; an empty list where nobody holds."""
+    owners = _frame(cars).select(held_by_car=pl.col("car_id").cast(pl.UInt64), owner=pl.col("owner_id").cast(pl.UInt64))
+    held = holder.is_not_null()
+    asked = holder.filter(held).to_frame("held_by_car")
+    known = asked.join(owners, on="held_by_car", how="left", maintain_order="left")
+    offsets: Any = pa.array(np.append(0, np.cumsum(held.to_numpy())).astype(np.int32))
+    values: Any = known["owner"].fill_null(0).to_arrow()
+    return pa.chunked_array([pa.ListArray.from_arrays(offsets, values)])
 
 
 def measured_policy(
@@ -113,7 +131,8 @@ def with_free_times(cars: pa.Table, shards: pa.Table, policy: Policy) -> pa.Tabl
         schema={"hw": pl.UInt8, "workload": pl.UInt8, "rate": pl.Float64},
         orient="row",
     )
-    running = work.select(
+    held = work.join(fleet.select("running_shard"), left_on="shard_id", right_on="running_shard", how="semi")
+    running = held.select(
         "workload",
         running_shard="shard_id",
         left_units=pl.col("work_units") * (pl.col("row_groups") - pl.col("rg_next")) / pl.col("row_groups").clip(1),
