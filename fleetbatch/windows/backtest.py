@@ -151,9 +151,9 @@ def _network(
 ) -> FloatArray:
     """Return log S at EDGES_H, each landmark by the newest model that had been learnt before its stay began."""
     begin = marks.moments.stay.begin_h
-    cuts = [train_until - dials.warm_up, train_until]
-    while hours(cuts[-1] + dials.refit) <= begin.max():
-        cuts.append(cuts[-1] + dials.refit)
+    ages = np.unique(np.floor((begin - hours(train_until)) / (dials.refit / timedelta(hours=1))).astype(int))
+    later = [train_until + int(age) * dials.refit for age in ages[ages > 0]]
+    cuts = [train_until - dials.warm_up, train_until, *later]
     starts = [hours(cut) for cut in cuts]
     answer = np.zeros((len(marks), len(EDGES_H)))
     for cut, first, last in zip(cuts, starts, [*starts[1:], np.inf], strict=True):

@@ -111,7 +111,7 @@ def _logistic(known: FloatArray, stayed: FloatArray, weight: FloatArray, pull: f
     """Return the coefficients by Newton's method; convex, so a few steps from "as it is" are enough."""
     fitted = _NOTHING.copy()
     for _ in range(NEWTON_STEPS):
-        chance = 1.0 / (1.0 + np.exp(-(known @ fitted)))
+        chance = np.exp(-np.logaddexp(0.0, -(known @ fitted)))
         slope = known.T @ (weight * (stayed - chance)) - pull * (fitted - _NOTHING)
         bend = (known * (weight * chance * (1 - chance))[:, None]).T @ known + pull * np.eye(known.shape[1])
         fitted = fitted + np.linalg.solve(bend, slope)

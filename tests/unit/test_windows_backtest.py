@@ -24,6 +24,7 @@ from fleetbatch.windows.forecast import predict
 from fleetbatch.windows.refit import Gates, RefitDials
 from fleetbatch.windows.rolling import RollingDials
 from fleetbatch.windows.serving import tonight
+from fleetbatch.windows.sessions import read_sessions
 from fleetbatch.windows.stored import latest_state
 from fleetbatch.windows.tuning import TuningDials
 
@@ -100,6 +101,7 @@ def few() -> pl.DataFrame:
     )
 
 
+ENDS = ("plug_in", "plug_out")
 late = pl.col("plug_in") > MID
 FILES: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
     "lacks every column that is not needed": lambda f: f.drop("site", "source"),
@@ -158,6 +160,26 @@ def test_a_model_learns_anew_while_the_scored_part_goes_on(tmp_path: Path) -> No
     learnt = [line.split()[4].rstrip(",") for line in told if line.startswith("learning")]
     assert learnt == [f"{MID + timedelta(days=days):%Y-%m-%d}" for days in (-15, 0, 20)]
     assert "scored: L1 clock-aligned shrinkage" in told
+
+
+def test_a_model_learns_anew_only_before_something_that_is_forecast(tmp_path: Path) -> None:
+    mistyped = pl.col("plug_in").is_in(few()["plug_in"].sort().tail(2).to_list())
+    ahead = [pl.when(mistyped).then(pl.col(n).dt.offset_by("100y")).otherwise(n).alias(n) for n in ENDS]
+    few().with_columns(*ahead).write_parquet(tmp_path / "sessions.parquet")
+    told: list[str] = []
+    assert finite(backtest(tmp_path / "sessions.parquet", MID, dials=TINY, tell=told.append))
+    assert sum(line.startswith("learning") for line in told) == 4
+
+
+def test_a_session_that_was_lost_from_sight_is_followed_to_its_users_next_or_for_five_days(tmp_path: Path) -> None:
+    evening = NOW - timedelta(days=9)
+    begins = [evening, evening + timedelta(days=2), evening]
+    sessions = pl.DataFrame({"user_id": ["a", "a", "b"], "plug_in": begins, "tz": ["UTC"] * 3})
+    sessions = sessions.with_columns(plug_out=pl.lit(None, pl.Datetime("us", "UTC")))
+    sessions.write_parquet(tmp_path / "sessions.parquet")
+    stays = pl.DataFrame(read_sessions(tmp_path / "sessions.parquet"))
+    seen = (stays["seen_until"] - stays["plugged_in_at"]).to_list()
+    assert sorted(seen) == [timedelta(days=2), timedelta(days=5), timedelta(days=5)]
 
 
 def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path) -> None:
