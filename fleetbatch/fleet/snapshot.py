@@ -124,13 +124,14 @@ def _columns(joined: pl.DataFrame, frame: Frame, dials: Dials, *, now: datetime)
     charging = _charging(joined, now=now)
     heard = np.fmin(_age_s(joined["at"], now), _age_s(joined["last_beat_at"], now))
     names = joined["hardware_class"].fill_null("")
-    hardware = {name: frame.hardware_index(name) for name in names.unique()}
+    classes = names.unique()
+    hardware = names.replace_strict(classes, [frame.hardware_index(name) for name in classes], return_dtype=pl.UInt8)
     return {
         "car_id": joined["car_id"].to_numpy(),
         "owner_id": joined["owner_id"].fill_null(0).cast(pl.UInt64).to_numpy(),
         "region": np.zeros(rows, np.uint16),
         "price_zone": np.zeros(rows, np.uint16),
-        "hw": np.array([hardware[name] for name in names], np.uint8),
+        "hw": hardware.to_numpy(),
         "consent": _consent(joined, frame),
         "cached": _cached(joined["cached_models"], frame),
         "speed": np.ones(rows, np.float32),
@@ -170,8 +171,8 @@ def _survival(curves: pl.Series) -> "pa.Array[Any]":
     if known.any():
         chance = curves.drop_nulls().explode().to_numpy().reshape(-1, GRID)
         # fmax takes the number where the other is none; cutting off keeps the order, so that bytes may be compared
-        whole[known, 1:] = np.fmin(np.fmax(chance, 0.0), 1.0) * CERTAIN
-    np.minimum.accumulate(whole, axis=1, out=whole)
+        falling = (np.fmin(np.fmax(chance, 0.0), 1.0) * CERTAIN).astype(np.uint8)
+        whole[known, 1:] = np.minimum.accumulate(falling, axis=1, out=falling)
     return pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), GRID + 1)
 
 
