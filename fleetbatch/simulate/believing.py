@@ -6,7 +6,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fleetbatch import windows
 from fleetbatch.simulate.scenario import Believed
@@ -48,23 +47,37 @@ class Curves:
         return _windows(plugged["car_id"], curve), int(fresh.sum())
 
     def _forecast(self, plugged: pa.Table, place: Ints, at_s: float, now: datetime) -> None:
-        history = self.world.fleet.history
-        if len(place) < len(self.world.fleet) // 4:
-            history = history.filter(pc.is_in(history["car_id"], value_set=pa.array(plugged["car_id"].to_numpy())))
-        made = windows.predict(plugged, history, now)
+        made = windows.predict(plugged, self.world.fleet.past, now)
         self.curve[place, 1:] = survival_of(made)
         self.made_s[place] = at_s
 
     def _now(self, place: Ints, at_s: float) -> Singles:
-        """Return each curve from now on for who is still there; beyond the forecast its last value holds."""
+        """Return each curve from now on for who is still there; beyond the forecast its last value holds.
+
+        Most forecasts are of the same few rounds, so that curves are moved many at a time.
+        """
+        moved = np.empty((len(place), POINTS), np.float32)
         steps = (at_s - self.made_s[place]) / GRID_S
-        whole = np.floor(steps).astype(np.int64)
-        part = (steps - whole).astype(np.float32)[:, None]
-        column = whole[:, None] + np.arange(POINTS + 2)
-        rows = place[:, None]
-        at = self.curve[rows, np.minimum(column, POINTS)]
-        moved = at[:, :-1] * (1.0 - part) + at[:, 1:] * part
-        return np.asarray(moved[:, 1:] / np.maximum(moved[:, :1], LEAST), np.float32).clip(0.0, 1.0)
+        for step in np.unique(steps).tolist():
+            some = np.flatnonzero(steps == step)
+            for first in range(0, len(some), AT_A_TIME):
+                part = some[first : first + AT_A_TIME]
+                moved[part] = _moved(self.curve[place[part]], step)
+        return moved
+
+
+AT_A_TIME: Final = 4_096
+"""Curves that are moved at a time; they stay in the cache."""
+
+
+def _moved(curve: Singles, steps: float) -> Singles:
+    """Return the curves so many steps later, given that the car is still there."""
+    whole = min(int(steps), POINTS)
+    part = np.float32(steps - int(steps))
+    last = np.repeat(curve[:, -1:], whole + 1, axis=1)
+    ahead = np.concatenate([curve[:, whole:], last], axis=1)
+    later = ahead[:, :-1] * (1 - part) + ahead[:, 1:] * part
+    return np.asarray(later[:, 1:] / np.maximum(later[:, :1], LEAST), np.float32).clip(0.0, 1.0)
 
 
 def believed(curve: Singles, how: Believed, chance: np.random.Generator) -> Singles:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fleetbatch import windows
 from fleetbatch.simulate.casting import Cast, Past, cast, past_of
 from fleetbatch.simulate.charge import Plugs
 from fleetbatch.simulate.scenario import (
@@ -18,6 +19,7 @@ from fleetbatch.simulate.scenario import (
     TARIFF_UNTIL_H,
     Scenario,
 )
+from fleetbatch.windows.stays import Stays
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -56,7 +58,8 @@ class Fleet:
     """[cars, 2], from and until when it has no network."""
     gone_s: Floats
     """When it stops being of use: it leaves or crashes."""
-    history: pa.Table
+    past: Stays
+    """What is known of stays when the night begins; a dispatcher reads it once a day."""
     timezone: str
 
     def __len__(self) -> int:
@@ -134,13 +137,14 @@ def _fleet(tonight: Cast, scenario: Scenario, chance: np.random.Generator) -> Fl
         crash_s=crash,
         outage_s=np.stack([outage, outage + longs], axis=1),
         gone_s=np.minimum(leave, crash),
-        history=known,
+        past=windows.read_stays(known, scenario.starts_at),
         timezone=tonight.timezone,
     )
 
 
 def _ids(count: int, chance: np.random.Generator) -> npt.NDArray[np.uint64]:
-    ids = np.unique(chance.integers(1, 1 << 62, count + 16))
+    ids = np.sort(chance.integers(1, 1 << 62, count + 16))
+    ids = ids[np.append(True, ids[1:] != ids[:-1])]
     return np.sort(chance.choice(ids, count, replace=False)).astype(np.uint64)
 
 
