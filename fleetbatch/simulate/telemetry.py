@@ -147,12 +147,13 @@ def open_shards(world: World, standing: Standing, now: datetime, at_s: float) ->
     holder = standing.holder[rows]
     car = np.where(holder >= 0, world.fleet.car_id[np.maximum(holder, 0)], np.uint64(0))
     units = work.units[rows] * work.row_groups[rows]
+    workload = _words(WORKLOADS, work.workload[rows])
     return pa.table(
         {
             "shard_id": work.shard_id[rows],
-            "workload": _names(WORKLOADS, work.workload[rows]),
-            "data_class": _names(("open",), np.zeros(len(rows), np.int64)),
-            "model_sha256": _names(WORKLOADS, work.workload[rows]),
+            "workload": workload,
+            "data_class": _words(("open",), np.zeros(len(rows), np.int64)),
+            "model_sha256": workload,
             "row_groups": work.row_groups[rows],
             "done_through": standing.done[rows],
             "rows": np.rint(units).astype(np.int64),
@@ -166,7 +167,12 @@ def open_shards(world: World, standing: Standing, now: datetime, at_s: float) ->
 
 
 def _names(names: tuple[str, ...], codes: npt.NDArray[Any]) -> "pa.Array[Any]":
-    return pa.DictionaryArray.from_arrays(codes.astype(np.int32), pa.array(names, pa.string())).cast(pa.string())
+    return _words(names, codes).cast(pa.string())
+
+
+def _words(names: tuple[str, ...], codes: npt.NDArray[Any]) -> "pa.Array[Any]":
+    """Return names as a dictionary's, a byte each: what follows looks at each name once."""
+    return pa.DictionaryArray.from_arrays(codes.astype(np.int8), pa.array(names, pa.string()))
 
 
 def _micros(instant: datetime) -> int:
