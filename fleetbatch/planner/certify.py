@@ -1,7 +1,6 @@
 """What a round is worth, and what it is measured against. Pure."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.planner.bound import upper_bound
@@ -33,12 +32,12 @@ def certificate_of(cars: Cars, shards: Shards, policy: Policy, found: Weighed) -
     levels = len(policy.value_per_unit)
     units = shards.units(open_) * shards.left(open_) * bool(len(cars.car_id))
     demand = np.asarray(np.bincount(_level(shards, policy, open_), weights=units, minlength=levels), np.float64)
-    fresh = ~shards.held[found.pieces.shard]
+    level = _level(shards, policy, found.pieces.shard)
     return Certificate(
-        placed=_value(shards, policy, found, np.ones(len(fresh), bool)),
-        value=_value(shards, policy, found, fresh),
+        placed=_value(policy, level, found.expected),
+        value=_value(policy, level, found.expected * ~shards.held[found.pieces.shard]),
         upper_bound=float(np.sum(demand * np.asarray(policy.value_per_unit))),
-        priorities=_priorities(shards, policy, found, demand),
+        priorities=_priorities(level, found, demand),
         prices=NO_PRICES.empty_table(),
     )
 
@@ -47,11 +46,12 @@ def certificate_by_prices(given: Given, solution: Solution, found: Weighed) -> C
     """Return the certificate of a plan by prices."""
     cheapest = costs(given.fleet, given.grid, given.policy, dearest=False)
     bound = upper_bound(given.fleet, given.work, given.grid, given.policy, solution.price, cheapest)
+    level = _level(given.shards, given.policy, found.pieces.shard)
     return Certificate(
-        placed=_value(given.shards, given.policy, found, np.ones(len(found.chance), bool)),
+        placed=_value(given.policy, level, found.expected),
         value=solution.value,
         upper_bound=bound,
-        priorities=_priorities(given.shards, given.policy, found, given.work.demand.sum(axis=(0, 1))),
+        priorities=_priorities(level, found, given.work.demand.sum(axis=(0, 1))),
         prices=_prices(given.work, given.grid, solution),
     )
 
@@ -61,13 +61,11 @@ def _level(shards: Shards, policy: Policy, places: Ints) -> Ints:
     return np.minimum(shards.priority[places], len(policy.value_per_unit) - 1).astype(np.int64)
 
 
-def _value(shards: Shards, policy: Policy, found: Weighed, which: npt.NDArray[np.bool_]) -> float:
-    values = np.asarray(policy.value_per_unit, np.float64)
-    return float(np.sum((values[_level(shards, policy, found.pieces.shard)] * found.expected)[which]))
+def _value(policy: Policy, level: Ints, units: Floats) -> float:
+    return float(np.dot(np.asarray(policy.value_per_unit, np.float64)[level], units))
 
 
-def _priorities(shards: Shards, policy: Policy, found: Weighed, demand: Floats) -> pa.Table:
-    level = _level(shards, policy, found.pieces.shard)
+def _priorities(level: Ints, found: Weighed, demand: Floats) -> pa.Table:
     return pa.table(
         {
             "priority": np.arange(len(demand), dtype=np.uint8),

@@ -175,8 +175,10 @@ def _link_bucket(cars: Cars, kinds: Kinds, policy: Policy) -> npt.NDArray[np.uin
         inside = sample[(sample_hw == hw) & (sample > turns.min()) & (sample < turns.max())]
         cuts = np.quantile(inside, np.arange(1, LINK_BUCKETS) / LINK_BUCKETS) if len(inside) else []
         edges[hw, : len(cuts) + 2] = np.sort([turns.min(), *cuts, turns.max()])
-    for cut in range(LINK_BUCKETS + 1):
-        bucket += ratio > edges[:, cut][cars.hw]
+    for first in range(0, len(ratio), CHUNK):
+        part = slice(first, first + CHUNK)
+        for cut in range(LINK_BUCKETS + 1):
+            bucket[part] += ratio[part] > edges[:, cut].take(cars.hw[part])
     return bucket
 
 
@@ -190,9 +192,10 @@ def _rates(
     """Return [kind, car in class order] units a second: the slower of compute and link, 0 where the car may not."""
     base, (hw, speed, link) = rate_matrix(policy).astype(np.float32), fleet
     rate = np.empty((len(kinds), len(speed)), np.float32)
-    for kind in range(len(kinds)):
+    compute = {workload: base[:, workload].take(hw) * speed for workload in set(kinds.workload.tolist())}
+    for kind, workload in enumerate(kinds.workload.tolist()):
         out = rate[kind]
-        np.multiply(base[:, kinds.workload[kind]][hw], speed, out=out)
+        out[:] = compute[workload]
         if per_unit[kind] > 0.0:
             np.minimum(out, link * np.float32(1.0 / per_unit[kind]), out=out)
         out *= may[kind]
@@ -214,10 +217,11 @@ def _presence(cars: Cars, begins: Singles, grid: Grid) -> Singles:
         part = slice(first, first + CURVES)
         curve = cars.survival[part, : slots + 1].astype(np.float32)
         upto = weights.T @ curve.T
-        late = np.flatnonzero(begins[part] > 0.0)
-        upto[:, late] = np.maximum(upto[:, late], _upto(curve[late], begins[part][late]))
-        early = np.flatnonzero(limit[part] < end)
-        upto[:, early] = np.minimum(upto[:, early], _upto(curve[early], limit[part][early]))
+        before, after = np.zeros(len(curve), np.float32), np.full(len(curve), np.inf, np.float32)
+        late, early = np.flatnonzero(begins[part] > 0.0), np.flatnonzero(limit[part] < end)
+        before[late] = _upto(curve[late], begins[part][late])
+        after[early] = _upto(curve[early], limit[part][early])
+        np.minimum(np.maximum(upto, before, out=upto), after, out=upto)
         np.maximum(upto[1:] - upto[:-1], 0.0, out=presence[:, part])
     return presence
 

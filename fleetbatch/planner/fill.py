@@ -82,8 +82,10 @@ class Filling:
         self.rates = rate_matrix(given.policy)
         self.free = np.maximum(given.cars.ready, running.free)[order]
         self.queue = np.bincount(running.pieces.car, minlength=len(order))[order].astype(np.uint16)
-        self.later = given.cars.survival[order, LATER_POINT]
+        self.later = np.ascontiguousarray(given.cars.survival[:, LATER_POINT])[order]
         self.parts: list[Pieces] = []
+        self.turns: list[npt.NDArray[np.uint16]] = []
+        """The place of each part's pieces in their cars' queues."""
         self.end, self.refused = Ends.BEFORE_BUFFER, False
         self.places: Ints | None = None
 
@@ -94,10 +96,11 @@ class Filling:
         chosen, energy = self._chosen(block, solution), self._energy(block)
         everything = np.ones(len(grid.deadlines), bool)
         pressing = grid.edges[block] >= buffer_from(grid.deadlines, self.given.policy)
+        choices = [np.flatnonzero((chosen == kind) & (rate > 0.0)) for kind, rate in enumerate(self.given.fleet.rate)]
         for self.end in Ends:
             self.refused = False
-            for kind, rate in enumerate(self.given.fleet.rate):
-                able = np.flatnonzero((chosen == kind) & (rate > 0.0) & (self.free < until))
+            for kind, cars in enumerate(choices):
+                able = cars[self.free[cars] < until]
                 self._waves(kind, able, solution.flow[kind, block].sum(axis=1), until)
             self._by_price(solution.price[:, block], energy, until, everything)
             self._by_price(self._lowest_value, energy, until, pressing)
@@ -115,10 +118,11 @@ class Filling:
         waits for a car that suits better.
         """
         left = [int(self.lists.waiting(kind)[due].sum()) for kind in range(len(price))]
+        free = np.flatnonzero(self.free < until)
         for kind in sorted(np.flatnonzero(left).tolist(), key=lambda k: (-price[k], -left[k])):
-            rate = self.given.fleet.rate[kind]
-            free = np.flatnonzero((self.free < until) & (rate > 0.0))
-            pays = rate[free] * np.float32(price[kind]) >= energy[free]
+            free = free[self.free[free] < until]
+            rate = self.given.fleet.rate[kind, free]
+            pays = (rate > 0.0) & (rate * np.float32(price[kind]) >= energy[free])
             self._waves(kind, free[pays], np.zeros(len(due)), until, due)
 
     @property
@@ -133,18 +137,13 @@ class Filling:
         return np.asarray(self.places[cars])
 
     def queues(self, running: Running) -> Pieces:
-        """Return all pieces; what runs comes first on its car, then wave by wave, so that no sort is needed."""
-        parts = [running.pieces, *self.parts]
-        count = np.zeros(len(self.order), np.int64)
-        for part in parts:
-            count[part.car] += 1
-        next_ = np.cumsum(count) - count
-        place, first = np.empty(int(count.sum()), np.int64), 0
-        for part in parts:
-            place[next_[part.car]] = np.arange(first, first + len(part.car))
-            next_[part.car] += 1
-            first += len(part.car)
-        return rows(concat(parts), place)
+        """Return all pieces in order of car and time, put where their cars' queues have them."""
+        pieces = concat([running.pieces, *self.parts])
+        turn = np.concatenate([np.zeros(len(running.pieces.car), np.uint16), *self.turns])
+        count = np.bincount(pieces.car, minlength=len(self.order))
+        place = np.empty(len(turn), np.int64)
+        place[(np.cumsum(count) - count)[pieces.car] + turn] = np.arange(len(turn))
+        return rows(pieces, place)
 
     def _chosen(self, block: int, solution: Solution) -> Ints:
         """Return each car's kind in the block: within a class, cars in order up to each kind's share of its work."""
@@ -208,6 +207,7 @@ class Filling:
             )
         )
         self.free[cars] = fit.ends
+        self.turns.append(self.queue[cars])
         self.queue[cars] += 1
         self.loaded[cars] |= np.uint32(1 << int(self.given.work.kinds.workload[kind]))
         return cars

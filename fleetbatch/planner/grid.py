@@ -66,10 +66,11 @@ def _deadlines(seconds: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:
     """
     found: list[float] = []
     for first in range(0, len(seconds), CHUNK):
-        left = seconds[first : first + CHUNK]
+        part = seconds[first : first + CHUNK]
+        new = part > 0.0
         for one in found:
-            left = left[left != np.float32(one)]
-        left = np.minimum(left[left > 0.0], np.float32(HORIZON_S))
+            new &= part != np.float32(one)
+        left = np.minimum(part[new], np.float32(HORIZON_S)) if new.any() else part[:0]
         while len(left) and len(found) <= DEADLINES_MAX:
             found.append(float(left[0]))
             left = left[left != left[0]]

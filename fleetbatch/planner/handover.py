@@ -77,9 +77,10 @@ def handed_over(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> P
         taken.append(_pieces(cars, shards, new, reason.astype(np.uint8)))
     if not sum(len(part.car) for part in taken):
         return pieces
-    every = concat([pieces, *taken])
-    stay = np.flatnonzero(np.append(given, np.ones(len(every.car) - len(given), bool)))
-    return rows(every, stay[np.argsort(every.car[stay], kind="stable")])  # two runs in order: one pass
+    fresh = concat(taken)
+    stay, order = np.flatnonzero(given), np.argsort(fresh.car, kind="stable")
+    place = np.searchsorted(pieces.car[stay], fresh.car[order])
+    return rows(concat([pieces, fresh]), np.insert(stay, place, len(given) + order))
 
 
 def _running(cars: Cars, shards: Shards, policy: Policy) -> _Race:
@@ -101,8 +102,9 @@ def _fresh(shards: Shards, policy: Policy, pieces: Pieces) -> _Race:
     """Return the first pieces of cars that were just placed and come late, to the end of their shards."""
     first = np.flatnonzero(np.append([True], pieces.car[1:] != pieces.car[:-1])[: len(pieces.car)])
     shard = pieces.shard[first]
-    late = pieces.ends[first] > buffer_from(shards.deadline[shard].astype(np.float64), policy)
-    late |= pieces.stop[first] < shards.stop[shard]
+    late = pieces.stop[first] < shards.stop[shard]
+    soon = np.flatnonzero(pieces.ends[first] > buffer_from(shards.deadline.min(initial=np.inf), policy))
+    late[soon] |= pieces.ends[first[soon]] > buffer_from(shards.deadline[shard[soon]].astype(np.float64), policy)
     row = first[late & (pieces.reason[first] != Reason.RUNNING)]
     shard, count = pieces.shard[row], pieces.stop[row] - pieces.start[row]
     return _Race(

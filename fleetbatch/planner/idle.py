@@ -9,7 +9,7 @@ import pyarrow as pa
 from fleetbatch.contracts import conform
 from fleetbatch.planner.fill import Given
 from fleetbatch.planner.greedy import lists_of
-from fleetbatch.planner.inputs import CHUNK, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards
+from fleetbatch.planner.inputs import UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards
 from fleetbatch.planner.pieces import Pieces, row_group_s
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution
@@ -106,6 +106,10 @@ def _reasons_of_idle(given: Given, solution: Solution | None, pieces: Pieces, id
     return np.select(steps, said, Reason.TOO_SLOW).astype(np.uint8)
 
 
+SMALL = 4096
+"""So many at the end of a list are looked at for its shortest row group, and more only where none of them waits."""
+
+
 def _shortest_row_groups(given: Given, pieces: Pieces) -> Floats:
     """Return the units of the shortest row group that waits of each kind, infinite where none does.
 
@@ -116,8 +120,8 @@ def _shortest_row_groups(given: Given, pieces: Pieces) -> Floats:
     taken[pieces.shard] = True
     least = np.full(len(work.kinds), np.inf)
     for tier, (first, last) in enumerate(itertools.pairwise(work.starts.tolist())):
-        for at in range(last, first, -CHUNK):
-            places = work.order[max(at - CHUNK, first) : at]
+        for at in range(last, first, -SMALL):
+            places = work.order[max(at - SMALL, first) : at]
             waits = places[~taken[places]]
             if len(waits):
                 kind = tier // work.demand[0].size

@@ -214,9 +214,12 @@ def _car_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
     survival = curves(table)
     bent = survival[:, 0] != CERTAIN
     for first in range(0, len(survival), CHUNK):
-        rises = survival[first : first + CHUNK, 1:] > survival[first : first + CHUNK, :-1]
+        flat = survival[first : first + CHUNK].ravel()
+        rises = np.zeros(len(flat), bool)
+        np.greater(flat[1:], flat[:-1], out=rises[1:])
+        rises[::GRID_POINTS] = False  # from one car's last point to the next one's first
         if rises.any():
-            bent[first : first + CHUNK] |= rises.any(axis=1)
+            bent[first : first + CHUNK] |= rises.reshape(-1, GRID_POINTS).any(axis=1)
     yield from _named(table, "car_id", bent, "survival does not start at 255 or rises")
 
 
@@ -243,9 +246,10 @@ def _doubled(table: pa.Table, key: str) -> Iterator[str]:
 
 def _not_numbers(table: pa.Table, name: str, key: str) -> Iterator[str]:
     values = table[name].to_numpy()
-    yield from _named(
-        table, key, ~(np.isfinite(values) & (values >= 0)), f"{name} is not a finite number of at least 0"
-    )
+    if not len(values) or (values.min() >= 0 and values.max() < np.inf):  # neither is true of what is no number
+        return
+    bad = ~(np.isfinite(values) & (values >= 0))
+    yield from _named(table, key, bad, f"{name} is not a finite number of at least 0")
 
 
 def _beyond(table: pa.Table, name: str, known: int, key: str, what: str) -> Iterator[str]:

@@ -68,15 +68,13 @@ class _Codes:
     """What one pass over the shards learns of each code."""
 
     def __init__(self, count: int, memory: float | None) -> None:
-        self.present = np.zeros(count, bool)
         self.least = np.full(count, np.inf, np.float32)
-        self.most = np.zeros(count, np.float32)
+        self.most = np.full(count, -1.0, np.float32)
         self.memory = np.full(count, memory or 0.0)
         self.largest = 0.0
 
     def note(self, code: npt.NDArray[Any], intensity: Singles) -> None:
         """Look at some shards; after the first few there is little to learn."""
-        self.present[code] = True
         lower = intensity < self.least[code]
         if lower.any():
             np.minimum.at(self.least, code[lower], intensity[lower])
@@ -100,8 +98,8 @@ def work_of(shards: Shards, grid: Grid, policy: Policy) -> Work:
             code[part] += claim[part] * np.uint32(_CODES)
             np.maximum.at(codes.memory, code[part], shards.memory[part])
         codes.note(code[part], intensity)
-    groups = _merged(np.flatnonzero(codes.present))
-    kind_of = np.zeros(len(codes.present), np.uint16)
+    groups = _merged(np.flatnonzero(codes.least <= codes.most))
+    kind_of = np.zeros(len(codes.most), np.uint16)
     for kind, group in enumerate(groups):
         kind_of[group] = kind
     tier, units_left, count = _tiers(shards, kind_of[code], grid, len(groups), len(policy.value_per_unit))
@@ -199,9 +197,9 @@ def _tiers(
         place *= np.uint16(levels)
         place += np.minimum(shards.priority[part], np.uint8(levels - 1))
         place[~_open(shards, part)] = tiers
-        stop = shards.stop[part]
-        share = (stop - shards.start[part]).astype(np.float64) / np.maximum(stop, 1)
-        wide = place.astype(np.int64)
-        units += np.bincount(wide, weights=shards.work_units[part] * share, minlength=tiers + 1)
+        start, stop, left, wide = shards.start[part], shards.stop[part], shards.work_units[part], place.astype(np.int64)
+        if start.any():
+            left = left * ((stop - start) / np.maximum(stop, 1).astype(np.float64))
+        units += np.bincount(wide, weights=left, minlength=tiers + 1)
         count += np.bincount(wide, minlength=tiers + 1)
     return kind, units[:-1], count[:-1]

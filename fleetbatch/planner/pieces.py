@@ -1,5 +1,6 @@
 """How long row groups take, what a piece is expected to complete, and the tables of a round. Pure."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
-from fleetbatch.planner.inputs import UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards, stays, window_s
+from fleetbatch.planner.inputs import CERTAIN, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards, stays, window_s
 from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, Policy, rate_matrix
 from fleetbatch.planner.reasons import Reason
 
@@ -122,8 +123,10 @@ def weighed(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Weigh
     chance = _chances(cars, pieces)
     late = np.flatnonzero(chance < policy.stay_min)
     if len(late):
-        pieces = _while_there(cars, shards, policy, pieces, late)
-        chance = _chances(cars, pieces)
+        pieces, keep = _while_there(cars, shards, policy, pieces, late)
+        chance[late] = stays(cars.survival, pieces.car[late], pieces.ends[late])
+        if not keep.all():
+            pieces, chance = rows(pieces, np.flatnonzero(keep)), chance[keep]
     expected = np.empty(len(pieces.car))
     for first in range(0, len(pieces.car), AT_A_TIME):
         part = slice(first, first + AT_A_TIME)
@@ -146,48 +149,57 @@ def _chances(cars: Cars, pieces: Pieces) -> Floats:
     return chance
 
 
-def _while_there(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces, late: Ints) -> Pieces:
-    """Cut off the row groups of `late` pieces that would end when the car has probably left."""
+def _while_there(
+    cars: Cars, shards: Shards, policy: Policy, pieces: Pieces, late: Ints
+) -> tuple[Pieces, npt.NDArray[np.bool_]]:
+    """Cut off the row groups of `late` pieces that would end when the car has probably left; say what remains."""
     over = pieces.ends[late] - window_s(cars.survival[pieces.car[late]], policy.stay_min)
-    cut = np.ceil(over / np.maximum(pieces.tau[late], 1e-9) - 1e-9).astype(np.int64)
+    cut = np.maximum(np.ceil(over / np.maximum(pieces.tau[late], 1e-9) - 1e-9).astype(np.int64), 0)
     stop, ends = pieces.stop.copy(), pieces.ends.copy()
-    stop[late] -= np.maximum(cut, 0)
-    ends[late] -= np.maximum(cut, 0) * pieces.tau[late]
-    shorter = replace(pieces, stop=stop, ends=ends)
+    stop[late] -= cut
+    ends[late] -= cut * pieces.tau[late]
     least = np.minimum(
         policy.piece_row_groups_min, shards.stop[pieces.shard[late]].astype(np.int64) - pieces.start[late]
     )
     keep = np.ones(len(pieces.car), bool)
     keep[late] = stop[late] - pieces.start[late] >= least
-    return rows(shorter, np.flatnonzero(keep))
+    return replace(pieces, stop=stop, ends=ends), keep
 
 
 def expected_row_groups(survival: Bytes, cars: Ints, ends: Floats, tau: Floats, count: Floats) -> Floats:
     """Return the probabilities that each car is there at the ends of its row groups, summed.
 
     Between two points of a curve the sum is arithmetic, so a piece costs one step for each 15 minutes that it spans,
-    whatever its row groups.
+    whatever its row groups. Pieces that span most come first, so that those still at work are a slice from the front.
+    Row groups 0 to n - 1 end in a piece's first slots; a boundary's own may count on either side of it.
     """
-    curve, slot_s = survival.reshape(-1), np.float32(GRID_S)
-    total = np.zeros(len(cars), np.float32)
-    live = np.flatnonzero(count > 0.0)
-    step, left = np.maximum(tau, 1e-9)[live].astype(np.float32), count[live].astype(np.float32)
-    at, first = ends[live].astype(np.float32) - (left - 1) * step, cars[live] * GRID_POINTS
-    while len(live):
-        slot = np.minimum((at * (1 / slot_s)).astype(np.int32), GRID_POINTS - 2)
-        point, begins = first + slot, slot.astype(np.float32) * slot_s
-        low = curve.take(point).astype(np.float32)
-        slope = (curve.take(point + 1) - low) * (1 / slot_s)
-        inside = np.floor((begins + slot_s - at) / step) + 1
-        inside[slot >= GRID_POINTS - 2] = np.inf
-        here = np.minimum(np.maximum(inside, 1), left)
-        total[live] += here * (low + slope * (at - begins + np.float32(0.5) * (here - 1) * step))
-        left -= here
-        on = np.flatnonzero(left > 0.0)
-        if len(on) < len(live):
-            here, live, left, step, first, at = here[on], live[on], left[on], step[on], first[on], at[on]
-        at = at + here * step
-    return np.asarray(total / 255.0, np.float64)
+    step = (np.maximum(tau, 1e-9) / GRID_S).astype(np.float32)
+    last = (ends / GRID_S).astype(np.float32)
+    at = np.maximum(last - (count.astype(np.float32) - 1.0) * step, np.float32(0.0))
+    slot = np.minimum(at.astype(np.int64), GRID_POINTS - 2)
+    slots = np.maximum(np.minimum(last.astype(np.int64), GRID_POINTS - 2) - slot, 0).astype(np.uint8)
+    order = np.argsort(np.iinfo(np.uint8).max - slots, kind="stable")
+    live = len(order) - np.concatenate([[0], np.cumsum(np.bincount(slots))])
+    into, step, until = (at - slot.astype(np.float32))[order], step[order], count[order].astype(np.float32)
+    point, a_slot = (cars * GRID_POINTS + slot)[order], np.float32(1.0) / step
+    half, reached = np.float32(0.5) * step, (np.float32(1.0) - into) * a_slot + np.float32(1.0)
+    flat, done, total = survival.reshape(-1), np.zeros(len(order), np.float32), np.zeros(len(order), np.float32)
+    low = flat.take(point).astype(np.float32)
+    for place, going in itertools.pairwise(live.tolist()):
+        point, into, half, until, low = point[:place], into[:place], half[:place], until[:place], low[:place]
+        point += 1
+        high = flat.take(point).astype(np.float32)
+        upto = np.minimum(np.floor(reached[:place]), until)
+        upto[going:] = until[going:]
+        before = done[:place]
+        middle = (upto + before - 1.0) * half
+        total[:place] += (upto - before) * (low + (high - low) * (middle + into))
+        done, low = upto, high
+        into -= 1.0
+        reached[:going] += a_slot[:going]
+    found = np.empty(len(order))
+    found[order] = total
+    return found / CERTAIN
 
 
 def in_order(pieces: Pieces) -> Pieces:

@@ -26,20 +26,30 @@ def righted(filling: Filling, pieces: Pieces) -> Pieces:
     """Return the pieces, in order of car and time, after the swaps."""
     if not filling.lists.back:
         return pieces
-    work = filling.given.work
-    last = np.flatnonzero(np.append(pieces.car[1:] != pieces.car[:-1], np.ones(min(len(pieces.car), 1), bool)))
-    last = last[pieces.reason[last] != Reason.RUNNING]
-    _, deadlines, levels = work.demand.shape
-    list_of = work.tier[pieces.shard[last]] // levels
+    waiting = sorted(filling.lists.back)
+    rows = _rows(filling, pieces, waiting)
     pieces = replace(pieces, **{name: getattr(pieces, name).copy() for name in CHANGED})
     for _ in range(PASSES):
-        swapped = [
-            _swap(filling, pieces, last[list_of == kind * deadlines + deadline], (kind, deadline))
-            for kind, deadline in sorted(filling.lists.back)
-        ]
+        swapped = [_swap(filling, pieces, rows[list_], list_) for list_ in waiting]
         if not any(swapped):
             break
     return pieces
+
+
+def _rows(filling: Filling, pieces: Pieces, waiting: list[tuple[int, int]]) -> dict[tuple[int, int], Ints]:
+    """Return the last pieces of cars that are less urgent than the most urgent that waits in their list."""
+    work, shards = filling.given.work, filling.given.shards
+    _, deadlines, levels = work.demand.shape
+    gives_way = np.zeros(work.demand.size + 1, bool)
+    for kind, deadline in waiting:
+        first = (kind * deadlines + deadline) * levels
+        most = min(int(shards.priority[filling.lists.back[kind, deadline]].min()), levels - 1)
+        gives_way[first + most + 1 : first + levels] = True
+    last = np.flatnonzero(np.append(pieces.car[1:] != pieces.car[:-1], np.ones(min(len(pieces.car), 1), bool)))
+    tier = work.tier[pieces.shard[last]]
+    some = np.flatnonzero(gives_way[tier] & (pieces.reason[last] != Reason.RUNNING))
+    last, list_of = last[some], tier[some] // levels
+    return {(kind, deadline): last[list_of == kind * deadlines + deadline] for kind, deadline in waiting}
 
 
 def _swap(filling: Filling, pieces: Pieces, rows: Ints, list_: tuple[int, int]) -> bool:
