@@ -4,6 +4,11 @@
 its lock to run out. Whatever fails fails one round: it is logged, and the next one starts anew.
 """
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded; its matrices here are small
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import argparse
 import logging
 import signal
@@ -219,14 +224,13 @@ def _say_level(serving: windows.Serving) -> None:
     model = "" if tonight.state is None else tonight.state.model_sha256
     aside = model != "" and tonight.forecaster is None
     level = logging.WARNING if aside else logging.INFO
-    say(
-        "forecasts",
-        level=level,
-        by=tonight.level,
-        reason=tonight.reason,
-        model=model[:12],
-        stays=len(serving.past.closed),
-    )
+    facts: dict[str, Any] = {
+        "by": tonight.level,
+        "reason": tonight.reason,
+        "model": model[:12],
+        "stays": len(serving.past.closed),
+    }
+    say("forecasts", level=level, **facts)
 
 
 def _news(memory: Memory, offers: pa.Table, dials: Dials, *, now: datetime) -> bool:

@@ -312,6 +312,16 @@ def test_the_process_plans_logs_json_and_stops_when_told(tmp_path: Path, postgre
         assert json.loads(rest.splitlines()[-1])["event"] == "stopped"
 
 
+@pytest.mark.parametrize(("said", "used"), [(None, "1"), ("2", "2")])
+def test_a_dispatcher_plans_with_one_thread_unless_it_is_told_otherwise(said: str | None, used: str) -> None:
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+    plain = {name: value for name, value in os.environ.items() if name not in names}
+    environment = plain | dict.fromkeys(names, said) if said else plain
+    tell = f"import fleetbatch.dispatcher, os; print(*(os.environ[name] for name in {names}))"
+    run = subprocess.run([sys.executable, "-c", tell], capture_output=True, text=True, env=environment, check=True)
+    assert run.stdout.split() == [used, used]
+
+
 def test_the_process_refuses_settings_that_name_no_such_cell(tmp_path: Path, postgres: Postgres) -> None:
     with deployed(tmp_path, postgres, cells=1) as settings:
         command = [sys.executable, "-m", "fleetbatch.dispatcher", "--settings", str(settings), "--cell", "mars"]
