@@ -80,11 +80,14 @@ def plugged(newest: pl.DataFrame, timezone: str) -> pa.Table:
 
 def _joined(newest: pl.DataFrame, ledger_cars: pa.Table, windows: pa.Table) -> pl.DataFrame:
     known = _frame(ledger_cars).with_columns(pl.col("car_id").cast(pl.UInt64), enrolled=pl.lit(value=True))
+    known = known.sort("car_id")  # now, while rows are narrow
     heard = newest.with_columns(heard=pl.lit(value=True))
     ahead = _frame(windows).select("car_id", "survival")
-    joined = known.join(heard, on="car_id", how="full", coalesce=True).join(ahead, on="car_id", how="left")
+    joined = known.join(heard, on="car_id", how="full", coalesce=True, maintain_order="left")
+    joined = joined.join(ahead, on="car_id", how="left", maintain_order="left")
     flags = ("enrolled", "heard", "revoked", "consent", "willing", PLUGGED)
-    return joined.with_columns(pl.col(*flags).fill_null(value=False)).sort("car_id")
+    joined = joined.with_columns(pl.col(*flags).fill_null(value=False))
+    return joined if joined["car_id"].is_sorted() else joined.sort("car_id")
 
 
 _JUDGED = ("mem_B", "link_down_Bps", "ready_s", "limit_s", "reputation", "last_seen_s")

@@ -55,7 +55,7 @@ def verify_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy
 
 
 def _columns(table: pa.Table) -> Columns:
-    """Return a table as arrays: curves as a matrix, `held_by` as "is held", nulls as 0 beside a flag of their own."""
+    """Return a table as arrays: curves as a matrix, `held_by` as "is held", what may be null as 0 beside a flag."""
     flat: Columns = {}
     for name in table.column_names:
         column: Any = table[name].combine_chunks()
@@ -65,7 +65,8 @@ def _columns(table: pa.Table) -> Columns:
             offsets = column.offsets.to_numpy()
             flat[name] = offsets[1:] > offsets[:-1]
         else:
-            flat[f"{name}?"] = column.is_valid().to_numpy(zero_copy_only=False)
+            if table.schema.field(name).nullable:
+                flat[f"{name}?"] = column.is_valid().to_numpy(zero_copy_only=False)
             flat[name] = (column.fill_null(0) if column.null_count else column).to_numpy(zero_copy_only=False)
     return flat
 
