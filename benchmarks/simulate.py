@@ -1,11 +1,13 @@
 """Simulated nights against their bound: `python -m benchmarks.run simulate`.
 
 `ours` is an overloaded night, `wrong curves` the same with one mean curve for every car. `80 % load` counts nights that
-are complete without and with the cloud lane (`python benchmarks/simulate.py complete --nights 1000` for many); the last
-one lets every car compute whenever it may.
+are complete without and with the cloud lane (`python benchmarks/simulate.py complete --nights 1000` for many);
+`charging` lets every car compute whenever it may; `cells` splits the fleet by hash. A cell's whole night, and with it
+the sum for a hundred cells, takes minutes: `python benchmarks/simulate.py night --cars 1000000 --cells 100`.
 """
 
 import argparse
+import math
 import resource
 import sys
 import time
@@ -14,7 +16,14 @@ from dataclasses import replace
 from benchmarks.run import Bench, Subject, tell
 from fleetbatch.simulate import Scenario, simulate, summary
 from fleetbatch.simulate.casting import past_of
+from fleetbatch.simulate.cells import split
 from fleetbatch.simulate.charging import LATE_S, draw_stays, live
+from fleetbatch.simulate.lives import Lives
+from fleetbatch.simulate.night import Moment
+from fleetbatch.simulate.night import live as lived
+from fleetbatch.simulate.rounds import Dispatcher
+from fleetbatch.simulate.tally import realised_value
+from fleetbatch.simulate.world import World, draw
 
 BENCH = Bench(
     name="simulate",
@@ -23,6 +32,7 @@ BENCH = Bench(
         Subject(name="wrong curves", script="benchmarks/simulate.py", arguments=("night", "--believed", "flat")),
         Subject(name="80 % load", script="benchmarks/simulate.py", arguments=("complete",)),
         Subject(name="charging", script="benchmarks/simulate.py", arguments=("charges",)),
+        Subject(name="cells", script="benchmarks/simulate.py", arguments=("split", "--cells", "10")),
     ),
     rounds=1,
 )
@@ -41,29 +51,72 @@ EASY = Scenario(
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("night", "complete", "charges"))
+    parser.add_argument("what", choices=("night", "complete", "charges", "split"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nights", type=int, default=20)
     parser.add_argument("--cars", type=int, default=20_000)
+    parser.add_argument("--cells", type=int, default=1)
     parser.add_argument("--believed", default="honest")
     told = parser.parse_args()
-    {"night": one_night, "complete": many_nights, "charges": all_charges}[told.what](told)
+    {"night": one_night, "complete": many_nights, "charges": all_charges, "split": split_night}[told.what](told)
+
+
+def busy(told: argparse.Namespace) -> Scenario:
+    """Return an overloaded night of as many cars as are asked for."""
+    shards = round(told.cars * BUSY.shards / BUSY.cars)
+    return replace(BUSY, cars=told.cars, shards=shards, seed=told.seed, believed=told.believed)
 
 
 def one_night(told: argparse.Namespace) -> None:
-    """Measure one overloaded night."""
-    started = time.process_time()
-    shards = round(told.cars * BUSY.shards / BUSY.cars)
-    scenario = replace(BUSY, cars=told.cars, shards=shards, seed=told.seed, believed=told.believed)
-    figures = summary(simulate(scenario))
+    """Measure one overloaded night; with more cells than one, say what so many of it come to."""
+    started, on_the_wall = time.process_time(), time.monotonic()
+    figures = summary(simulate(busy(told), told=progress))
     for name in ("realised_share", "waste_share", "gap_mean"):
         tell(name, figures[name], "share")
     tell("high_priority_done", figures["done_share_by_priority"][0], "share")
     tell("fetching_share", figures["fetch_s"] / figures["busy_s"], "share")
     tell("idle_share", figures["idle_s"] / figures["able_s"], "share")
     tell("pieces_verified", figures["pieces_verified"], "pieces")
-    tell("night_cpu_s", time.process_time() - started, "s")
-    tell("peak_mb", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MB")
+    spent, peak_mb = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    tell("night_cpu_s", spent, "s")
+    tell("night_wall_s", time.monotonic() - on_the_wall, "s")
+    tell("peak_mb", peak_mb, "MB")
+    if told.cells > 1:
+        extrapolate(told, spent, figures["rounds"], peak_mb)
+
+
+def extrapolate(told: argparse.Namespace, spent: float, rounds: int, peak_mb: float) -> None:
+    """Add up cells that share nothing: so many times the night that was measured."""
+    total = told.cells * spent
+    print(
+        f"{told.cells} cells x {told.cars:,} cars = {told.cells * told.cars:,} cars; "
+        f"{told.cells} x {spent:.0f} CPU s = {total:,.0f} CPU s = {total / 3600:.1f} core hours a night; "
+        f"a round {spent / rounds:.1f} CPU s a cell; {told.cells} x {peak_mb / 1024:.1f} GB",
+        file=sys.stderr,
+    )
+    tell("cells_cpu_h", total / 3600, "core hours")
+    tell("cell_round_cpu_s", spent / rounds, "s")
+
+
+def progress(moment: Moment) -> None:
+    """Say how far a long night is."""
+    print(f"{moment.at_s / 3600:5.2f} h: {moment.planned.pieces:,} pieces", file=sys.stderr, flush=True)
+
+
+def split_night(told: argparse.Namespace) -> None:
+    """Measure what a fleet loses when it is split by hash: the first plan of the night, and the whole night."""
+    world = draw(busy(told))
+    cells = split(world, told.cells)
+    whole, parts = _first_plan(world), sum(_first_plan(cell) for cell in cells)
+    tell("cells", told.cells, "cells")
+    tell("cells_plan_loss", 1.0 - parts / whole, "share")
+    value = realised_value(lived(world, Lives(world)))
+    tell("cells_night_loss", 1.0 - sum(realised_value(lived(cell, Lives(cell))) for cell in cells) / value, "share")
+
+
+def _first_plan(world: World) -> float:
+    """Return the certified value of a night's first round."""
+    return Dispatcher(world).run_round(Lives(world).standing(0.0, -math.inf), 0.0).value
 
 
 def many_nights(told: argparse.Namespace) -> None:

@@ -38,6 +38,8 @@ class Planned:
 
     offers: Offers
     planner: str
+    value: float
+    """Certified, of the whole plan that the round begins."""
     gap: float
     pieces: int
     forecasts: int
@@ -74,6 +76,7 @@ class Dispatcher:
         return Planned(
             offers=_offers(world, planner.offers_of(made), planner.given_away(cars, made)),
             planner=made.planner,
+            value=made.certificate.value,
             gap=made.certificate.gap,
             pieces=made.assignments.num_rows,
             forecasts=forecasts,

@@ -12,9 +12,10 @@ import pytest
 from fleetbatch.errors import RejectedError
 from fleetbatch.simulate import Night, Scenario, night_page, simulate, summary
 from fleetbatch.simulate.cell import Cell
+from fleetbatch.simulate.cells import split
 from fleetbatch.simulate.lives import Lives
 from fleetbatch.simulate.night import Played
-from fleetbatch.simulate.rounds import Dispatcher, Offers
+from fleetbatch.simulate.rounds import Dispatcher, Offers, Planned
 from fleetbatch.simulate.telemetry import Standing
 from fleetbatch.simulate.world import World, draw
 
@@ -116,6 +117,20 @@ def test_where_the_forecast_is_wrong_the_night_still_works() -> None:
     for believed in ("hopeful", "gloomy", "shuffled", "flat"):
         figures = summary(simulate(replace(CALM, believed=believed, hours=1.0)))
         assert figures["realised_share"] > 0.6
+
+
+def test_a_fleet_split_by_hash_loses_nothing_and_nobody() -> None:
+    world = draw(replace(SMALL, cars=8_000, shards=65_000, hours=8.0))
+    cells = split(world, 3)
+    every = [np.concatenate([one.fleet.car_id, one.fleet.absent_id, one.work.shard_id]) for one in (world, *cells)]
+    np.testing.assert_array_equal(np.sort(np.concatenate(every[1:])), np.sort(every[0]))
+    whole, parts = first_plan(world), [first_plan(cell) for cell in cells]
+    assert whole.planner == "prices"
+    assert sum(part.value for part in parts) >= 0.999 * whole.value
+
+
+def first_plan(world: World) -> Planned:
+    return Dispatcher(world).run_round(Lives(world).standing(0.0, -np.inf), 0.0)
 
 
 def test_a_scenario_that_makes_no_night_is_refused_with_every_reason() -> None:
