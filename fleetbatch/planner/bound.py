@@ -9,9 +9,9 @@ cars leave together does not matter. All the open work is a bound as well, and t
 
 import numpy as np
 
-from fleetbatch.planner.classes import Fleet, Singles
+from fleetbatch.planner.classes import Fleet
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import CHUNK, Floats
+from fleetbatch.planner.inputs import CHUNK, Floats, Singles
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.risk import worth

@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints
+from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Singles
 from fleetbatch.planner.kinds import Kinds
 from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, HORIZON_S, Policy, rate_matrix
-
-Singles = npt.NDArray[np.float32]
 
 LINK_BUCKETS = 5
 SAMPLE = 65_536

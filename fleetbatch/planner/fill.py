@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fleetbatch.planner.classes import Fleet, Singles
+from fleetbatch.planner.classes import Fleet
 from fleetbatch.planner.grid import Grid, buffer_from
-from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards
+from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.lists import Lists, split
 from fleetbatch.planner.pieces import Pieces, Running, concat, rows
@@ -44,12 +44,12 @@ class Given:
 class Fit:
     """How far each of some cars gets with its shard; arrays over those pairs."""
 
-    start: Ints
-    stop: Ints
+    start: npt.NDArray[np.int32]
+    stop: npt.NDArray[np.int32]
     """The start where nothing fits."""
-    ends: Floats
-    tau: Floats
-    units: Floats
+    ends: Singles
+    tau: Singles
+    units: Singles
 
 
 def fill(given: Given, solution: Solution, running: Running, reason: Reason) -> Pieces:
@@ -76,11 +76,16 @@ class Filling:
         """Start with what runs."""
         order, self.reason = given.fleet.order, reason
         self.given, self.lists, self.order = given, Lists(given.work), order
-        self.speed, self.hw, self.link = given.fleet.speed, given.fleet.car_hw, given.fleet.link
+        self.speed, self.link = given.fleet.speed, given.fleet.link
         self.loaded = given.cars.cached[order]
-        self.limit = given.cars.limit[order]
-        self.rates = rate_matrix(given.policy)
-        self.free = np.maximum(given.cars.ready, running.free)[order]
+        self.limit = given.cars.limit.astype(np.float32)[order]
+        rates = rate_matrix(given.policy).astype(np.float32)
+        self.compute = {
+            workload: rates[:, workload].take(given.fleet.car_hw) * self.speed
+            for workload in set(given.work.kinds.workload.tolist())
+        }
+        """By workload, units a second where the link is no matter."""
+        self.free = np.maximum(given.cars.ready, running.free).astype(np.float32)[order]
         self.queue = np.bincount(running.pieces.car, minlength=len(order))[order].astype(np.uint16)
         self.later = np.ascontiguousarray(given.cars.survival[:, LATER_POINT])[order]
         self.parts: list[Pieces] = []
@@ -191,8 +196,9 @@ class Filling:
             deadline = np.repeat(np.arange(len(counts)), counts)
             for one in np.unique(deadline[~fits]):
                 self.lists.give_back(kind, int(one), shard[~fits & (deadline == one)])
-            cars, shard = cars[fits], shard[fits]
-            fit = Fit(**{name: getattr(fit, name)[fits] for name in Fit.__slots__})
+            some = np.flatnonzero(fits)
+            cars, shard = cars[some], shard[some]
+            fit = Fit(**{name: getattr(fit, name)[some] for name in Fit.__slots__})
         self.parts.append(
             Pieces(
                 car=self.order[cars],
@@ -212,7 +218,7 @@ class Filling:
         self.loaded[cars] |= np.uint32(1 << int(self.given.work.kinds.workload[kind]))
         return cars
 
-    def _latest(self, deadline: Floats) -> Floats:
+    def _latest(self, deadline: Singles) -> Singles:
         """Return until when a shard must be whole."""
         match self.end:
             case Ends.BEFORE_BUFFER:
@@ -220,27 +226,34 @@ class Filling:
             case Ends.IN_TIME:
                 return deadline
             case Ends.IN_PART:
-                return np.full(len(deadline), np.inf)
+                return np.full(len(deadline), np.inf, np.float32)
 
     def decide(self, kind: int, cars: Ints, shard: Ints) -> Fit:
         """Work out how far each car gets with its shard."""
         policy, shards = self.given.policy, self.given.shards
         workload = int(self.given.work.kinds.workload[kind])
-        start, stop = shards.start[shard].astype(np.int64), shards.stop[shard].astype(np.int64)
-        units, size = shards.work_units[shard] / stop, shards.size_bytes[shard] / stop
-        fetch = size / np.maximum(self.link[cars], np.float32(1e-9))
-        tau = np.maximum(units / (self.rates[:, workload][self.hw[cars]] * self.speed[cars]), fetch)
+        start, stop = shards.start[shard].astype(np.int32), shards.stop[shard].astype(np.int32)
+        part, left = np.float32(1.0) / stop.astype(np.float32), (stop - start).astype(np.float32)
+        units, size = (
+            shards.work_units[shard].astype(np.float32) * part,
+            shards.size_bytes[shard].astype(np.float32) * part,
+        )
+        link, deadline = np.maximum(self.link[cars], np.float32(1e-9)), shards.deadline[shard]
+        fetch = size / link
+        tau = np.maximum(units / self.compute[workload][cars], fetch)
         begins = self.free[cars] + fetch
         if policy.model_bytes:
             has = (self.loaded[cars] & np.uint32(1 << workload)) != 0
-            begins += np.where(has, 0.0, policy.model_bytes[workload] / np.maximum(self.link[cars], 1e-9))
-        room = np.minimum(self.limit[cars], shards.deadline[shard]) - begins
-        groups = np.minimum(np.floor(np.maximum(room, 0.0) / np.maximum(tau, 1e-9) + 1e-9), stop - start)
-        groups[(groups < np.minimum(policy.piece_row_groups_min, stop - start)) | (room < 0.0)] = 0.0
-        late = begins + (stop - start) * tau > self._latest(shards.deadline[shard].astype(np.float64))
+            begins += np.where(has, np.float32(0.0), np.float32(policy.model_bytes[workload]) / link)
+        room = np.minimum(self.limit[cars], deadline) - begins
+        groups = np.minimum(np.floor(np.maximum(room, 0.0) / np.maximum(tau, np.float32(1e-9)) + ROUNDING), left)
+        groups[(groups < np.minimum(policy.piece_row_groups_min, left)) | (room < 0.0)] = 0.0
+        late = begins + left * tau > self._latest(deadline)
         self.refused |= bool(late.any())
         groups[late] = 0.0
-        return Fit(start=start, stop=start + groups.astype(np.int64), ends=begins + groups * tau, tau=tau, units=units)
+        return Fit(start=start, stop=start + groups.astype(np.int32), ends=begins + groups * tau, tau=tau, units=units)
 
 
+ROUNDING = np.float32(1e-5)
+"""Of a row group: what just fits must not be lost to 32-bit numbers."""
 WHOLE = 0.999

@@ -55,7 +55,7 @@ def _as_pieces(rows: list[_Row], shards: Shards) -> Pieces:
     columns = list(zip(*rows, strict=True)) if rows else [()] * 7
     car, shard, start, stop = (np.array(column, np.int64) for column in columns[:4])
     begins, ends, tau = (np.array(column, np.float64) for column in columns[4:])
-    return Pieces(
+    return Pieces.of(
         car=car,
         shard=shard,
         start=start,

@@ -1,6 +1,7 @@
 """Time in a few blocks: edges are the commit horizon, the tariff's changes, the deadlines and their buffers. Pure."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from fleetbatch.planner.inputs import CHUNK, Floats, Shards
 from fleetbatch.planner.policy import HORIZON_S, Policy
 
+Real = TypeVar("Real", np.float32, np.float64)
 DEADLINES_MAX = 4
 BLOCKS_MAX = 8
 LONGEST_BLOCK_S = 10_800.0
@@ -54,7 +56,7 @@ def grid_of(shards: Shards, policy: Policy) -> Grid:
     return Grid(edges=np.array(edges), deadlines=deadlines, latest=latest)
 
 
-def buffer_from(deadlines: Floats, policy: Policy) -> Floats:
+def buffer_from(deadlines: npt.NDArray[Real], policy: Policy) -> npt.NDArray[Real]:
     """Return from when on each deadline is too near for more than what goes wrong."""
     return np.asarray(deadlines - np.minimum(policy.buffer_s, deadlines / 2.0))
 

@@ -103,7 +103,7 @@ def _fresh(shards: Shards, policy: Policy, pieces: Pieces) -> _Race:
     first = np.flatnonzero(np.append([True], pieces.car[1:] != pieces.car[:-1])[: len(pieces.car)])
     shard = pieces.shard[first]
     late = pieces.stop[first] < shards.stop[shard]
-    soon = np.flatnonzero(pieces.ends[first] > buffer_from(shards.deadline.min(initial=np.inf), policy))
+    soon = np.flatnonzero(pieces.ends[first] > buffer_from(shards.deadline.min(initial=np.inf, keepdims=True), policy))
     late[soon] |= pieces.ends[first[soon]] > buffer_from(shards.deadline[shard[soon]].astype(np.float64), policy)
     row = first[late & (pieces.reason[first] != Reason.RUNNING)]
     shard, count = pieces.shard[row], pieces.stop[row] - pieces.start[row]
@@ -153,7 +153,7 @@ def _pairs(cars: Cars, shards: Shards, policy: Policy, late: _Race, idle: Ints) 
 
 
 def _pieces(cars: Cars, shards: Shards, new: _Race, reason: Bytes) -> Pieces:
-    return Pieces(
+    return Pieces.of(
         car=new.car,
         shard=new.shard,
         start=shards.stop[new.shard].astype(np.int64) - new.groups,

@@ -13,6 +13,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.planner.policy import GRID_POINTS, GRID_S, HORIZON_S, Policy, check_policy
 
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 NONE = -1
@@ -110,7 +111,7 @@ def curves(cars: pa.Table) -> Bytes:
     return flat[0] if len(flat) == 1 else np.concatenate([np.zeros((0, GRID_POINTS), np.uint8), *flat])
 
 
-def stays(survival: Bytes, cars: Ints, seconds: Floats) -> Floats:
+def stays(survival: Bytes, cars: Ints, seconds: Floats | Singles) -> Floats:
     """Return the probability that each of `cars` is still there after its `seconds`, linear between the points."""
     place = np.clip(seconds / GRID_S, 0.0, GRID_POINTS - 1.0)
     left = np.minimum(place.astype(np.int64), GRID_POINTS - 2)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import Floats, Ints, Shards
+from fleetbatch.planner.inputs import Floats, Ints, Shards, Singles
 from fleetbatch.planner.policy import Policy
 
 KINDS_MAX = 24
@@ -23,7 +23,6 @@ _SHIFT = 20
 _HALF_OCTAVE = 22
 SIZES = 4
 
-Singles = npt.NDArray[np.float32]
 Claims = tuple[int, int, int]
 """Hardware mask, region, and half octave of memory: what else tells who may have a shard."""
 

@@ -3,13 +3,25 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
-from fleetbatch.planner.inputs import CERTAIN, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards, stays, window_s
+from fleetbatch.planner.inputs import (
+    CERTAIN,
+    UNKNOWN_RUNNING,
+    Bytes,
+    Cars,
+    Floats,
+    Ints,
+    Shards,
+    Singles,
+    stays,
+    window_s,
+)
 from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, Policy, rate_matrix
 from fleetbatch.planner.reasons import Reason
 
@@ -20,15 +32,24 @@ class Pieces:
 
     car: Ints
     shard: Ints
-    start: Ints
-    stop: Ints
-    begins: Floats
-    ends: Floats
-    tau: Floats
+    start: npt.NDArray[np.int32]
+    stop: npt.NDArray[np.int32]
+    begins: Singles
+    ends: Singles
+    tau: Singles
     """Seconds of one row group; they end every tau, the last at `ends`."""
-    units: Floats
+    units: Singles
     """Work of one row group."""
     reason: Bytes
+
+    @classmethod
+    def of(cls, **columns: npt.NDArray[Any]) -> Self:
+        """Return the columns in the types of a round's tables, half as wide as those that they were worked out in."""
+        wide = {np.dtype(np.float64): np.float32, np.dtype(np.int64): np.int32}
+        kept = ("car", "shard")
+        return cls(
+            **{n: c if n in kept else c.astype(wide.get(c.dtype, c.dtype), copy=False) for n, c in columns.items()}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +95,7 @@ def running(cars: Cars, shards: Shards, policy: Policy) -> Running:
     free = np.where(cars.running == UNKNOWN_RUNNING, np.inf, 0.0)
     free[car] = np.where(groups > 0, left * tau, np.inf)
     put = groups > 0
-    pieces = Pieces(
+    pieces = Pieces.of(
         car=car[put],
         shard=shard[put],
         start=start[put],
@@ -156,8 +177,8 @@ def _while_there(
     over = pieces.ends[late] - window_s(cars.survival[pieces.car[late]], policy.stay_min)
     cut = np.maximum(np.ceil(over / np.maximum(pieces.tau[late], 1e-9) - 1e-9).astype(np.int64), 0)
     stop, ends = pieces.stop.copy(), pieces.ends.copy()
-    stop[late] -= cut
-    ends[late] -= cut * pieces.tau[late]
+    stop[late] -= cut.astype(np.int32)
+    ends[late] -= (cut * pieces.tau[late]).astype(np.float32)
     least = np.minimum(
         policy.piece_row_groups_min, shards.stop[pieces.shard[late]].astype(np.int64) - pieces.start[late]
     )
@@ -166,7 +187,7 @@ def _while_there(
     return replace(pieces, stop=stop, ends=ends), keep
 
 
-def expected_row_groups(survival: Bytes, cars: Ints, ends: Floats, tau: Floats, count: Floats) -> Floats:
+def expected_row_groups(survival: Bytes, cars: Ints, ends: Singles, tau: Singles, count: Floats) -> Floats:
     """Return the probabilities that each car is there at the ends of its row groups, summed.
 
     Between two points of a curve the sum is arithmetic, so a piece costs one step for each 15 minutes that it spans,
