@@ -23,7 +23,9 @@ from turned_clock import migrate_with_turned_clock
 from fleetbatch import layout
 from fleetbatch.car.identity import Identity, make_key, open_identity, public_pem, sign, token_assertion
 from fleetbatch.gateway.app import application
+from fleetbatch.gateway.bodies import Receive, Scope, Send
 from fleetbatch.gateway.chores import chores
+from fleetbatch.gateway.connection import connections
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import ASSERTION_TYPE
@@ -67,6 +69,8 @@ class Door:
     clock: Clock
     http: httpx.Client
     loop: asyncio.AbstractEventLoop
+    passed_on: list[str]
+    """The paths of the calls that the application answered."""
     stop: threading.Event = field(default_factory=threading.Event)
 
     def pass_time(self, **span: float) -> None:
@@ -260,8 +264,8 @@ def wait_until(true: Any, *, within_s: float = 5.0) -> bool:
 
 
 @contextmanager
-def open_door(database_url: str, folder: Path, *, dials: Dials = QUICK) -> Iterator[Door]:
-    """Run a gateway, with the rights that a gateway has and no others."""
+def open_door(database_url: str, folder: Path, *, dials: Dials = QUICK, plain: bool = False) -> Iterator[Door]:
+    """Run a gateway, with the rights that a gateway has and no others; `plain` leaves every call to the application."""
     migrate_with_turned_clock(database_url)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
@@ -291,13 +295,24 @@ def open_door(database_url: str, folder: Path, *, dials: Dials = QUICK) -> Itera
             clock=lambda: clock.now,
             dials=dials,
         )
-        config = uvicorn.Config(application(gate), lifespan="off", log_config=None, access_log=False, ws="none")
+        http_kind: Any = "httptools" if plain else connections(gate)
+        app, passed_on = application(gate), []
+
+        async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+            passed_on.append(scope["path"])
+            await app(scope, receive, send)
+
+        config = uvicorn.Config(
+            noted, lifespan="off", log_config=None, access_log=False, ws="none", http=http_kind, timeout_keep_alive=2
+        )
         server = uvicorn.Server(config)
         loop = uvloop.new_event_loop()
         thread = threading.Thread(target=_live, args=(loop, gate, server, listening))
         thread.start()
         assert wait_until(lambda: server.started)
-        yield Door(url=url, gate=gate, ledger=ledger, store=store, clock=clock, http=http, loop=loop)
+        yield Door(
+            url=url, gate=gate, ledger=ledger, store=store, clock=clock, http=http, loop=loop, passed_on=passed_on
+        )
         http.close()
         server.should_exit = True
         thread.join(10)

@@ -23,6 +23,7 @@ import uvicorn
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.gateway.app import application
 from fleetbatch.gateway.chores import chores
+from fleetbatch.gateway.connection import connections
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.ledger.dials import BY_KEY, LedgerDials
@@ -118,7 +119,7 @@ async def _live(gate: Gate, listening: socket.socket) -> None:
         log_config=None,
         access_log=False,
         proxy_headers=False,  # who calls is in the token, not in the address
-        http="httptools",
+        http=connections(gate),
         ws="none",
         backlog=_BACKLOG,
         server_header=False,

@@ -94,7 +94,7 @@ class Gate:
     executor: Executor
     clock: Callable[[], datetime]
     dials: Dials = field(default_factory=Dials)
-    chance: Callable[[], float] = field(default_factory=lambda: random.SystemRandom().random)
+    chance: Callable[[], float] = field(default_factory=lambda: random.Random().random)  # noqa: S311 # jitter is no secret
 
     pressure: float = field(init=False, default=1.0)
     ledger_answers: bool = field(init=False, default=True)
@@ -103,6 +103,8 @@ class Gate:
     held: dict[LeaseId, Held] = field(init=False, default_factory=dict)
     lease_of: dict[CarId, LeaseId] = field(init=False, default_factory=dict)
     polling: set[CarId] = field(init=False, default_factory=set)
+    hardware: set[bytes] = field(init=False, default_factory=set)
+    """Texts of hardware that were found valid."""
     cars: dict[CarId, KnownCar] = field(init=False, default_factory=dict)
     orders: dict[OrderKey, KnownOrder] = field(init=False, default_factory=dict)
     locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
@@ -127,7 +129,7 @@ class Gate:
         self.car_tokens = token_key(self.deployment_key, self.cell.name, "car")
         self.owner_tokens = token_key(self.deployment_key, self.cell.name, "owner")
         self.telemetry = Telemetry(self.dials.telemetry_rows)
-        self.allowance = Allowance(self.dials.requests_per_window, self.clock)
+        self.allowance = Allowance(self.dials.requests_per_window, now=self.clock())
         batcher = partial(
             Batcher, executor=self.executor, gather_for=self.dials.gather_for, batch_max=self.dials.batch_max
         )

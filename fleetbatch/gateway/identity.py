@@ -8,7 +8,7 @@ import math
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
@@ -30,7 +30,8 @@ GRANT_TYPE: Final = "client_credentials"
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _BODY: Final = struct.Struct(">QI?")
 _MAC_BYTES: Final = 16
-_TOKEN_BYTES: Final = _BODY.size + _MAC_BYTES
+_BODY_BYTES: Final = _BODY.size
+_TOKEN_BYTES: Final = _BODY_BYTES + _MAC_BYTES
 _HALF_SIGNATURE: Final = 32
 _JTI_MAX: Final = 128
 _CAR_NAME: Final = re.compile("[0-7][0-9a-f]{15}")
@@ -51,6 +52,12 @@ class TokenKey:
     """Makes and reads the tokens of one kind of caller in one cell; those of another cell or kind are forgeries."""
 
     key: bytes
+    _keyed: "hashlib.blake2b" = field(init=False, repr=False, compare=False)
+    """The hash that has taken in the key, and waits for a body."""
+
+    def __post_init__(self) -> None:
+        """Take in the key once."""
+        object.__setattr__(self, "_keyed", hashlib.blake2b(key=self.key, digest_size=_MAC_BYTES))
 
     def token(self, who: int, *, expires_at: datetime, telemetry: bool = False) -> str:
         """Return a bearer token; `expires_at` counts whole seconds."""
@@ -66,14 +73,17 @@ class TokenKey:
             raw = binascii.unhexlify(token)
         except binascii.Error:
             return None
-        if len(raw) != _TOKEN_BYTES or not hmac.compare_digest(raw[_BODY.size :], self._mac(raw[: _BODY.size])):
+        body = raw[:_BODY_BYTES]
+        if len(raw) != _TOKEN_BYTES or not hmac.compare_digest(raw[_BODY_BYTES:], self._mac(body)):
             return None
-        who, expires, telemetry = _BODY.unpack(raw[: _BODY.size])
+        who, expires, telemetry = _BODY.unpack(body)
         lives = max(now.timestamp(), void_until.get(who, 0.0)) < expires
         return Bearer(who, telemetry) if lives else None
 
     def _mac(self, body: bytes) -> bytes:
-        return hashlib.blake2b(body, key=self.key, digest_size=_MAC_BYTES).digest()
+        keyed = self._keyed.copy()
+        keyed.update(body)
+        return keyed.digest()
 
 
 def token_key(deployment_key: bytes, cell: CellName, caller: Caller) -> TokenKey:

@@ -1,6 +1,5 @@
 """When a car comes back. Pure: load is cars divided by interval, so the server sets the interval."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,15 +31,14 @@ def next_pressure(pressure: float, *, late: timedelta, dials: Dials) -> float:
 class Allowance:
     """Counts what each caller asked in the current ten seconds."""
 
-    def __init__(self, limit: int, clock: Callable[[], datetime]) -> None:
-        """Start a window now."""
-        self._limit, self._clock = limit, clock
-        self._ends_at = clock() + _WINDOW
+    def __init__(self, limit: int, *, now: datetime) -> None:
+        """Start a window."""
+        self._limit = limit
+        self._ends_at = now + _WINDOW
         self._asked: dict[CarId, int] = {}
 
-    def left_s(self, car: CarId) -> float:
+    def left_s(self, car: CarId, *, now: datetime) -> float:
         """Count one request; return 0, or how many seconds the car is over its allowance."""
-        now = self._clock()
         if now >= self._ends_at:
             self._asked.clear()
             self._ends_at = now + _WINDOW

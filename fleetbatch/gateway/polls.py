@@ -21,10 +21,7 @@ from fleetbatch.units import CarId, Fence, LeaseId, ShardId, shard_hex
 
 async def poll(gate: Gate, car: CarId, request: PollRequest) -> PollReply:
     """Give a willing car its next offer as a lease; an empty poll touches neither ledger nor store."""
-    if request.protocol not in SERVED:
-        served = " and ".join(str(version) for version in sorted(SERVED))
-        detail = f"this gateway speaks protocol {served}, not {request.protocol}"
-        raise ProblemError(Kind.PROTOCOL_NOT_SERVED, detail)
+    refuse_unserved(request.protocol)
     gate.telemetry.hear(car, gate.clock(), request)
     lease = None
     if request.willing and car not in gate.polling:
@@ -34,6 +31,18 @@ async def poll(gate: Gate, car: CarId, request: PollRequest) -> PollReply:
         finally:
             gate.polling.discard(car)
     return PollReply(lease=lease, retry_after_s=0.0 if lease else gate.wait_s())
+
+
+def refuse_unserved(protocol: int) -> None:
+    """Raise a ProblemError when the car speaks a version that is not served."""
+    if protocol not in SERVED:
+        served = " and ".join(str(version) for version in sorted(SERVED))
+        raise ProblemError(Kind.PROTOCOL_NOT_SERVED, f"this gateway speaks protocol {served}, not {protocol}")
+
+
+def may_get_work(gate: Gate, car: CarId) -> bool:
+    """Tell whether a poll of this car would ask the ledger, if the car is willing."""
+    return car not in gate.polling and next(_wanted(gate, car), None) is not None
 
 
 async def beat(gate: Gate, car: CarId, request: BeatRequest) -> BeatReply:

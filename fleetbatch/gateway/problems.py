@@ -1,9 +1,8 @@
 """Answers that are not what was asked for, as RFC 9457 problem details."""
 
-from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -14,8 +13,7 @@ JSON_MEDIA: Final = b"application/json"
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole HTTP answer."""
 
     status: int

@@ -3,30 +3,36 @@
 import io
 import math
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from types import NoneType
-from typing import Any, Final
+from functools import cache
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from fleetbatch.contracts import conform, contract
-from fleetbatch.protocol import BeatRequest, PollRequest
+from fleetbatch.protocol import BeatRequest, Hardware, PollRequest
 from fleetbatch.units import CarId
 
 _VSS: Final = "Vehicle."
+_ROWS_AT_ONCE: Final = 20_000
+_INSTANTS: Final = ("departure_at", "next_trip_at")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(PollRequest).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One poll or beat as it arrived."""
+class Heard(NamedTuple):
+    """One poll or beat as it arrived; text, since a million of them are kept."""
 
     car_id: CarId
     at: datetime
-    request: PollRequest
+    said: bytes
+    """A valid `PollRequest`, as JSON in one line."""
 
 
 class Telemetry:
@@ -40,9 +46,13 @@ class Telemetry:
         """Return how many rows wait."""
         return len(self._heard)
 
-    def hear(self, car: CarId, at: datetime, request: PollRequest) -> None:
-        """Keep one row."""
-        self._heard.append(Heard(car, at, request))
+    def hear(self, car: CarId, at: datetime, request: PollRequest | bytes) -> None:
+        """Keep one row; bytes are those of a message that was found valid."""
+        if isinstance(request, bytes):
+            said = _encode(_decode(request)) if b"\n" in request else request
+        else:
+            said = _encode(request)
+        self._heard.append(Heard(car, at, said))
 
     def take(self) -> list[Heard]:
         """Return all rows, and forget them."""
@@ -68,63 +78,95 @@ def without_vehicle(message: msgspec.Struct) -> msgspec.Struct:
             return message
 
 
-def signals_table(rows: list[Heard]) -> pa.Table:
+def signals_table(rows: Sequence[Heard]) -> pa.Table:
     """Return what was heard per contract `signals`; unknown names are left out, values of another type are null."""
-    said = [row.request for row in rows]
-    cars = [one.hardware for one in said]
-    signals = [one.signals for one in said]
-    columns: dict[str, list[object]] = {
-        "car_id": [row.car_id for row in rows],
-        "at": [row.at for row in rows],
-        "willing": [one.willing for one in said],
-        "unwilling_reason": [one.unwilling_reason or None for one in said],
-        "hardware_class": [car.hardware_class for car in cars],
-        "provider": [car.provider for car in cars],
-        "threads": [car.threads for car in cars],
-        "memory_bytes": [car.memory_bytes for car in cars],
-        "power_w": [car.power_w for car in cars],
-        "link_down_bytes_per_s": [one.link_down_bytes_per_s for one in said],
-        "reserve_soc": [one.reserve_soc for one in said],
-        "departure_at": [_instant(one.departure_at) for one in said],
-        "next_trip_at": [_instant(one.next_trip_at) for one in said],
-        "cached_models": [one.cached_models for one in said],
-        "workloads": [car.workloads for car in cars],
-        "runner_version": [car.runner_version for car in cars],
-    }
-    schema = contract("signals").schema
-    arrays = [
-        _signal_column([one.get(field.name) for one in signals], field.type)
-        if field.name.startswith(_VSS)
-        else pa.array(columns[field.name], field.type)
-        for field in schema
-    ]
-    return conform(pa.Table.from_arrays(arrays, schema=schema), "signals")
+    left = iter(rows)
+    pieces = [_table(piece) for piece in iter(lambda: list(islice(left, _ROWS_AT_ONCE)), [])]
+    return conform(pa.concat_tables(pieces), "signals")
 
 
-def signals_file(rows: list[Heard]) -> bytes:
+def signals_file(rows: Sequence[Heard]) -> bytes:
     """Return the Parquet file of what was heard."""
     sink = io.BytesIO()
     pq.write_table(signals_table(rows), sink, compression="zstd")
     return sink.getvalue()
 
 
-def _signal_column(values: list[float | bool | str | None], kind: pa.DataType) -> "pa.Array[Any]":
-    """Return one signal of all rows: in one piece where every car says what it should, else value by value."""
-    usual = bool if pa.types.is_boolean(kind) else float
-    if not set(map(type, values)) <= {usual, NoneType}:
-        return pa.array([_signal(value, kind) for value in values], kind)
-    column = pa.array(values, kind)
-    if pa.types.is_floating(kind) and not pc.all(pc.is_finite(column)).as_py():
-        column = pc.if_else(pc.is_finite(column), column, None)
-    return column
+def _table(rows: Sequence[Heard]) -> pa.Table:
+    said = _read([row.said for row in rows])
+    columns: dict[str, Any] = {name: said.column(name) for name in said.column_names}
+    columns |= _fields(columns.pop("signals")) | _fields(columns.pop("hardware"))
+    columns |= {name: _instants(columns[name]) for name in _INSTANTS}
+    columns |= {name: pc.coalesce(columns[name], usual) for name, usual in _usual().items()}
+    reason = columns["unwilling_reason"]
+    columns["unwilling_reason"] = pc.if_else(pc.equal(reason, pa.scalar("")), pa.scalar(None, pa.string()), reason)
+    columns["car_id"] = pa.array([row.car_id for row in rows], pa.uint64())
+    columns["at"] = pa.array([row.at for row in rows], pa.timestamp("us", "UTC"))
+    schema = contract("signals").schema
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def _signal(value: object, kind: pa.DataType) -> object:
+def _read(lines: Sequence[bytes]) -> pa.Table:
+    """Return the columns of messages: in one piece where every car says what it should, else mended one by one."""
+    try:
+        return _columns_of(lines)
+    except pa.ArrowInvalid:
+        return _columns_of([_mended(line) for line in lines])
+
+
+def _columns_of(lines: Sequence[bytes]) -> pa.Table:
+    source = io.BytesIO(b"\n".join(lines))
+    asked = pj.ParseOptions(explicit_schema=_message_schema(), unexpected_field_behavior="ignore")
+    return pj.read_json(source, read_options=pj.ReadOptions(use_threads=False), parse_options=asked)
+
+
+@cache
+def _message_schema() -> pa.Schema:
+    """Return of a poll's fields those that the contract asks for, nested as they are sent."""
+    wanted = contract("signals").schema
+    inside = [field for field in wanted if field.name in Hardware.__struct_fields__]
+    signals = [field for field in wanted if field.name.startswith(_VSS)]
+    plain = [field for field in wanted if field.name in PollRequest.__struct_fields__ and field.name not in _INSTANTS]
+    nested = [pa.field("signals", pa.struct(signals)), pa.field("hardware", pa.struct(inside))]
+    return pa.schema([*plain, *(pa.field(name, pa.string()) for name in _INSTANTS), *nested])
+
+
+@cache
+def _usual() -> dict[str, Any]:
+    """Return what a message means that leaves a field out."""
+    return {
+        field.name: pa.scalar(
+            field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory(), wanted.type
+        )
+        for kind in (PollRequest, Hardware)
+        for field in msgspec.structs.fields(kind)
+        for wanted in contract("signals").schema
+        if wanted.name == field.name and wanted.name not in _INSTANTS and not field.required
+    }
+
+
+def _fields(structs: "pa.ChunkedArray[Any]") -> dict[str, Any]:
+    return {field.name: pc.struct_field(structs, [n]) for n, field in enumerate(structs.type)}
+
+
+def _mended(line: bytes) -> bytes:
+    """Return a message without the signals that are not of their type."""
+    message = _decode(line)
+    kinds = {field.name: field.type for field in contract("signals").schema}
+    good = {name: _signal(value, kinds[name]) for name, value in message.signals.items() if name in kinds}
+    return _encode(msgspec.structs.replace(message, signals=good))
+
+
+def _signal(value: object, kind: pa.DataType) -> float | bool | None:
     if pa.types.is_boolean(kind):
         return value if isinstance(value, bool) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def _instants(texts: "pa.ChunkedArray[Any]") -> "pa.Array[Any]":
+    return pa.array([_instant(text) for text in texts.to_pylist()], pa.timestamp("us", "UTC"))
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -8,8 +8,14 @@ from gateway_doors import Door, TestedCar, open_door
 
 
 @pytest.fixture
-def door(database_url: str, tmp_path: Path) -> Iterator[Door]:
-    with open_door(database_url, tmp_path) as door:
+def plain() -> bool:
+    """Whether every call goes to the application; a suite that is about both ways has a parameter of this name."""
+    return False
+
+
+@pytest.fixture
+def door(database_url: str, tmp_path: Path, plain: bool) -> Iterator[Door]:  # noqa: FBT001 # a fixture
+    with open_door(database_url, tmp_path, plain=plain) as door:
         yield door
 
 

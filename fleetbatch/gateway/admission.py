@@ -1,0 +1,92 @@
+"""What stands before every endpoint: shedding, the caller's token and allowance; and behind it: what a refusal says."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.gateway.endpoints import ENDPOINTS, POLL_PATH, Endpoint
+from fleetbatch.gateway.gate import Gate
+from fleetbatch.gateway.identity import Bearer
+from fleetbatch.gateway.problems import Kind, ProblemError, Reply
+from fleetbatch.gateway.telemetry import without_vehicle
+from fleetbatch.logs import say
+from fleetbatch.units import CarId
+
+_BEARER: Final = b"bearer "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """An endpoint, and how its messages are read."""
+
+    endpoint: Endpoint
+    decode: Callable[[bytes], Any]
+
+
+ROUTES: Final = {
+    e.path: Route(endpoint=e, decode=msgspec.json.Decoder(e.asks).decode if e.asks else bytes) for e in ENDPOINTS
+}
+
+
+def overrun(gate: Gate) -> bool:
+    """Tell whether so many requests are under way that those that can wait are sent away."""
+    return gate.metrics.in_flight > gate.dials.in_flight_max
+
+
+def bearer_of(gate: Gate, endpoint: Endpoint, given: bytes, *, now: datetime) -> Bearer:
+    """Return whom an authorization header's token stands for; raise a ProblemError unless it opens this endpoint."""
+    if given[: len(_BEARER)].lower() != _BEARER:
+        raise ProblemError(Kind.UNAUTHORIZED, "a bearer token is needed")
+    token = given[len(_BEARER) :].strip()
+    if endpoint.caller == "car":
+        bearer = gate.car_tokens.bearer(token, now=now, void_until=gate.void_until)
+    else:
+        bearer = gate.owner_tokens.bearer(token, now=now)
+    if bearer is None:
+        raise ProblemError(Kind.UNAUTHORIZED, "the token is not one of this cell's, or has expired; buy another")
+    return bearer
+
+
+def count_request(gate: Gate, car: CarId, *, now: datetime) -> None:
+    """Count one request of a car; raise a ProblemError when it asks too often."""
+    over_s = gate.allowance.left_s(car, now=now)
+    if over_s:
+        raise ProblemError(Kind.TOO_MANY_REQUESTS, "this car asks too often", retry_after_s=over_s)
+
+
+def decoded(route: Route, body: bytes, *, telemetry: bool) -> Any:  # noqa: ANN401 # the endpoint's own struct
+    """Return the message, without what the vehicle says unless `telemetry`; raise a ProblemError when it is none."""
+    try:
+        message = route.decode(body)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProblemError(Kind.INVALID_MESSAGE, str(error)) from error
+    return message if telemetry else without_vehicle(message)
+
+
+def refusal(gate: Gate, path: str, error: Exception) -> Reply:
+    """Return what a caller hears of an error: the border where a bug costs one answer, not the process."""
+    match error:
+        case ProblemError():
+            return error.reply()
+        case TransientError() | RejectedError():
+            return _not_now(gate, path, error)
+        case _:
+            say("failed", level=logging.ERROR, error=error, path=path)
+            return ProblemError(Kind.FAILED, "this is a fault of the gateway; it is in its log").reply()
+
+
+def _not_now(gate: Gate, path: str, error: TransientError | RejectedError) -> Reply:
+    """Send the caller away for a while: what is wrong is on our side, and a person hears of it if one must act."""
+    if isinstance(error, RejectedError):  # of our own set-up, such as a key file that was replaced
+        say("refused", level=logging.ERROR, path=path, detail=str(error))
+        detail = "this gateway's set-up needs a person; its log says why"
+    else:
+        say("away", level=logging.WARNING, path=path, detail=str(error))
+        detail = "the ledger or the store does not answer now; everything acknowledged is kept"
+    wait_s = gate.wait_s(holding=path != POLL_PATH)
+    return ProblemError(Kind.COME_BACK, detail, retry_after_s=wait_s).reply()
