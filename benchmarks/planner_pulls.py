@@ -84,6 +84,8 @@ class Night:
                 self.running[car], self.held[shard] = shard, True
                 at += self.s["bytes"][shard] / self.c["link_down_Bps"][car]
             heapq.heappush(heap, (self._compute(car, at, to_s), car))
+        left = np.flatnonzero((self.running >= 0) & (self.gone <= to_s))  # in the middle of a row group or its fetch
+        self.held[self.running[left]], self.running[left] = False, -1
 
     def _compute(self, car: int, at: float, to_s: float) -> float:
         """Compute row groups up to the end of the shard, of the step or of the stay; return when the car is free."""
