@@ -21,6 +21,7 @@ CURVES = 4096
 CLASSES_MAX = 4000
 ALL_HARDWARE = 255
 SAME = 1e-6
+LATER_POINT = 8
 TURNS = 16
 """Steps in which owners' deficits are told apart; with the classes they fit into 16 bits."""
 DENSE = 1 << 22
@@ -37,6 +38,8 @@ class Fleet:
     """[class]"""
     zone: Ints
     """[class]"""
+    later: npt.NDArray[np.uint8]
+    """[car in class order], its curve in two hours: who is likely to be there then takes the urgent and the long."""
     presence: Singles
     """[block, car in class order], expected seconds that the car is there and may compute."""
     rate: Singles
@@ -65,7 +68,8 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
     free = np.minimum(free, HORIZON_S)  # infinite where nobody knows
     begins = np.maximum(cars.ready, free).astype(np.float32)
-    presence = np.take(_presence(cars, begins, grid), order, axis=1)
+    presence, later = _presence(cars, begins, grid)
+    presence = np.take(presence, order, axis=1)
     may = [np.take(one, order) for one in sieves]
     hw, speed, link = cars.hw[order], cars.speed[order], cars.link[order]
     rate = _rates((hw, speed, link), [may[place] for place in sieve], kinds, kinds.bytes_most, policy)
@@ -79,6 +83,7 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
         starts=starts,
         hw=cars.hw[lead].astype(np.int64),
         zone=cars.zone[lead].astype(np.int64),
+        later=later[order],
         presence=presence,
         rate=rate,
         best=best,
@@ -200,8 +205,10 @@ def _rates(
     return rate
 
 
-def _presence(cars: Cars, begins: Singles, grid: Grid) -> Singles:
-    """Return [block, car] expected seconds there and allowed: the integral of the curve over the block.
+def _presence(cars: Cars, begins: Singles, grid: Grid) -> tuple[Singles, npt.NDArray[np.uint8]]:
+    """Return [block, car] expected seconds there and allowed, and [car] the curve in two hours.
+
+    The seconds are the integral of the curve over the block.
 
     The integral up to a block's edge is a product with fixed weights (trapezoids of 15 minutes); that up to a car's own
     begin and end, where it has one inside the night, needs the car's running sum.
@@ -211,8 +218,10 @@ def _presence(cars: Cars, begins: Singles, grid: Grid) -> Singles:
     weights = _edge_weights(edges, slots)
     limit = np.minimum(cars.limit, end).astype(np.float32)
     presence = np.empty((grid.blocks(), len(begins)), np.float32)
+    later = np.empty(len(begins), np.uint8)
     for first in range(0, len(begins), CURVES):
         part = slice(first, first + CURVES)
+        later[part] = cars.survival[part, LATER_POINT]
         curve = cars.survival[part, : slots + 1].astype(np.float32)
         upto = weights.T @ curve.T
         before, after = np.zeros(len(curve), np.float32), np.full(len(curve), np.inf, np.float32)
@@ -221,7 +230,7 @@ def _presence(cars: Cars, begins: Singles, grid: Grid) -> Singles:
         after[early] = _upto(curve[early], limit[part][early])
         np.minimum(np.maximum(upto, before, out=upto), after, out=upto)
         np.maximum(upto[1:] - upto[:-1], 0.0, out=presence[:, part])
-    return presence
+    return presence, later
 
 
 def _edge_weights(edges: Floats, slots: int) -> Singles:

@@ -15,7 +15,7 @@ from fleetbatch.planner.grid import Grid, buffer_from
 from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.lists import Lists, split
-from fleetbatch.planner.pieces import Pieces, Running, concat, rows
+from fleetbatch.planner.pieces import Pieces, Running, empty
 from fleetbatch.planner.policy import Policy, rate_matrix
 from fleetbatch.planner.prices import Solution
 from fleetbatch.planner.reasons import Reason
@@ -23,8 +23,6 @@ from fleetbatch.planner.righting import righted
 
 Bools = npt.NDArray[np.bool_]
 IDLE = -1
-LATER_POINT = 8
-"""Two hours from now: who is likely to be there then takes the urgent work and the long shards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +85,6 @@ class Filling:
         """By workload, units a second where the link is no matter."""
         self.free = np.maximum(given.cars.ready, running.free).astype(np.float32)[order]
         self.queue = np.bincount(running.pieces.car, minlength=len(order))[order].astype(np.uint16)
-        self.later = np.ascontiguousarray(given.cars.survival[:, LATER_POINT])[order]
         self.parts: list[Pieces] = []
         self.turns: list[npt.NDArray[np.uint16]] = []
         """The place of each part's pieces in their cars' queues."""
@@ -143,12 +140,17 @@ class Filling:
 
     def queues(self, running: Running) -> Pieces:
         """Return all pieces in order of car and time, put where their cars' queues have them."""
-        pieces = concat([running.pieces, *self.parts])
-        turn = np.concatenate([np.zeros(len(running.pieces.car), np.uint16), *self.turns])
-        count = np.bincount(pieces.car, minlength=len(self.order))
-        place = np.empty(len(turn), np.int64)
-        place[(np.cumsum(count) - count)[pieces.car] + turn] = np.arange(len(turn))
-        return rows(pieces, place)
+        first = np.zeros(len(self.order) + 1, np.int64)
+        first[self.order + 1] = self.queue
+        np.cumsum(first, out=first)
+        begun = running.pieces, np.zeros(len(running.pieces.car), np.uint16)
+        parts = [begun, *zip(self.parts, self.turns, strict=True)]
+        found = empty(int(first[-1]))
+        for part, turn in parts:
+            place = first[part.car] + turn
+            for name in Pieces.__slots__:
+                getattr(found, name)[place] = getattr(part, name)
+        return found
 
     def _chosen(self, block: int, solution: Solution) -> Ints:
         """Return each car's kind in the block: within a class, cars in order up to each kind's share of its work."""
@@ -183,7 +185,7 @@ class Filling:
 
         A float's upper half is enough to sort by; the lower bits of equals would only cost time.
         """
-        likely = self.given.fleet.rate[kind, cars] * self.later[cars]
+        likely = self.given.fleet.rate[kind, cars] * self.given.fleet.later[cars]
         return np.argsort(np.iinfo(np.uint16).max - (likely.view(np.uint32) >> 16).astype(np.uint16), kind="stable")
 
     def _wave(self, kind: int, cars: Ints, counts: Ints) -> Ints:

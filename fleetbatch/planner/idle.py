@@ -58,7 +58,10 @@ def _gravest(cars: Cars, policy: Policy, pieces: Pieces, reason: Bytes) -> Bytes
 def _gives_away(cars: Cars, pieces: Pieces) -> Bools:
     """Return the cars whose running shard another one has now."""
     gone = pieces.shard[pieces.reason == Reason.HANDED_OVER]
-    return np.asarray(np.isin(cars.running, gone)) if len(gone) else np.zeros(len(cars.car_id), bool)
+    gives = np.zeros(len(cars.car_id), bool)
+    runs = np.flatnonzero(cars.running >= 0)
+    gives[runs] = np.isin(cars.running[runs], gone)
+    return gives
 
 
 def _may_any(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> Bools:

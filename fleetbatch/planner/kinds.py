@@ -101,7 +101,7 @@ def work_of(shards: Shards, grid: Grid, policy: Policy) -> Work:
     kind_of = np.zeros(len(codes.most), np.uint16)
     for kind, group in enumerate(groups):
         kind_of[group] = kind
-    tier, units_left, count = _tiers(shards, kind_of[code], grid, len(groups), len(policy.value_per_unit))
+    tier, units_left, count = _tiers(shards, (code, kind_of), grid, len(groups), len(policy.value_per_unit))
     return Work(
         kinds=_kinds(codes, groups, claims),
         demand=units_left.reshape(len(groups), len(grid.deadlines), len(policy.value_per_unit)),
@@ -182,14 +182,15 @@ def _by_size(shards: Shards, tier: npt.NDArray[np.uint16]) -> Ints:
 
 
 def _tiers(
-    shards: Shards, kind: npt.NDArray[np.uint16], grid: Grid, kinds: int, levels: int
+    shards: Shards, coded: tuple[npt.NDArray[Any], npt.NDArray[np.uint16]], grid: Grid, kinds: int, levels: int
 ) -> tuple[npt.NDArray[np.uint16], Floats, Ints]:
-    """Return each shard's tier, and the units left and the shards of each."""
-    deadlines = len(grid.deadlines)
+    """Return each shard's tier, and the units left and the shards of each; `coded` is its code, and codes' kinds."""
+    code, kind_of = coded
+    tier, deadlines = np.empty(len(code), np.uint16), len(grid.deadlines)
     tiers = kinds * deadlines * levels
     units, count = np.zeros(tiers + 1), np.zeros(tiers + 1, np.int64)
     for part in _parts(shards):
-        place = kind[part]
+        place = kind_of.take(code[part])
         place *= np.uint16(deadlines)
         for edge in grid.deadlines[1:]:
             place += shards.deadline[part] >= np.float32(edge)
@@ -201,4 +202,5 @@ def _tiers(
             left = left * ((stop - start) / np.maximum(stop, 1).astype(np.float64))
         units += np.bincount(wide, weights=left, minlength=tiers + 1)
         count += np.bincount(wide, minlength=tiers + 1)
-    return kind, units[:-1], count[:-1]
+        tier[part] = place
+    return tier, units[:-1], count[:-1]

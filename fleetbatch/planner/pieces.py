@@ -72,6 +72,18 @@ class Running:
     """[cars], when each is done with it; infinite where it holds a shard that is not open any more."""
 
 
+def empty(count: int) -> Pieces:
+    """Return room for so many pieces."""
+    types: dict[str, Any] = {
+        "car": np.int64,
+        "shard": np.int64,
+        "start": np.int32,
+        "stop": np.int32,
+        "reason": np.uint8,
+    }
+    return Pieces(**{name: np.empty(count, types.get(name, np.float32)) for name in Pieces.__slots__})
+
+
 def rows(pieces: Pieces, which: Ints) -> Pieces:
     """Return some of the pieces, in that order."""
     return Pieces(**{name: getattr(pieces, name)[which] for name in Pieces.__slots__})

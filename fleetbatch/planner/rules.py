@@ -1,7 +1,7 @@
 """What each row of a round must obey, one short rule each; shares no code with the plan. Pure, numpy only."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -181,8 +181,11 @@ def _wrong_units(x: Seen) -> Bools:
 
 
 def _two_holders(x: Seen) -> Bools:
-    _, place, count = np.unique(x.a["shard_id"], return_inverse=True, return_counts=True)
-    return np.asarray(count[place] > 1)
+    order = np.argsort(x.a["shard_id"], kind="stable")
+    same = np.diff(x.a["shard_id"][order]) == 0
+    marks = np.zeros(len(order), bool)
+    marks[order[1:][same]] = marks[order[:-1][same]] = True
+    return marks
 
 
 def _foreign_lease(x: Seen) -> Bools:
@@ -194,8 +197,15 @@ def _moved(x: Seen) -> Bools:
     return np.asarray(holds & ~x.follows & ~x.running)
 
 
+def among(codes: npt.NDArray[np.uint8], allowed: Iterable[int]) -> Bools:
+    """Return which codes are allowed, by a look into a table."""
+    table = np.zeros(256, bool)
+    table[list(allowed)] = True
+    return np.asarray(table[codes])
+
+
 def _reason(x: Seen) -> Bools:
-    known = np.isin(x.a["reason"], [int(reason) for reason in ASSIGNED])
+    known = among(x.a["reason"], ASSIGNED)
     return np.asarray(~known | ((x.a["reason"] == Reason.RUNNING) != x.running))
 
 

@@ -16,7 +16,17 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import WAITING, Reason
-from fleetbatch.planner.rules import ROW_RULES, Bools, Columns, Seen, Violation, forbidden, stay, units_per_row_group
+from fleetbatch.planner.rules import (
+    ROW_RULES,
+    Bools,
+    Columns,
+    Seen,
+    Violation,
+    among,
+    forbidden,
+    stay,
+    units_per_row_group,
+)
 
 SLACK = 1e-3
 
@@ -76,9 +86,10 @@ def _find(ids: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.int
     known, asked = np.asarray(ids, np.uint64), np.asarray(wanted, np.uint64)
     if len(known) == 0:
         return np.full(len(asked), -1, np.int64)
-    order = np.argsort(known, kind="stable")
-    place = order[np.minimum(np.searchsorted(known[order], asked), len(known) - 1)]
-    return np.where(known[place] == asked, place, -1).astype(np.int64)
+    order, by_id = np.argsort(known, kind="stable"), np.argsort(asked, kind="stable")
+    place = np.empty(len(asked), np.int64)  # asked in their order, so that neighbours are found beside each other
+    place[by_id] = order[np.minimum(np.searchsorted(known, asked[by_id], sorter=order), len(known) - 1)]
+    return np.where(known[place] == asked, place, -1)
 
 
 def _report(rule: str, marks: Bools, a: Columns) -> Iterator[Violation]:
@@ -104,7 +115,7 @@ def _left_over(work: Columns, a: Columns, shard_row: npt.NDArray[np.int64], wait
         text = f"shard {int(odd[0]):016x}" if len(odd) else "out of order or named twice"
         rule = "every shard with row groups left is named as unassigned once, in order, and no other"
         yield Violation(rule=rule, rows=max(len(odd), 1), example=text)
-    unknown = ~np.isin(waiting["reason"], [int(reason) for reason in WAITING])
+    unknown = ~among(waiting["reason"], WAITING)
     if unknown.any():
         text = f"shard {int(named[np.argmax(unknown)]):016x} has reason {int(waiting['reason'][np.argmax(unknown)])}"
         yield Violation(
