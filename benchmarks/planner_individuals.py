@@ -27,7 +27,7 @@ def main(subject: str) -> None:
     e = evening(CARS, load=1.3)
     cars, shards = read_inputs(e.cars, e.shards, e.policy)
     grid = grid_of(shards, e.policy)
-    work = work_of(shards, grid, e.policy)
+    work = work_of(shards, cars.memory, grid, e.policy)
     classes = fleet_of(cars, running(cars, shards, e.policy).free, work.kinds, grid, e.policy)
     prices = solve(classes, work, grid, e.policy)
     assert prices is not None
@@ -71,6 +71,7 @@ def alone(fleet: Fleet) -> Fleet:
         starts=np.arange(cars + 1),
         hw=fleet.hw[of],
         zone=fleet.zone[of],
+        later=fleet.later,
         presence=fleet.presence,
         rate=fleet.rate,
         best=fleet.best,

@@ -62,7 +62,7 @@ class Fleet:
 
 def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy) -> Fleet:
     """Return the fleet in classes; `free` is when each car is done with what it runs."""
-    sieve, sieves = _sieves(cars, kinds)
+    sieve, sieves = _sieves(cars, kinds, kinds.memory)
     code = _codes(cars, sieves, kinds, policy)
     order = np.argsort(code * np.uint16(TURNS) + _turns(cars.deficit), kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
@@ -74,7 +74,9 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     hw, speed, link = cars.hw[order], cars.speed[order], cars.link[order]
     rate = _rates((hw, speed, link), [may[place] for place in sieve], kinds, kinds.bytes_most, policy)
     best = rate
-    if not np.allclose(kinds.bytes_most, kinds.bytes_least, rtol=SAME, atol=0.0):
+    if not _alike(kinds, cars.memory):
+        sieve, sieves = _sieves(cars, kinds, kinds.memory_least)
+        may = [np.take(one, order) for one in sieves]
         best = _rates((hw, speed, link), [may[place] for place in sieve], kinds, kinds.bytes_least, policy)
     lead = order[starts[:-1]]
     work, seconds = _sums(presence, rate, starts)
@@ -107,27 +109,34 @@ def _sums(presence: Singles, rate: Singles, starts: Ints) -> tuple[Floats, Float
     return work, seconds
 
 
-def _sieves(cars: Cars, kinds: Kinds) -> tuple[list[int], list[npt.NDArray[np.bool_]]]:
+def _alike(kinds: Kinds, memories: npt.NDArray[np.uint64]) -> bool:
+    """Say whether all shards of each kind ask the same of these cars."""
+    same_bytes = np.allclose(kinds.bytes_most, kinds.bytes_least, rtol=SAME, atol=0.0)
+    needed = {(least, most) for least, most in zip(kinds.memory_least, kinds.memory, strict=True) if least < most}
+    return same_bytes and not any(np.any((memories >= least) & (memories < most)) for least, most in needed)
+
+
+def _sieves(cars: Cars, kinds: Kinds, memory: Floats) -> tuple[list[int], list[npt.NDArray[np.bool_]]]:
     """Return which sieve each kind is behind, and the cars that pass each sieve; kinds that ask the same share one."""
     known: dict[tuple[float, ...], int] = {}
     sieve: list[int] = []
     passed: list[npt.NDArray[np.bool_]] = []
     for kind in range(len(kinds)):
-        asks = (kinds.workload[kind], kinds.hw_mask[kind], kinds.region[kind], kinds.memory[kind])
+        asks = (kinds.workload[kind], kinds.hw_mask[kind], kinds.region[kind], memory[kind])
         if asks not in known:
             known[asks] = len(passed)
-            passed.append(_passes(cars, kinds, kind))
+            passed.append(_passes(cars, kinds, kind, memory))
         sieve.append(known[asks])
     return sieve, passed
 
 
-def _passes(cars: Cars, kinds: Kinds, kind: int) -> npt.NDArray[np.bool_]:
+def _passes(cars: Cars, kinds: Kinds, kind: int, memory: Floats) -> npt.NDArray[np.bool_]:
     may = (cars.consent & np.uint32(1 << int(kinds.workload[kind]))) != 0
     if kinds.hw_mask[kind] != ALL_HARDWARE:
         may &= ((int(kinds.hw_mask[kind]) >> cars.hw.astype(np.int64)) & 1).astype(bool)
     if kinds.region[kind] != ANY_REGION:
         may &= cars.region == kinds.region[kind]
-    return np.asarray(may & (cars.memory >= kinds.memory[kind]))
+    return np.asarray(may & (cars.memory >= memory[kind]))
 
 
 def _codes(cars: Cars, sieves: list[npt.NDArray[np.bool_]], kinds: Kinds, policy: Policy) -> npt.NDArray[np.uint16]:

@@ -24,7 +24,9 @@ _HALF_OCTAVE = 22
 SIZES = 4
 
 Claims = tuple[int, int, int]
-"""Hardware mask, region, and half octave of memory: what else tells who may have a shard."""
+"""Hardware mask, region, and how many sizes of cars' memories are too small: what else tells who may have a shard."""
+MEMORIES_MAX = 16
+"""Sizes of memory that are told apart; where cars have more, a kind holds shards that not the same cars may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,9 @@ class Kinds:
     hw_mask: Ints
     region: Ints
     memory: Floats
-    """The most that any shard of the kind needs."""
+    """The most that any shard of the kind needs: what the plan counts on."""
+    memory_least: Floats
+    """None needs less: what the bound counts on."""
     bytes_most: Floats
     """No shard of the kind has more bytes a unit: what the plan counts on."""
     bytes_least: Floats
@@ -66,10 +70,10 @@ class Work:
 class _Codes:
     """What one pass over the shards learns of each code."""
 
-    def __init__(self, count: int, memory: float | None) -> None:
+    def __init__(self, count: int) -> None:
         self.least = np.full(count, np.inf, np.float32)
         self.most = np.full(count, -1.0, np.float32)
-        self.memory = np.full(count, memory or 0.0)
+        self.memory, self.memory_least = np.zeros(count), np.full(count, np.inf)
         self.largest = 0.0
 
     def note(self, code: npt.NDArray[Any], intensity: Singles) -> None:
@@ -82,10 +86,13 @@ class _Codes:
             np.maximum.at(self.most, code[higher], intensity[higher])
 
 
-def work_of(shards: Shards, grid: Grid, policy: Policy) -> Work:
-    """Return the round's open work."""
-    claim, claims = _claims(shards)
-    codes = _Codes(len(claims) * _CODES, float(shards.memory[0]) if len(claims) == 1 and len(shards.memory) else None)
+def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy: Policy) -> Work:
+    """Return the round's open work; `memories` are those of the cars."""
+    claim, claims = _claims(shards, memories)
+    codes = _Codes(len(claims) * _CODES)
+    if len(claims) == 1:
+        codes.memory[:] = shards.memory.max(initial=0)
+        codes.memory_least[:] = shards.memory.min(initial=np.iinfo(np.uint64).max)
     code: npt.NDArray[Any] = np.empty(len(shards.shard_id), np.uint16 if len(claims) == 1 else np.uint32)
     for part in _parts(shards):
         units = shards.work_units[part].astype(np.float32)
@@ -96,6 +103,7 @@ def work_of(shards: Shards, grid: Grid, policy: Policy) -> Work:
         if len(claims) > 1:
             code[part] += claim[part] * np.uint32(_CODES)
             np.maximum.at(codes.memory, code[part], shards.memory[part])
+            np.minimum.at(codes.memory_least, code[part], shards.memory[part])
         codes.note(code[part], intensity)
     groups = _merged(np.flatnonzero(codes.least <= codes.most))
     kind_of = np.zeros(len(codes.most), np.uint16)
@@ -126,18 +134,24 @@ def _open(shards: Shards, part: slice) -> npt.NDArray[np.bool_]:
     return np.asarray(~shards.held[part] & (shards.start[part] < shards.stop[part]) & (shards.deadline[part] > 0.0))
 
 
-def _claims(shards: Shards) -> tuple[npt.NDArray[np.uint32], Sequence[Claims]]:
+def _claims(shards: Shards, memories: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint32], Sequence[Claims]]:
     """Return each shard's claims as a number, and what the numbers mean; usually there is one for all."""
     if not len(shards.shard_id):
         return np.zeros(0, np.uint32), [(255, 0, 0)]
-    columns = (shards.hw_mask, shards.region, shards.memory)
-    if all(column.min() == column.max() for column in columns):
+    small = _small(memories, shards.memory)
+    if not len(small) and all(column.min() == column.max() for column in (shards.hw_mask, shards.region)):
         return np.zeros(0, np.uint32), [(int(shards.hw_mask[0]), int(shards.region[0]), 0)]
-    memory = shards.memory.astype(np.float32).view(np.uint32) >> np.uint32(_HALF_OCTAVE)
-    mixed = memory.astype(np.uint64) | shards.region.astype(np.uint64) << 16 | shards.hw_mask.astype(np.uint64) << 32
+    memory = np.searchsorted(small, shards.memory).astype(np.uint64)
+    mixed = memory | shards.region.astype(np.uint64) << 16 | shards.hw_mask.astype(np.uint64) << 32
     values, number = np.unique(mixed, return_inverse=True)
     claims = [(int(value) >> 32, (int(value) >> 16) & 0xFFFF, int(value) & 0xFFFF) for value in values]
     return number.astype(np.uint32), claims
+
+
+def _small(memories: npt.NDArray[np.uint64], needed: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the sizes of cars' memories, rising, that are too small for some shards and not for others."""
+    between = np.unique(memories[(memories >= needed.min()) & (memories < needed.max())])
+    return between[np.unique(np.linspace(0, len(between) - 1, min(len(between), MEMORIES_MAX)).astype(np.int64))]
 
 
 def _kinds(codes: _Codes, groups: Sequence[Ints], claims: Sequence[Claims]) -> Kinds:
@@ -148,6 +162,7 @@ def _kinds(codes: _Codes, groups: Sequence[Ints], claims: Sequence[Claims]) -> K
         hw_mask=np.array([mask for mask, _, _ in claim], np.int64),
         region=np.array([region for _, region, _ in claim], np.int64),
         memory=np.array([codes.memory[group].max() for group in groups]),
+        memory_least=np.array([codes.memory_least[group].min() for group in groups]),
         bytes_most=np.array([codes.most[group].max() for group in groups], np.float64),
         bytes_least=np.array([codes.least[group].min() for group in groups], np.float64),
     )

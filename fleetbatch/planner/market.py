@@ -25,7 +25,7 @@ EVERYTHING_PAYS = 1e30
 def by_prices(cars: Cars, shards: Shards, grid: Grid, now: datetime, policy: Policy) -> Round:
     """Plan a round by prices; where the solver comes to no good end, by everybody taking what is most urgent."""
     held = running(cars, shards, policy)
-    work = work_of(shards, grid, policy)
+    work = work_of(shards, cars.memory, grid, policy)
     fleet = fleet_of(cars, held.free, work.kinds, grid, policy)
     cost = costs(fleet, grid, policy, dearest=True)
     given = Given(cars=cars, shards=shards, fleet=fleet, work=work, grid=grid, policy=policy, cost=cost)
