@@ -3,10 +3,13 @@
 import re
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from fleetbatch.units import Fence, LeaseId, ShardId, shard_hex
 
+_REMEMBERED: Final = 1 << 14
+"""A batch asks several times for each of its leases."""
 _LEASE_ID: Final = re.compile(r"(\d{8})-([0-7][0-9a-f]{15})-(\d{1,9})")
 
 
@@ -28,6 +31,7 @@ def lease_id(night: date, shard_id: int, fence: int) -> LeaseId:
     return LeaseId(f"{night:%Y%m%d}-{shard_hex(ShardId(shard_id))}-{fence}")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def lease_key(lease: LeaseId) -> LeaseKey:
     """Return the key that an id names; NOWHERE for anything that is not an id."""
     match = _LEASE_ID.fullmatch(lease)

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from fleetbatch.errors import TransientError
+from fleetbatch.ledger.literals import with_literals
 from fleetbatch.ledger.messages import LedgerDials
 from fleetbatch.logs import say
 
@@ -129,5 +130,5 @@ class Pool:
 
 def fetch(connection: Connection, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
     """Run one statement inside whatever transaction is open and return its rows; none if it returns none."""
-    cursor = connection.execute(statement(name), parameters)
+    cursor = connection.execute(statement(name), with_literals(parameters) if parameters else None)
     return cursor.fetchall() if cursor.description else []

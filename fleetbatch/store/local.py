@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,8 +31,8 @@ class LocalStore:
 
     def read(self, key: str) -> bytes:
         """Return a whole object."""
-        with _reading(key):
-            return self.path(key).read_bytes()
+        with _reading(key), open(self._name(key), "rb") as file:  # noqa: PTH123 # as in `size`
+            return file.read()
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Return bytes [start, stop) of an object."""
@@ -41,8 +42,11 @@ class LocalStore:
 
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None."""
-        path = self.path(key)
-        return path.stat().st_size if path.is_file() else None
+        try:
+            found = os.stat(self._name(key))  # noqa: PTH116 # pathlib would cost ten times the call
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def write(self, key: str, data: bytes) -> None:
         """Replace an object atomically."""
@@ -124,6 +128,9 @@ class LocalStore:
     def path(self, key: str) -> Path:
         """Return where an object lies, or would lie."""
         return self.root / checked_key(key)
+
+    def _name(self, key: str) -> str:
+        return f"{self.root}/{checked_key(key)}"
 
     @contextlib.contextmanager
     def _arriving(self, key: str) -> Iterator[tuple[BinaryIO, Path]]:
