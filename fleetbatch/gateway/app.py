@@ -3,13 +3,11 @@
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from time import perf_counter
-from typing import Final
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from fleetbatch.gateway.admission import ROUTES, Route, bearer_of, count_request, decoded, overrun, refusal
-from fleetbatch.gateway.bodies import CallerGoneError, Receive, Scope, Send, read_body
+from fleetbatch.gateway.bodies import CallerGoneError, Receive, Scope, Send, read_body, read_query
 from fleetbatch.gateway.endpoints import POLL_PATH, Endpoint
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.metrics import prometheus
@@ -18,7 +16,6 @@ from fleetbatch.gateway.problems import Kind, ProblemError, Reply
 from fleetbatch.store.signing import PATH as STORE_PATH
 from fleetbatch.units import CarId, OwnerId
 
-_FIELDS_MAX: Final = 16
 _encode = msgspec.json.Encoder().encode
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -69,8 +66,7 @@ async def _call(gate: Gate, route: Route, scope: Scope, receive: Receive) -> Rep
         raise ProblemError(Kind.COME_BACK, "too many cars at once; yours is not forgotten", retry_after_s=wait_s)
     who, telemetry = _who(gate, endpoint, scope)
     if endpoint.method == "GET":
-        query = dict(parse_qsl(bytes(scope["query_string"]).decode("latin-1"), max_num_fields=_FIELDS_MAX))
-        return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, query)))
+        return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, read_query(scope))))
     body = await read_body(scope, receive, limit=gate.dials.message_bytes, within=gate.dials.body_within)
     message = decoded(route, body, telemetry=telemetry)
     return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, message)))

@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from fleetbatch.gateway.problems import Kind, ProblemError
+
+QUERY_FIELDS_MAX: Final = 16
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -40,6 +43,15 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, within: timed
     except TimeoutError as error:
         detail = f"the body did not arrive within {within.total_seconds():.0f} s"
         raise ProblemError(Kind.TOO_SLOW, detail) from error
+
+
+def read_query(scope: Scope) -> dict[str, str]:
+    """Return what stands behind the question mark; raise a ProblemError when it is more than anybody has to say."""
+    try:
+        return dict(parse_qsl(bytes(scope["query_string"]).decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX))
+    except ValueError as error:
+        detail = f"the query has more than {QUERY_FIELDS_MAX} fields"
+        raise ProblemError(Kind.INVALID_MESSAGE, detail) from error
 
 
 def _over(value: bytes, limit: int) -> bool:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.gateway.bodies import Receive, Scope, read_body
+from fleetbatch.gateway.bodies import Receive, Scope, read_body, read_query
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Headers, Kind, ProblemError, Reply
 from fleetbatch.store.local import LocalStore
@@ -45,8 +44,7 @@ async def serve(gate: Gate, scope: Scope, receive: Receive) -> Reply | FileReply
     if method not in {"GET", "PUT"}:
         raise ProblemError(Kind.METHOD_NOT_ALLOWED, "GET or PUT", headers=((b"allow", b"GET, PUT"),))
     key = str(scope["path"]).removeprefix(PATH)
-    query = dict(parse_qsl(bytes(scope["query_string"]).decode("latin-1")))
-    claim = checked_url(gate.store.key, method, key, query, now=gate.clock())
+    claim = checked_url(gate.store.key, method, key, read_query(scope), now=gate.clock())
     if not isinstance(claim, UrlClaim):
         kind = Kind.URL_FORGED if claim == "forged" else Kind.URL_EXPIRED
         raise ProblemError(kind, f"this URL is {claim}; ask the gateway for another")

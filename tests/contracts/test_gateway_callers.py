@@ -238,3 +238,11 @@ def test_an_owner_speaks_for_no_other_owners_car(door: Door, car: TestedCar) -> 
     for name in (car.identity.name, "1" * 16, "", "zz"):
         answer = door.http.get(f"{door.url}/v1/statement", params={"car": name}, headers=bearer)
         assert answer.status_code == codes.FORBIDDEN
+
+
+def test_a_query_of_very_many_fields_is_refused(door: Door, car: TestedCar) -> None:
+    bearer = {"authorization": f"Bearer {door.owner_token(car.owner)}"}
+    for path in ("/v1/statement", "/store/nights/x"):
+        answer = door.http.get(f"{door.url}{path}", params={f"f{n}": "0" for n in range(200)}, headers=bearer)
+        assert answer.status_code == codes.UNPROCESSABLE_ENTITY, path
+        assert "more than 16 fields" in answer.json()["detail"]
