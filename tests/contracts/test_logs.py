@@ -45,8 +45,9 @@ def test_a_line_says_when_which_process_what_and_the_ids_as_people_meet_them() -
 
 
 def test_an_id_that_is_text_already_and_a_fact_that_json_does_not_know_are_kept() -> None:
-    line = written(shard="00000000000000ff", path=Path("/a/b"))
+    line = written(shard="00000000000000ff", path=Path("/a/b"), half="\ud800", much=1 << 70)
     assert (line["shard"], line["path"]) == ("00000000000000ff", "/a/b")
+    assert (line["half"], line["much"]) == ("\ud800", 1 << 70)
 
 
 @pytest.mark.timeout(120)
