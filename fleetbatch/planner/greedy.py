@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetbatch.planner.inputs import Cars, Floats, Shards, window_s
-from fleetbatch.planner.pieces import Pieces, Running, allowed, concat, row_group_s
+from fleetbatch.planner.pieces import Pieces, Running, allowed, concat
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import Reason
 
@@ -123,14 +123,15 @@ class _Board:
     def _fit(self, car: int, shard: int, at: float) -> tuple[int, float, float]:
         """Return the row group at which the car must stop, when, and the seconds of one; the start where none fits."""
         c, s, policy = self.cars, self.shards, self.policy
-        tau = float(row_group_s(c, s, policy, np.array([car]), np.array([shard]))[0])
         start, stop, workload = int(s.start[shard]), int(s.stop[shard]), int(s.workload[shard])
-        if not math.isfinite(tau):
-            return start, at, tau
+        rate = policy.rates[int(c.hw[car])][workload] * float(c.speed[car])
+        if rate <= 0.0:
+            return start, at, math.inf
         link = max(float(c.link[car]), 1e-9)
+        fetch = float(s.size_bytes[shard]) / stop / link
+        tau = max(float(s.work_units[shard]) / stop / rate, fetch)
         cached = bool((c.cached[car] >> workload) & 1) or (car, workload) in self.loaded or not policy.model_bytes
-        begins = at + float(s.bytes(np.array([shard]))[0]) / link
-        begins += 0.0 if cached else policy.model_bytes[workload] / link
+        begins = at + fetch + (0.0 if cached else policy.model_bytes[workload] / link)
         room = min(float(self.until[car]), float(s.deadline[shard])) - begins
         fits = min(stop - start, int(room / tau + 1e-9) if tau > 0.0 else stop - start) if room >= 0.0 else 0
         if fits < min(policy.piece_row_groups_min, stop - start):
