@@ -15,7 +15,7 @@ from fleetbatch.gateway.identity import Bearer
 from fleetbatch.gateway.problems import Kind, ProblemError, Reply
 from fleetbatch.gateway.telemetry import without_vehicle
 from fleetbatch.logs import say
-from fleetbatch.units import CarId
+from fleetbatch.units import CarId, OwnerId
 
 _BEARER: Final = b"bearer "
 
@@ -31,6 +31,25 @@ class Route:
 ROUTES: Final = {
     e.path: Route(endpoint=e, decode=msgspec.json.Decoder(e.asks).decode if e.asks else bytes) for e in ENDPOINTS
 }
+
+
+Who = tuple[()] | tuple[CarId] | tuple[OwnerId]
+"""Who calls, as an endpoint takes it: nobody, when anyone may."""
+
+
+def admitted(gate: Gate, endpoint: Endpoint, authorization: bytes) -> tuple[Who, bool]:
+    """Return who calls and whether the vehicle may be heard; raise a ProblemError when the call ends here."""
+    if endpoint.sheds and overrun(gate):
+        wait_s = gate.wait_s(holding=endpoint.path != POLL_PATH)
+        raise ProblemError(Kind.COME_BACK, "too many cars at once; yours is not forgotten", retry_after_s=wait_s)
+    if endpoint.caller == "anyone":
+        return (), False
+    now = gate.clock()
+    bearer = bearer_of(gate, endpoint, authorization, now=now)
+    if endpoint.caller == "owner":
+        return (OwnerId(bearer.who),), False
+    count_request(gate, CarId(bearer.who), now=now)
+    return (CarId(bearer.who),), bearer.telemetry
 
 
 def overrun(gate: Gate) -> bool:

@@ -6,15 +6,13 @@ from time import perf_counter
 
 import msgspec
 
-from fleetbatch.gateway.admission import ROUTES, Route, bearer_of, count_request, decoded, overrun, refusal
+from fleetbatch.gateway.admission import ROUTES, Route, admitted, decoded, refusal
 from fleetbatch.gateway.bodies import CallerGoneError, Receive, Scope, Send, read_body, read_query
-from fleetbatch.gateway.endpoints import POLL_PATH, Endpoint
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.metrics import prometheus
 from fleetbatch.gateway.objects import FileReply, serve
 from fleetbatch.gateway.problems import Kind, ProblemError, Reply
 from fleetbatch.store.signing import PATH as STORE_PATH
-from fleetbatch.units import CarId, OwnerId
 
 _encode = msgspec.json.Encoder().encode
 
@@ -61,28 +59,13 @@ async def _call(gate: Gate, route: Route, scope: Scope, receive: Receive) -> Rep
     if scope["method"] != endpoint.method:
         allow = ((b"allow", endpoint.method.encode()),)
         raise ProblemError(Kind.METHOD_NOT_ALLOWED, f"{endpoint.path} takes {endpoint.method}", headers=allow)
-    if endpoint.sheds and overrun(gate):
-        wait_s = gate.wait_s(holding=endpoint.path != POLL_PATH)
-        raise ProblemError(Kind.COME_BACK, "too many cars at once; yours is not forgotten", retry_after_s=wait_s)
-    who, telemetry = _who(gate, endpoint, scope)
+    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    who, telemetry = admitted(gate, endpoint, given)
     if endpoint.method == "GET":
         return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, read_query(scope))))
     body = await read_body(scope, receive, limit=gate.dials.message_bytes, within=gate.dials.body_within)
     message = decoded(route, body, telemetry=telemetry)
     return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, message)))
-
-
-def _who(gate: Gate, endpoint: Endpoint, scope: Scope) -> tuple[tuple[()] | tuple[CarId] | tuple[OwnerId], bool]:
-    """Return who calls, if the endpoint wants to know, and whether the vehicle may be heard."""
-    if endpoint.caller == "anyone":
-        return (), False
-    now = gate.clock()
-    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-    bearer = bearer_of(gate, endpoint, given, now=now)
-    if endpoint.caller == "owner":
-        return (OwnerId(bearer.who),), False
-    count_request(gate, CarId(bearer.who), now=now)
-    return (CarId(bearer.who),), bearer.telemetry
 
 
 async def _about(gate: Gate, scope: Scope) -> Reply:

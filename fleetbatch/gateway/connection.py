@@ -1,8 +1,9 @@
-"""One caller's connection: a poll that gets no work is answered where it is parsed, all else by the application.
+"""One caller's connection: what cars usually say is answered here, all else by the application.
 
-Most of what a cell hears is polls without work, and most of such a poll's cost would be ASGI's: a scope, a task, an
-event and four messages. Whatever is unusual about a request goes the ordinary way, which knows every limit; both ways
-ask the same functions, so that they give the same answers and count the same.
+Most of what a cell hears is short messages of cars, and most of such a call's cost would be ASGI's: a scope, an event
+and four messages. A poll that gets no work does not even need a task. Whatever is unusual about a request goes the
+ordinary way, which knows every limit; both ways ask the same functions, so that they give the same answers and count
+the same.
 """
 
 from asyncio import TimerHandle
@@ -13,7 +14,7 @@ from typing import Final
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from fleetbatch.gateway.admission import ROUTES, bearer_of, count_request, decoded, overrun, refusal
+from fleetbatch.gateway.admission import ROUTES, Route, admitted, bearer_of, count_request, decoded, overrun, refusal
 from fleetbatch.gateway.endpoints import POLL_PATH
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.polls import may_get_work, refuse_unserved
@@ -22,9 +23,9 @@ from fleetbatch.protocol import PollReply, PollRequest
 from fleetbatch.units import CarId
 
 _POLL: Final = ROUTES[POLL_PATH]
-_POLL_URL: Final = POLL_PATH.encode()
+_USUAL: Final = {path.encode(): route for path, route in ROUTES.items() if route.endpoint.caller == "car"}
 _PATIENCE_S: Final = 1.0
-"""How long the rest of a poll's body is waited for here; the application waits longer, with more care."""
+"""How long the rest of a body is waited for here; the application waits longer, with more care."""
 _OK: Final = int(HTTPStatus.OK)
 _HEAD_BYTES_MAX: Final = 64 << 10
 _HARDWARE_MAX: Final = 4096
@@ -45,12 +46,25 @@ def connections(gate: Gate) -> type[HttpToolsProtocol]:
     return type("GateConnection", (_Connection,), {"gate": gate})
 
 
+class _Call:
+    """A call that is being answered here, as far as uvicorn's connection wants to know of it."""
+
+    def __init__(self) -> None:
+        """Begin."""
+        self.response_complete, self.disconnected, self.keep_alive = False, False, True
+        self.message_event = self
+
+    def set(self) -> None:
+        """Hear that the caller hung up: nobody waits for it here."""
+
+
 class _Connection(HttpToolsProtocol):
     """uvicorn's connection, which alone parses; what it calls when is its contract with the parser."""
 
     gate: Gate
-    _poll: bytes | None = None
-    """The body, so far, of a poll that may be answered here."""
+    _route: Route | None = None
+    """Of a message whose body is being read here."""
+    _body: bytes = b""
     _in_head: bool = False
     _head_bytes: int = 0
     """What came of an unfinished head, after the piece that it began in."""
@@ -69,7 +83,7 @@ class _Connection(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes = self._head_bytes + len(data) if head is self.headers else 0
             self._wait_for_head()
-        elif self._poll is not None and self._waiting is None:
+        elif self._route is not None and self._waiting is None:
             self._waiting = self.loop.call_later(_PATIENCE_S, self._hand_over)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -77,7 +91,7 @@ class _Connection(HttpToolsProtocol):
         self._settle()
         if self._idle is not None:
             self._idle.cancel()
-        self._poll = None
+        self._route = None
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -86,34 +100,40 @@ class _Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Wait for the body of a usual poll here; give anything else to the application."""
+        """Read the body of a usual message here; give anything else to the application."""
         self._in_head = False
         self._settle()
-        if self.url == _POLL_URL and self._is_usual():
-            self._poll = b""
+        route = _USUAL.get(self.url)
+        if route is not None and self._is_usual():
+            self._route, self._body = route, b""
         else:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Keep what a poll says; the application says no to what is too long."""
-        if self._poll is None:
+        """Keep a message; the application says no to what is too long."""
+        if self._route is None:
             super().on_body(body)
             return
-        self._poll = self._poll + body if self._poll else body
-        if len(self._poll) > self.gate.dials.message_bytes:
+        self._body = self._body + body if self._body else body
+        if len(self._body) > self.gate.dials.message_bytes:
             self._hand_over()
 
     def on_message_complete(self) -> None:
-        """Answer a poll that gets no work."""
-        if self._poll is not None:
-            self._settle()
-            reply = self._answer(self._poll)
-            if reply is not None:
-                self._poll = None
-                self._write(reply)
-                return
-            self._hand_over()
-        super().on_message_complete()
+        """Answer: at once what needs neither ledger nor store, else in a task."""
+        route, self._route = self._route, None
+        if route is None:
+            super().on_message_complete()
+            return
+        self._settle()
+        reply = self._answer_poll(self._body) if route is _POLL else None
+        if reply is not None:
+            self._write(reply)
+            self._rest()
+            return
+        self.cycle = call = _Call()  # type: ignore[assignment] # of a cycle what the connection looks at
+        task = self.loop.create_task(self._answer(call, route, self._fields, self._body))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def _is_usual(self) -> bool:
         """Tell whether this is a POST with nothing before it and nothing odd about it."""
@@ -135,8 +155,30 @@ class _Connection(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn's type leaves out the None that it begins with
         return cycle is not None and not cycle.response_complete
 
-    def _answer(self, body: bytes) -> Reply | None:
-        """Return the answer; None, with nothing done or counted, when it is the application's."""
+    async def _answer(self, call: _Call, route: Route, fields: dict[bytes, bytes], body: bytes) -> None:
+        """Answer one message as the application would, then whatever came after it."""
+        gate, started, endpoint = self.gate, perf_counter(), route.endpoint
+        gate.metrics.in_flight += 1
+        try:
+            who, telemetry = admitted(gate, endpoint, fields.get(b"authorization", b""))
+            message = decoded(route, body, telemetry=telemetry)
+            reply = Reply(status=_OK, body=_encode(await endpoint.does(gate, *who, message)))
+        except Exception as error:  # noqa: BLE001 # the border
+            reply = refusal(gate, endpoint.path, error)
+        finally:
+            gate.metrics.in_flight -= 1
+        gate.metrics.answered(endpoint.path, reply.status, perf_counter() - started)
+        call.response_complete = True
+        if self.transport.is_closing():
+            return
+        self._write(reply)
+        if call.keep_alive:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+
+    def _answer_poll(self, body: bytes) -> Reply | None:
+        """Return the answer to a poll that gets no work; None, with nothing done or counted, for any other."""
         gate, started = self.gate, perf_counter()
         gate.metrics.in_flight += 1
         try:
@@ -178,13 +220,16 @@ class _Connection(HttpToolsProtocol):
         return outline.protocol, body
 
     def _write(self, reply: Reply) -> None:
-        """Send an answer in one piece, and wait for the next request."""
+        """Send an answer in one piece."""
         more = b"".join([b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *reply.headers)])
         known = reply.media, len(reply.body)
         self.transport.write(
             b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b"
             % (STATUS_LINE[reply.status], *known, more, reply.body)
         )
+
+    def _rest(self) -> None:
+        """Wait for the next request."""
         self.server_state.total_requests += 1
         if self._idle is None:
             self._idle = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
@@ -192,20 +237,20 @@ class _Connection(HttpToolsProtocol):
     def _end_if_idle(self) -> None:
         """Hang up on a caller that has been silent for the keep-alive time."""
         silent_s = self.loop.time() - self._heard_at
-        if silent_s >= self.timeout_keep_alive and self._poll is None and not self._busy():
+        if silent_s >= self.timeout_keep_alive and self._route is None and not self._busy():
             self.transport.close()
         else:
             self._idle = self.loop.call_later(max(1.0, self.timeout_keep_alive - silent_s), self._end_if_idle)
 
     def _hand_over(self) -> None:
-        """Let the application answer the poll that has begun."""
-        body, self._poll = self._poll, None
+        """Let the application answer the message that has begun."""
         self._settle()
-        if body is None or self.transport.is_closing():
+        if self._route is None or self.transport.is_closing():
             return
+        self._route = None
         super().on_headers_complete()
-        if body:
-            super().on_body(body)
+        if self._body:
+            super().on_body(self._body)
 
     def _wait_for_head(self) -> None:
         """End a connection whose head is too long, or does not come."""

@@ -4,6 +4,7 @@ import base64
 
 import httpx
 import msgspec
+import pytest
 from gateway_doors import (
     BUNDLE,
     SECRET,
@@ -19,6 +20,7 @@ from fleetbatch.sealing import shard_key
 from fleetbatch.units import LeaseId, ShardId
 
 codes = httpx.codes
+pytestmark = pytest.mark.parametrize("plain", [False, True], ids=["on the connection", "by the application"])
 
 
 def lease_state(door: Door, lease: Lease) -> LeaseState | None:

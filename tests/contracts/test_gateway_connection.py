@@ -1,6 +1,7 @@
-"""An empty poll is answered where it is parsed; nobody can tell, and whatever is unusual goes the ordinary way."""
+"""What cars usually say is answered on the connection; nobody can tell, and what is unusual goes the ordinary way."""
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 import pytest
-from gateway_doors import QUICK, Door, TestedCar, open_door, poll
+from gateway_doors import QUICK, Door, TestedCar, beat, open_door, poll, release
 from ledger_nights import no
 
 from fleetbatch.gateway.chores import take_voided
@@ -169,7 +170,7 @@ def _asked(door: Door, path: str, token: str, body: bytes) -> tuple[Any, Any, An
     counted = {key: count - before.get(key, 0) for key, count in metrics.answers.items() if count != before.get(key, 0)}
     rows = [(row.car_id, row.at, json.loads(row.said)["signals"]) for row in door.gate.telemetry.take()]
     assert metrics.in_flight == 0
-    return (status, headers, answer), counted, rows
+    return (status, dict(sorted(headers.items())), answer), counted, rows
 
 
 @pytest.mark.parametrize("path", [HERE, ORDINARY])
@@ -204,7 +205,7 @@ def test_a_token_is_void_from_the_withdrawal_on_and_a_revoked_car_gets_no_work(d
         line.write(usual(other))
         status, _, body = line.read()
         assert (status, json.loads(body)["lease"]) == (codes.OK, None)
-    assert door.passed_on == ["/v1/poll"], "an offer is the ledger's matter"
+    assert door.passed_on == []
 
 
 def test_work_is_given_on_the_connection_on_which_there_was_none(door: Door, idle: TestedCar) -> None:
@@ -217,6 +218,53 @@ def test_work_is_given_on_the_connection_on_which_there_was_none(door: Door, idl
         assert json.loads(line.read()[2])["lease"]["shard_id"] == f"{7:016x}"
         line.write(usual(idle))
         assert json.loads(line.read()[2])["lease"]["shard_id"] == f"{7:016x}", "the same lease again"
+
+
+PATHS = ("/v1/beat", "/v1/part", "/v1/part/confirm", "/v1/release")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_other_call_of_a_car_is_answered_and_counted_alike_both_ways(
+    door: Door, idle: TestedCar, path: str
+) -> None:
+    door.open({7: (3, 3, 2)})
+    door.offer((idle.id, 7))
+    lease = idle.take()
+    door.gate.telemetry.take()
+    part = idle.part(lease, 0, 1, rows=3)
+    good = {
+        "/v1/beat": beat(lease),
+        "/v1/part": part,
+        "/v1/part/confirm": part,
+        "/v1/release": {**release(lease), "fence": lease.fence + 1},  # refused, so that it can be said again
+    }[path]
+    bodies = (msgspec.json.encode(good), b"{}", b"", b" " * 70_000)
+    for token, body in ((idle.token, one) for one in bodies):
+        here, ordinary = (_asked(door, at, token, body) for at in (path, f"{path}?"))
+        assert _without_signature(here) == _without_signature(ordinary)
+    for token in ("", "token", door.owner_token(idle.owner), of_other_cell(door, idle)):
+        here, ordinary = (_asked(door, at, token, bodies[0]) for at in (path, f"{path}?"))
+        assert here == ordinary
+        assert here[0][0] == codes.UNAUTHORIZED
+    assert door.passed_on.count(path) == 8 + 1, "the ordinary ones, and what was too long"
+
+
+def _without_signature(asked: tuple[Any, Any, Any]) -> str:
+    return re.sub("signature=[0-9a-f]+", "", str(asked))
+
+
+def test_calls_that_come_at_once_wait_for_each_other(door: Door, idle: TestedCar) -> None:
+    door.open({7: (3, 3, 2)})
+    door.offer((idle.id, 7))
+    lease = idle.take()
+    beating = request("/v1/beat", idle.token, msgspec.json.encode(beat(lease)))
+    leaving = request("/v1/release", idle.token, msgspec.json.encode(release(lease)))
+    with line_to(door) as line:
+        line.write(beating + usual(idle) + leaving + leaving + beating)
+        assert json.loads(line.read()[2])["go_on"]
+        assert json.loads(line.read()[2])["lease"]["lease_id"] == lease.lease_id
+        assert [line.read()[0] for _ in range(2)] == [200, 200]
+        assert not json.loads(line.read()[2])["go_on"]
 
 
 # -- what is unusual
