@@ -71,6 +71,7 @@ def alone(fleet: Fleet) -> Fleet:
         starts=np.arange(cars + 1),
         hw=fleet.hw[of],
         zone=fleet.zone[of],
+        turn=fleet.turn,
         later=fleet.later,
         presence=fleet.presence,
         rate=fleet.rate,

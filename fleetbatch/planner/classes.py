@@ -38,6 +38,8 @@ class Fleet:
     """[class]"""
     zone: Ints
     """[class]"""
+    turn: npt.NDArray[np.uint16] | None
+    """[car in class order], 0 to TURNS - 1, the owner who is due most first; none where nobody is due anything."""
     later: npt.NDArray[np.uint8]
     """[car in class order], its curve in two hours: who is likely to be there then takes the urgent and the long."""
     presence: Singles
@@ -64,7 +66,8 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     """Return the fleet in classes; `free` is when each car is done with what it runs."""
     sieve, sieves = _sieves(cars, kinds, kinds.memory)
     code = _codes(cars, sieves, kinds, policy)
-    order = np.argsort(code * np.uint16(TURNS) + _turns(cars.deficit), kind="stable")
+    turn = _turns(cars.deficit)
+    order = np.argsort(code if turn is None else code * np.uint16(TURNS) + turn, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
     free = np.minimum(free, HORIZON_S)  # infinite where nobody knows
     begins = np.maximum(cars.ready, free).astype(np.float32)
@@ -85,6 +88,7 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
         starts=starts,
         hw=cars.hw[lead].astype(np.int64),
         zone=cars.zone[lead].astype(np.int64),
+        turn=None if turn is None else turn[order],
         later=later[order],
         presence=presence,
         rate=rate,
@@ -153,11 +157,11 @@ def _codes(cars: Cars, sieves: list[npt.NDArray[np.bool_]], kinds: Kinds, policy
     return fine.astype(np.uint16)
 
 
-def _turns(deficit: Singles) -> npt.NDArray[np.uint16]:
-    """Return whose turn it is among equals: 0 for the largest deficits; costs nothing, since equals are equals."""
+def _turns(deficit: Singles) -> npt.NDArray[np.uint16] | None:
+    """Return whose turn it is among equals: 0 for the largest deficits; none where nobody has any."""
     most = deficit.max(initial=0.0)
     if most <= 0.0:
-        return np.zeros(len(deficit), np.uint16)
+        return None
     return np.asarray((TURNS - 1) - np.rint(deficit * np.float32((TURNS - 1) / most)), np.uint16)
 
 

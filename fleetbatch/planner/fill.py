@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fleetbatch.planner.classes import Fleet
+from fleetbatch.planner.classes import TURNS, Fleet
 from fleetbatch.planner.grid import Grid, buffer_from
 from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
@@ -23,6 +23,8 @@ from fleetbatch.planner.righting import righted
 
 Bools = npt.NDArray[np.bool_]
 IDLE = -1
+QUARTER_OCTAVE = 5
+"""The lowest bits of a float's upper half, without which steps are that wide; with the turns 16 bits are left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +185,15 @@ class Filling:
     def _turns(self, kind: int, cars: Ints) -> Ints:
         """Return the order in which cars take shards, the longest of which come first: who will do most comes first.
 
-        A float's upper half is enough to sort by; the lower bits of equals would only cost time.
+        A float's upper half is enough to sort by; the lower bits of equals would only cost time. Where owners are due
+        something, cars within a quarter of an octave count as equals, and owners take turns.
         """
         likely = self.given.fleet.rate[kind, cars] * self.given.fleet.later[cars]
-        return np.argsort(np.iinfo(np.uint16).max - (likely.view(np.uint32) >> 16).astype(np.uint16), kind="stable")
+        least = np.iinfo(np.uint16).max - (likely.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+        turn = self.given.fleet.turn
+        if turn is not None:
+            least = (least >> np.uint16(QUARTER_OCTAVE)) * np.uint16(TURNS) + turn[cars]
+        return np.argsort(least, kind="stable")
 
     def _wave(self, kind: int, cars: Ints, counts: Ints) -> Ints:
         """Give each car the next shard, keep what fits and give the others back; return the cars that took one."""

@@ -31,6 +31,19 @@ def test_of_equal_cars_those_whose_owners_are_due_most_have_work(deficits: list[
         assert verify_round(fleet, waiting, NOW, policy, found) == []
 
 
+def test_cars_that_are_nearly_alike_take_turns_as_well() -> None:
+    chance = np.random.default_rng(8)
+    owed = chance.integers(0, 15, 60).astype(float)
+    fleet = cars(*(
+        car(number, deficit_units=owed[number - 1], speed=float(chance.uniform(1.01, 1.1))) for number in range(1, 61)
+    ))  # fmt: skip
+    waiting = shards(*(shard(number, row_groups=1) for number in range(100, 120)))
+    found = plan_round(fleet, waiting, NOW, PRICES)
+    busy = np.isin(np.arange(1, 61), found.assignments["car_id"].to_numpy())
+    assert busy.sum() == 20
+    assert owed[busy].min() >= owed[~busy].max()
+
+
 def expected_by_workload(e: Evening, policy: Policy) -> npt.NDArray[np.float64]:
     found = plan_round(e.cars, e.shards, NOW, policy)
     assert found.planner == "prices"
