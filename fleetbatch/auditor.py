@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--part-s", type=float, default=60.0, help="seconds of work in a part of the cloud lane")
     parser.add_argument("--power-w", type=float, default=65.0, help="draw of this machine while one worker computes")
     parser.add_argument("--lane-margin-s", type=float, default=30.0, help="the cloud lane begins so much earlier")
+    parser.add_argument("--lane-last-h", type=float, default=None, help="only in so many last hours; default: any time")
     parser.add_argument("--claim-s", type=float, default=600.0, help="a shard is given out again after so long")
     told = parser.parse_args(arguments)
     log_to_stderr("auditor", cell=told.cell)
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from fleetbatch.ledger.dials import LedgerDials
     from fleetbatch.settings import load_settings
 
-    lane = Lane(margin=timedelta(seconds=told.lane_margin_s))
+    last = timedelta.max if told.lane_last_h is None else timedelta(hours=told.lane_last_h)
+    lane = Lane(margin=timedelta(seconds=told.lane_margin_s), last=last)
     dials = Dials(workers=told.workers, part_s=told.part_s, power_w=told.power_w, lane=lane)
     keeping = LedgerDials(audit_claim=timedelta(seconds=told.claim_s))
     try:

@@ -19,6 +19,9 @@ class Lane:
     """For what is neither computing nor measured: starting, reading, delivering."""
     rows_per_s_unmeasured: float = 10.0
     """What one trusted worker is believed to do of a workload that none has computed yet."""
+    last: timedelta = timedelta.max
+    """A deadline concerns the lane in so long before it only; shorter leaves more of the night to the cars, and to
+    chance what the trusted workers cannot do in that time."""
 
 
 def due_before(
@@ -40,7 +43,7 @@ def due_before(
         speed = rows_per_s.get(row["workload"], lane.rows_per_s_unmeasured)
         needed_s[row["deadline_at"]] += row["left_sum"] / speed / max(1, workers)
     due, sum_s = now, 0.0
-    for deadline_at in sorted(needed_s):
+    for deadline_at in sorted(one for one in needed_s if one - now <= lane.last):
         sum_s += needed_s[deadline_at]
         if now + timedelta(seconds=sum_s * lane.safety) + lane.margin >= deadline_at:
             due = max(due, deadline_at)

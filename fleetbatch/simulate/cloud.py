@@ -6,8 +6,6 @@ from datetime import timedelta
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from fleetbatch.audit.lane import Lane, due_before
 from fleetbatch.simulate.scenario import WORKLOADS
@@ -17,10 +15,9 @@ from fleetbatch.simulate.world import Floats, Ints, World
 UNITS_PER_S: Final = 4.0
 """What one trusted worker does of any workload: four cars of the middle class."""
 CARS_PER_WORKER: Final = 100
-LANE: Final = Lane(margin=timedelta(minutes=20))
-"""A shard of 20 minutes on a car of the middle class keeps one worker busy for five."""
-LAST: Final = timedelta(hours=1)
-"""The cars have the night; a deadline concerns the lane in its last hour, when cars were to be done."""
+LANE: Final = Lane(margin=timedelta(minutes=20), last=timedelta(hours=1))
+"""A shard of 20 minutes on a car of the middle class keeps one worker busy for five. The cars have the night; a
+deadline concerns the lane in its last hour, when cars were to be done."""
 
 
 @dataclass(slots=True)
@@ -60,7 +57,6 @@ class Cloud:
         starts_at = self.world.scenario.starts_at
         now = starts_at + timedelta(seconds=at_s)
         table = open_shards(self.world, standing, now, at_s)
-        table = table.filter(pc.less_equal(table["deadline_at"], pa.scalar(now + LAST, table["deadline_at"].type)))
         speeds = dict.fromkeys(WORKLOADS, UNITS_PER_S)
         due = due_before(table, speeds, len(self.busy_until_s), LANE, now=now)
         return (due - starts_at).total_seconds() if due > now else 0.0

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -126,6 +127,13 @@ def test_a_later_order_is_due_too_when_the_earlier_one_takes_its_time() -> None:
     both = open_shards((2, 0, 20), (4, 0, 75))
     assert due_before(both, {"image": 1.0}, 1, LANE, now=NOW) == NOW + timedelta(hours=4)
     assert due_before(open_shards((4, 0, 75)), {"image": 1.0}, 1, LANE, now=NOW) == NOW
+
+
+def test_a_lane_of_the_last_hour_leaves_the_night_to_the_cars() -> None:
+    last = replace(LANE, last=timedelta(hours=1))
+    for hours in (1, 2):
+        due = due_before(open_shards((hours, 0, 1000)), {"image": 1.0}, 1, last, now=NOW)
+        assert due == (NOW + timedelta(hours=1) if hours == 1 else NOW)
 
 
 @pytest.fixture(scope="module")
