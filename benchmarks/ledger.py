@@ -30,4 +30,13 @@ BENCH = Bench(
         _of("ours", "million", "storm", *_SMALL),
     ),
     rounds=1,
+    headline=(
+        "poll_cpu_us",
+        "lifecycles_per_core_s",
+        "offers_1m_s",
+        "offers_1m_mb",
+        "grants_per_s",
+        "grant_p99_ms",
+        "storm_goodput",
+    ),
 )

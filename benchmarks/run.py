@@ -40,6 +40,8 @@ class Bench:
     rounds: int = 3
     prepare: str | None = None
     """A script that lays out what all subjects read; a second run finds it done."""
+    headline: tuple[str, ...] = ()
+    """Metrics of "ours" that are told once more, together, in the last line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,9 @@ def show(bench: Bench, figures: Sequence[Figure]) -> None:
     for f in figures:
         line = {"bench": bench.name, "subject": f.subject, "metric": f.metric, "value": f.value, "unit": f.unit}
         print(json.dumps(line))
+    if bench.headline:
+        ours = {f.metric: f.value for f in figures if f.subject == "ours"}
+        print(json.dumps({"bench": bench.name, **{metric: ours.get(metric) for metric in bench.headline}}))
 
 
 def tell(metric: str, value: float, unit: str) -> None:
