@@ -108,6 +108,7 @@ def weigh_telemetry() -> None:
     from fleetbatch.units import CarId
 
     rows = [Heard(CarId(n), datetime.now(UTC), bytes(bytearray(BODY))) for n in range(POLLS)]
+    signals_file(rows[:1])  # what is imported once
     started = time.process_time()
     signals_file(rows)
     tell("poll_telemetry_us", (time.process_time() - started) / POLLS * 1e6, "us")

@@ -30,6 +30,8 @@ class Dials:
     """How many offers are tried for one poll when others were faster."""
     url_for: timedelta = timedelta(hours=12)
     """Life of a signed URL to read; a lease renewed by beats must not outlive it. What it reads is sealed."""
+    model_url_for: timedelta = timedelta(seconds=60)
+    """How long cars are handed the same signed URL of a model."""
     put_for: timedelta = timedelta(minutes=15)
     token_for: timedelta = timedelta(minutes=60)
     assertion_for: timedelta = timedelta(minutes=5)

@@ -107,6 +107,8 @@ class Gate:
     """Texts of hardware that were found valid."""
     cars: dict[CarId, KnownCar] = field(init=False, default_factory=dict)
     orders: dict[OrderKey, KnownOrder] = field(init=False, default_factory=dict)
+    model_urls: dict[Sha256, tuple[datetime, str]] = field(init=False, default_factory=dict)
+    """When a model's URL was signed, and the URL; the leases of a minute share it."""
     locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
     car_tokens: TokenKey = field(init=False)
     owner_tokens: TokenKey = field(init=False)
@@ -197,6 +199,14 @@ class Gate:
         if known is None:
             known = self.orders[key] = await self.off_loop(self._read_order, key)
         return known
+
+    def model_url(self, model: Sha256, *, now: datetime) -> str:
+        """Return a URL that reads a model; it lives for a lease, and long after."""
+        known = self.model_urls.get(model)
+        if known is None or not known[0] <= now < known[0] + self.dials.model_url_for:
+            url = self.store.sign_get(layout.bundle(model), now=now, expires=self.dials.url_for)
+            known = self.model_urls[model] = now, url
+        return known[1]
 
     def hold(self, granted: Granted, request: PollRequest) -> None:
         """Remember a lease that was just granted."""

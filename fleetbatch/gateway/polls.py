@@ -9,7 +9,6 @@ from typing import assert_never
 
 import msgspec
 
-from fleetbatch import layout
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Kind, ProblemError
 from fleetbatch.ledger.messages import Beat, Granted, GrantRequest, Refused
@@ -125,7 +124,7 @@ async def _lease(gate: Gate, granted: Granted, now: datetime) -> Lease:
     known = await gate.order(granted.order_key)
     dials = gate.dials
     left_s = (granted.expires_at - now).total_seconds() if granted.again else dials.lease_for.total_seconds()
-    model = layout.bundle(known.model_sha256) if known.model_sha256 else ""
+    model = known.model_sha256
     return Lease(
         lease_id=granted.lease_id,
         fence=granted.fence,
@@ -133,8 +132,8 @@ async def _lease(gate: Gate, granted: Granted, now: datetime) -> Lease:
         order_key=str(granted.order_key),
         workload=known.order.workload,
         options=dict(known.order.options),
-        model_sha256=known.model_sha256,
-        model_url=gate.store.sign_get(model, now=now, expires=dials.url_for) if model else "",
+        model_sha256=model,
+        model_url=gate.model_url(model, now=now) if model else "",
         model_bytes=known.model_bytes,
         shard_url=gate.store.sign_get(granted.key, now=now, expires=dials.url_for),
         shard_bytes=granted.size_bytes,
