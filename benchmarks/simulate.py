@@ -3,7 +3,8 @@
 `ours` is an overloaded night, `wrong curves` the same with one mean curve for every car. `80 % load` counts nights that
 are complete without and with the cloud lane (`python benchmarks/simulate.py complete --nights 1000` for many);
 `charging` lets every car compute whenever it may; `cells` splits the fleet by hash. A cell's whole night, and with it
-the sum for a hundred cells, takes minutes: `python benchmarks/simulate.py night --cars 1000000 --cells 100`.
+the sum for a hundred cells, takes minutes: `python benchmarks/simulate.py night --cars 1000000 --cells 100`; so does a
+night of real agents and machines: `python benchmarks/simulate.py night --exact`.
 """
 
 import argparse
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--cars", type=int, default=20_000)
     parser.add_argument("--cells", type=int, default=1)
     parser.add_argument("--believed", default="honest")
+    parser.add_argument("--exact", action="store_true", help="every car an agent, every shard a machine")
     told = parser.parse_args()
     {"night": one_night, "complete": many_nights, "charges": all_charges, "split": split_night}[told.what](told)
 
@@ -64,7 +66,7 @@ def main() -> None:
 def busy(told: argparse.Namespace) -> Scenario:
     """Return an overloaded night of as many cars as are asked for."""
     shards = round(told.cars * BUSY.shards / BUSY.cars)
-    return replace(BUSY, cars=told.cars, shards=shards, seed=told.seed, believed=told.believed)
+    return replace(BUSY, cars=told.cars, shards=shards, seed=told.seed, believed=told.believed, exact=told.exact)
 
 
 def one_night(told: argparse.Namespace) -> None:
@@ -76,6 +78,7 @@ def one_night(told: argparse.Namespace) -> None:
     tell("high_priority_done", figures["done_share_by_priority"][0], "share")
     tell("fetching_share", figures["fetch_s"] / figures["busy_s"], "share")
     tell("idle_share", figures["idle_s"] / figures["able_s"], "share")
+    tell("charges_later", figures["charges_later"], "cars")
     tell("pieces_verified", figures["pieces_verified"], "pieces")
     spent, peak_mb = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     tell("night_cpu_s", spent, "s")

@@ -27,11 +27,15 @@ class Deliveries:
         return Deliveries(**{name: getattr(self, name)[some] for name in Deliveries.__slots__})
 
 
+Row = tuple[Ints, Ints, Ints, Ints, Floats]
+"""Cars, shards, first and last row groups, and when."""
+
+
 @dataclass(slots=True)
 class Log:
     """Deliveries as they come, in arrays of any length."""
 
-    rows: list[tuple[Ints, Ints, Ints, Ints, Floats]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     def add(self, car: Ints, shard: Ints, start: Ints, stop: Ints, at_s: Floats) -> None:
         """Keep those that delivered anything."""
@@ -40,17 +44,24 @@ class Log:
 
     def refused(self, world: World, shards: Ints, void_s: Floats) -> tuple[Ints, float]:
         """Return the bad cars behind what counted of some shards until now, and the seconds that came to nothing."""
-        rows = Log(rows=[columns for columns in self.rows if np.isin(columns[1], shards).any()]).close()
-        rows = rows.where(np.isin(rows.shard, shards) & counted(rows, void_s) & (rows.car >= 0))
+        rows = self._every()
+        rows = rows.where(np.isin(rows.shard, shards))
+        rows = rows.where(counted(rows, void_s) & (rows.car >= 0))
         tau, _ = world.row_group_s(rows.car, rows.shard)
         return rows.car[world.fleet.bad[rows.car]], float(np.sum((rows.stop - rows.start) * tau))
 
     def close(self) -> Deliveries:
         """Return them all, in order of shard, time and start."""
-        none: tuple[Ints | Floats, ...] = (*(np.zeros(0, np.int64),) * 4, np.zeros(0))
+        every = self._every()
+        order = np.lexsort((every.start, every.at_s, every.shard))
+        return Deliveries(**{name: getattr(every, name)[order] for name in Deliveries.__slots__})
+
+    def _every(self) -> Deliveries:
+        """Return them all as they came, and keep them as one: agents deliver row by row, which is slow to look at."""
+        none: Row = (*(np.zeros(0, np.int64),) * 4, np.zeros(0))
         car, shard, start, stop, at_s = (np.concatenate(column) for column in zip(*[none, *self.rows], strict=True))
-        order = np.lexsort((start, at_s, shard))
-        return Deliveries(car=car[order], shard=shard[order], start=start[order], stop=stop[order], at_s=at_s[order])
+        self.rows = [(car, shard, start, stop, at_s)]
+        return Deliveries(car=car, shard=shard, start=start, stop=stop, at_s=at_s)
 
 
 def counted(deliveries: Deliveries, void_s: Floats) -> Bools:
