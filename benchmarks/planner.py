@@ -40,7 +40,6 @@ BENCH = Bench(
             Subject(name=rule, script="benchmarks/planner_pulls.py", arguments=(rule,))
             for rule in ("ours", "CWC", "first come", "random pull")
         ),
-        Subject(name="speculative copies", script="benchmarks/planner_copies.py", arguments=("0.8",)),
         Subject(name="ours", script="benchmarks/planner_weighing.py", arguments=("ours",)),
         Subject(
             name="numba",
