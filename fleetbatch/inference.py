@@ -69,6 +69,11 @@ class Inference:
         return scores
 
 
+def load_runtime() -> None:
+    """Load onnxruntime before it is needed: what is forked from this process then has it already."""
+    import onnxruntime  # noqa: F401
+
+
 def open_inference(bundle: Bundle, *, provider: str, threads: int, precision: str = "") -> Inference:
     """Open the bundle's model from its verified bytes; raise RejectedError when it cannot run here.
 

@@ -96,7 +96,7 @@ class ParkedCar:
     def workers(self) -> list[psutil.Process]:
         assert self.process is not None
         with contextlib.suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.process.pid).children(recursive=True)
+            return [worker for forks in psutil.Process(self.process.pid).children() for worker in forks.children()]
         return []
 
     def stop(self) -> int:

@@ -1,32 +1,26 @@
 """The runner's side of its workers, one a core: starts and hears them, replaces the lost, kills all in a moment."""
 
+import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, TypeAlias
+from functools import partial
+from typing import IO, Final, TypeAlias
 
 import pyarrow as pa
 
 from fleetbatch.protocol import Lease
+from fleetbatch.runner.forkserver import Forked, ForkServer
 from fleetbatch.runner.frames import Failed, GroupDone, Work, from_worker, read_frame, write_frame
 from fleetbatch.runner.rota import Rota, Worker, overdue
 from fleetbatch.runner.whereabouts import Whereabouts
+from fleetbatch.runner.worker import WorkerSettings, load, work
 
 FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 """Signals by which a process ends through what it computed; any other end says nothing about a row."""
-ALLOCATOR: Final = {
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
-}
-"""A decoded picture's memory is used again for the next one: returning it to the system costs 3 % of the CPU time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,33 +43,12 @@ FromCrew: TypeAlias = FromWorker | WorkerEnded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
-    """What the workers of this car are started with."""
-
-    workers: int
-    """One a core."""
-    memory_bytes: int
-    """What each may use."""
-    provider: str
-    precision: str
-    cache: Path
-    row_limit_s: float = 120.0
-    """A row that takes longer is given up: it becomes a dead letter that says so."""
-
-    def command(self, whereabouts: int) -> list[str]:
-        """Return the command line."""
-        return [
-            *(sys.executable, "-m", "fleetbatch.runner.worker"),
-            *("--provider", self.provider, "--precision", self.precision, "--cache", str(self.cache)),
-            *("--memory-bytes", str(self.memory_bytes), "--whereabouts", str(whereabouts)),
-        ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Hand:
-    """One worker's process."""
+    """One worker's process, and the runner's ends of its pipes."""
 
-    process: subprocess.Popen[bytes]
+    process: Forked
+    tell: IO[bytes]
+    listening: threading.Thread
     whereabouts: Whereabouts
 
 
@@ -83,9 +56,10 @@ class Crew:
     """At most so many workers; `heard` is told what they say, from other threads. Called from one thread."""
 
     def __init__(self, settings: WorkerSettings, heard: Callable[[FromCrew], None]) -> None:
-        """Start nothing yet."""
+        """Start no worker yet, but what they will be forked from: this process must have no second thread."""
         self._settings = settings
         self._heard = heard
+        self._forks = ForkServer(load, partial(work, settings))
         self._hands: dict[Worker, _Hand] = {}
         self._rota = Rota()
         self._lease: Lease | None = None
@@ -131,6 +105,11 @@ class Crew:
                 self._end(pid)
         self._rota, self._lease = Rota(), None
 
+    def close(self) -> None:
+        """End all workers, and what they are forked from."""
+        self.kill(idle_too=True)
+        self._forks.close()
+
     def _staff(self) -> None:
         """Start what is missing, as long as there is something to compute, and tell all what to do."""
         wanted = min(self._settings.workers, len(self._rota.waiting) + len(self._rota.given))
@@ -140,8 +119,7 @@ class Crew:
             self._give(pid)
 
     def _give(self, pid: Worker) -> None:
-        pipe = self._hands[pid].process.stdin
-        assert pipe is not None
+        pipe = self._hands[pid].tell
         assert self._lease is not None
         try:
             for task in self._rota.give(pid):
@@ -160,25 +138,27 @@ class Crew:
 
     def _end(self, pid: Worker) -> None:
         hand = self._hands.pop(pid)
-        hand.process.kill()
-        hand.process.wait()
+        self._forks.kill(pid)
+        hand.listening.join()
+        with contextlib.suppress(BrokenPipeError):
+            hand.tell.close()
         hand.whereabouts.close()
 
     def _spawn(self) -> None:
         whereabouts = Whereabouts.create()
-        process = subprocess.Popen(  # noqa: S603 (our own module)
-            self._settings.command(whereabouts.descriptor),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **ALLOCATOR},
-            pass_fds=(whereabouts.descriptor,),
+        told, tell = os.pipe()
+        listen, says = os.pipe()
+        process = self._forks.spawn([told, says, whereabouts.descriptor])
+        os.close(told)
+        os.close(says)
+        listening = threading.Thread(target=self._listen, args=(process, listen), daemon=True)
+        listening.start()
+        self._hands[process.pid] = _Hand(
+            process=process, tell=os.fdopen(tell, "wb"), listening=listening, whereabouts=whereabouts
         )
-        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
-        self._hands[process.pid] = _Hand(process=process, whereabouts=whereabouts)
 
-    def _listen(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        with process.stdout as pipe:
+    def _listen(self, process: Forked, listen: int) -> None:
+        with os.fdopen(listen, "rb") as pipe:
             while (frame := read_frame(pipe)) is not None:
                 self._heard(FromWorker(pid=process.pid, said=from_worker(frame)))
         self._heard(WorkerEnded(pid=process.pid, returncode=process.wait()))

@@ -16,11 +16,12 @@ from fleetbatch.logs import say
 from fleetbatch.protocol import Hardware, PollRequest
 from fleetbatch.runner.cache import cached_models
 from fleetbatch.runner.calls import Broken, Calls, FromCalls
-from fleetbatch.runner.crew import Crew, FromCrew, FromWorker, WorkerEnded, WorkerSettings, answers_of
+from fleetbatch.runner.crew import Crew, FromCrew, FromWorker, WorkerEnded, answers_of
 from fleetbatch.runner.delivery import GroupAnswers, make_part
 from fleetbatch.runner.energy import Account, PowerSignal
 from fleetbatch.runner.frames import Failed, GroupDone
 from fleetbatch.runner.signals import SignalSource
+from fleetbatch.runner.worker import WorkerSettings
 
 LOOK_EVERY_S: Final = 0.2
 """Compute stops within one second of unplugging: the look, the kill, and room to spare."""
@@ -62,7 +63,7 @@ class Runner:
                 event = self._look(agent, crew, clock.now())
             agent, actions = step(agent, event, self.dials, now=clock.now())
             running = self._do(actions, agent, crew)
-        crew.kill(idle_too=True)
+        crew.close()
 
     def _next(self, crew: Crew, agent: n.Agent, look_at: float) -> n.Event | None:
         """Return what happened next, or None when it is time to look at the signals."""
@@ -75,7 +76,7 @@ class Runner:
             return None
         match message:
             case Broken():
-                crew.kill(idle_too=True)
+                crew.close()
                 raise message.error
             case FromWorker() | WorkerEnded():
                 return self._from_crew(message, crew, agent)

@@ -67,14 +67,14 @@ class RangeFile(io.RawIOBase):
         self._at = base + offset
         return self._at
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1) -> memoryview:  # Arrow takes a view: a copy less
         """Return the next bytes, from what is held where possible."""
         stop = self._size if size < 0 else min(self._size, self._at + size)
         start, self._at = self._at, max(self._at, stop)
         for span in (self._near, self._tail):
             if span.start <= start and stop <= span.stop:
-                return span.data[start - span.start : stop - span.start]
-        return self._fetch(start, stop) if start < stop else b""
+                return memoryview(span.data)[start - span.start : stop - span.start]
+        return memoryview(self._fetch(start, stop) if start < stop else b"")
 
 
 class RemoteShard:

@@ -15,9 +15,9 @@ from fleetbatch.car.conditions import Limits
 from fleetbatch.car.identity import Identity, open_identity
 from fleetbatch.errors import RejectedError
 from fleetbatch.protocol import Hardware
-from fleetbatch.runner.crew import WorkerSettings
 from fleetbatch.runner.memory import share
 from fleetbatch.runner.signals import SignalSource, open_signals
+from fleetbatch.runner.worker import WorkerSettings
 from fleetbatch.units import MIB
 from fleetbatch.workloads import usable_workloads
 

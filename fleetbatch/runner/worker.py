@@ -4,14 +4,12 @@ A process of its own, so that a hung inference can be killed without losing the 
 it never outlives a runner that was killed.
 """
 
-import argparse
 import base64
 import os
 import queue
-import signal
-import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.inference import load_runtime
 from fleetbatch.protocol import Lease
+from fleetbatch.runner.allocator import give_back, keep_freed_memory
 from fleetbatch.runner.cache import fetch_bundle
 from fleetbatch.runner.download import Downloads
 from fleetbatch.runner.frames import Failed, GroupDone, Work, read_frame, work_of, write_frame
@@ -32,6 +32,21 @@ from fleetbatch.workloads import Answer, Device, Workload, answer_rows, workload
 
 ROWS_AT_ONCE: Final = 16
 """Rows that the workload is asked for at once: so many can be to blame for a hang until they are tried one by one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What the workers of this car are started with."""
+
+    workers: int
+    """One a core."""
+    memory_bytes: int
+    """What each may use."""
+    provider: str
+    precision: str
+    cache: Path
+    row_limit_s: float = 120.0
+    """A row that takes longer is given up: it becomes a dead letter that says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +128,7 @@ class Bench:
             kind = workload(lease.workload)
             answer = kind.open(self._model(lease), self.device, lease.options)
             self.opened = Opened(wanted=wanted, kind=kind, answer=answer)
+            give_back()
         return self.opened
 
     def _model(self, lease: Lease) -> bytes | None:
@@ -132,6 +148,7 @@ class Bench:
             self.whereabouts.enter(work.row_group, start, start + some.num_rows)
             pieces.append(answer_rows(opened.kind, opened.answer, some, row_group=work.row_group))
         self.whereabouts.leave()
+        give_back()
         return pa.concat_tables(pieces)
 
 
@@ -145,28 +162,27 @@ def with_dead(rows: pa.Table, dead: dict[int, str]) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index("error"), "error", pa.array(errors, pa.string()))
 
 
-def main() -> None:
-    """Obey the runner at the other end of stdin until it is gone."""
-    parser = argparse.ArgumentParser(prog="python -m fleetbatch.runner.worker")
-    parser.add_argument("--provider", required=True)
-    parser.add_argument("--precision", default="")
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--memory-bytes", type=int, required=True)
-    parser.add_argument("--whereabouts", type=int, required=True, help="file descriptor")
-    told = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the runner says when to end
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever prints must not break the frames
+def load() -> None:
+    """Load what every worker needs and loads late."""
+    load_runtime()
+    pa.array([0])  # with the first array pyarrow looks for pandas, which a car has no other use for
+
+
+def work(settings: WorkerSettings, descriptors: Sequence[int]) -> None:
+    """Obey the runner at the other end of the pipes until it is gone: its words, our answers, and our whereabouts."""
+    told, says, whereabouts = descriptors
+    keep_freed_memory()
     bench = Bench(
-        device=Device(provider=told.provider, threads=1, precision=told.precision),
-        cache=told.cache,
-        reader=Reader(worker_bytes=told.memory_bytes),
-        whereabouts=Whereabouts(told.whereabouts),
+        device=Device(provider=settings.provider, threads=1, precision=settings.precision),
+        cache=settings.cache,
+        reader=Reader(worker_bytes=settings.memory_bytes),
+        whereabouts=Whereabouts(whereabouts),
     )
-    told_work: queue.SimpleQueue[tuple[Work, Future[pa.Table]]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, bench.reader, told_work), daemon=True).start()
-    while True:
-        write_frame(out, bench.compute(*told_work.get()))
+    waiting: queue.SimpleQueue[tuple[Work, Future[pa.Table]]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(os.fdopen(told, "rb"), bench.reader, waiting), daemon=True).start()
+    with os.fdopen(says, "wb") as out:
+        while True:
+            write_frame(out, bench.compute(*waiting.get()))
 
 
 def _listen(pipe: IO[bytes], reader: Reader, told: "queue.SimpleQueue[tuple[Work, Future[pa.Table]]]") -> None:
@@ -183,7 +199,3 @@ def _stream(table: pa.Table) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
-
-
-if __name__ == "__main__":
-    main()

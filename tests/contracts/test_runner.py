@@ -272,7 +272,7 @@ def test_a_car_keeps_the_memory_that_it_was_given(cell: ParkedCell, car: ParkedC
     assert car.process is not None
     family, peak = psutil.Process(car.process.pid), 0
     while cell.done_through(key) != -1:
-        peak = max(peak, sum(rss(one) for one in [family, *family.children()]))
+        peak = max(peak, sum(rss(one) for one in [family, *family.children(recursive=True)]))
         time.sleep(0.02)
     assert len(car.workers()) == 2  # what the memory is enough for
     assert 100 * MIB < peak < 1000 * MIB

@@ -21,8 +21,9 @@ from fleetbatch.bundle import Bundle, open_bundle
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import TransientError
 from fleetbatch.protocol import Lease
-from fleetbatch.runner.crew import Crew, FromCrew, FromWorker, WorkerSettings
+from fleetbatch.runner.crew import Crew, FromCrew, FromWorker
 from fleetbatch.runner.frames import Failed
+from fleetbatch.runner.worker import WorkerSettings
 from fleetbatch.sealing import KEY_BYTES, seal
 
 MODEL: Final = Path(__file__).parents[2] / "models" / "road_signs.zip"
@@ -60,7 +61,7 @@ def dry_run(settings: WorkerSettings, data: bytes, *, seconds: float) -> DryRun:
         try:
             return _watch(crew, heard, began, seconds)
         finally:
-            crew.kill(idle_too=True)
+            crew.close()
 
 
 def _watch(crew: Crew, heard: "queue.SimpleQueue[FromCrew]", began: float, seconds: float) -> DryRun:
@@ -78,7 +79,7 @@ def _watch(crew: Crew, heard: "queue.SimpleQueue[FromCrew]", began: float, secon
             return _refused(message.said.detail)
         first_at = first_at or time.monotonic()
         groups += 1
-        peak = max([peak, *(child.memory_info().rss for child in psutil.Process().children())])
+        peak = max([peak, *(one.memory_info().rss for one in psutil.Process().children(recursive=True))])
     rate = (groups - 1) * ROW_GROUP_ROWS / (time.monotonic() - first_at)
     told_at = time.monotonic()
     crew.kill(idle_too=True)

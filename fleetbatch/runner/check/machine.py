@@ -9,7 +9,7 @@ import psutil
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.runner.check.dry_run import DryRun, dry_run
 from fleetbatch.runner.check.findings import Finding, bad, fine, odd, skipped
-from fleetbatch.runner.crew import WorkerSettings
+from fleetbatch.runner.worker import WorkerSettings
 from fleetbatch.units import MIB
 
 STOP_MAX_S: Final = 1.0
