@@ -10,7 +10,7 @@ from proofs import prove
 
 from fleetbatch.local.postgres import Postgres
 
-SEEDS = range(1, 7)
+SEEDS = range(1, 19)
 EVENTS = 2500
 LANES = 2
 

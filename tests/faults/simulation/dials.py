@@ -50,6 +50,7 @@ class Dials:
     """How often the database itself is stopped without a checkpoint."""
     told_late: float = 0.1
     """Per verdict: its auditor says it again much later, when the shard may have come back under another fence."""
+    told_late_max: timedelta = timedelta(minutes=60)
     outage: float = 0.002
     """Per tick: no gateway answers for a while."""
     # What the store does, per upload or look.

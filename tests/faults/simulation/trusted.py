@@ -145,7 +145,8 @@ class SimulatedAuditor:
             for _ in range(2 if self.chance.random() < 0.1 else 1):
                 self._record(verdict, now)
             if self.chance.random() < self.dials.told_late:
-                self.work.append((now + timedelta(minutes=self.chance.uniform(2, 60)), verdict))
+                longest_min = self.dials.told_late_max / timedelta(minutes=1)
+                self.work.append((now + timedelta(minutes=self.chance.uniform(2, longest_min)), verdict))
         return len(ready)
 
     def _record(self, verdict: AuditVerdict, now: datetime) -> None:
