@@ -7,10 +7,13 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetbatch.gateway import openapi
@@ -20,11 +23,14 @@ from fleetbatch.gateway.identity import token_key
 from fleetbatch.gateway.objects import byte_range
 from fleetbatch.gateway.pacing import next_pressure, pressure_holding, wait_s
 from fleetbatch.gateway.rounds import OfferBook
+from fleetbatch.gateway.telemetry import Heard, signals_table
 from fleetbatch.ledger.messages import Offers
+from fleetbatch.protocol import PollRequest
 from fleetbatch.units import CarId, CellName, RoundId, ShardId
 
 NOW = datetime(2026, 11, 22, 20, tzinfo=UTC)
 KEY = bytes(range(32))
+CHARGING = "Vehicle.Powertrain.TractionBattery.Charging"
 
 
 def held(*offers: tuple[int, int], round_id: int = 1) -> Offers:
@@ -191,3 +197,47 @@ def test_a_caller_that_left_does_not_disturb_the_others() -> None:
 @pytest.mark.parametrize("text", ["", "bytes", "bytes=", "bytes=a-b", "items=0-1", "bytes=1-2-3", "bytes=" + "9" * 30])
 def test_what_is_not_a_range_is_refused(text: str) -> None:
     assert byte_range(text, 10) is None
+
+
+# -- what cars say
+
+HARDWARE = {
+    "hardware_class": "orin",
+    "provider": "CPUExecutionProvider",
+    "threads": 2,
+    "memory_bytes": 1 << 30,
+    "runner_version": "0.1.0",
+    "power_w": 60,
+}
+SAID = st.fixed_dictionaries(
+    {
+        "signals": st.dictionaries(
+            st.sampled_from(["Vehicle.Speed", f"{CHARGING}.IsCharging", "Vehicle.Unknown"]),
+            st.one_of(st.none(), st.booleans(), st.floats(-1e9, 1e9), st.integers(0, 9), st.sampled_from(["", "fast"])),
+        ),
+        "hardware": st.just(HARDWARE),
+        "willing": st.booleans(),
+    },
+    optional={
+        "unwilling_reason": st.sampled_from(["", "too_hot"]),
+        "cached_models": st.lists(st.sampled_from(["a", "b"]), max_size=2),
+        "reserve_soc": st.floats(0, 1),
+        "departure_at": st.sampled_from([None, "tomorrow", "2026-11-23T07:00:00+01:00"]),
+        "mood": st.just("good"),
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(said=st.lists(SAID, min_size=1, max_size=4))
+def test_a_row_of_telemetry_is_the_same_whoever_says_nonsense_beside_it(said: list[dict[str, Any]]) -> None:
+    heard = [Heard(CarId(n), NOW, json.dumps(one).encode()) for n, one in enumerate(said)]
+    table = signals_table(heard)
+    assert table.equals(pa.concat_tables([signals_table([one]) for one in heard]))
+    for row, one in zip(table.to_pylist(), said, strict=True):
+        meant = msgspec.convert(one, PollRequest, strict=False)
+        assert (row["willing"], row["reserve_soc"]) == (meant.willing, meant.reserve_soc)
+        assert (row["unwilling_reason"] or "", row["cached_models"]) == (meant.unwilling_reason, meant.cached_models)
+        speed, charging = one["signals"].get("Vehicle.Speed"), one["signals"].get(f"{CHARGING}.IsCharging")
+        assert row["Vehicle.Speed"] == (speed if type(speed) in {int, float} else None)
+        assert row[f"{CHARGING}.IsCharging"] == (charging if isinstance(charging, bool) else None)
