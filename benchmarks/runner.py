@@ -19,7 +19,8 @@ FEW = 126
 """What start-up is measured with, to be taken off."""
 CORES = 2
 INPUT = ROOT / ".bench" / "runner-input"
-PEERS = {"pool": None, "daft": "daft", "daft-tuned": "daft", "ray": "ray"}
+PEERS = {"pool": "car", "daft": "bench-daft", "daft-tuned": "bench-daft", "ray": "bench-ray"}
+"""Each one's environment; the pool has the car's own, so that both load the same libraries."""
 
 
 def ours(options: dict[str, str]) -> None:
@@ -37,10 +38,11 @@ def ours(options: dict[str, str]) -> None:
         gateway_s, postgres_s = cpu_s(running.gateway) - apart[0], cpu_s(running.postgres) - apart[1]
         car.terminate()
         car.wait()
-        car_s, peak_mb = children_cpu_s() - before, watch.stop()
+        car_s, peak = children_cpu_s() - before, watch.stop()
     tell("images_per_cpu_s", PICTURES / car_s, "1/s")
     tell("images_per_cpu_s, gateway and PostgreSQL included", PICTURES / (car_s + gateway_s + postgres_s), "1/s")
-    tell("peak_mb", peak_mb, "MB")
+    tell("peak_mb", peak.pss_mb, "MB")
+    tell("peak_mb, shared pages counted in each process", peak.rss_mb, "MB")
     tell("start_s", first_s, "s")
     tell("images_per_s", PICTURES / took, "1/s")
     tell("gateway", gateway_s, "CPU s")
@@ -51,7 +53,8 @@ def peer(name: str) -> None:
     """Tell what a peer costs, and its rate without its start-up: what more pictures cost on top of few."""
     few, whole = _peer_cost(name, "few"), _peer_cost(name, "pictures")
     tell("images_per_cpu_s", PICTURES / whole.cpu_s, "1/s")
-    tell("peak_mb", whole.peak_mb, "MB")
+    tell("peak_mb", whole.peak.pss_mb, "MB")
+    tell("peak_mb, shared pages counted in each process", whole.peak.rss_mb, "MB")
     tell("images_per_s", PICTURES / whole.wall_s, "1/s")
     more = PICTURES - FEW
     tell("images_per_cpu_s, start-up taken off", more / max(whole.cpu_s - few.cpu_s, 1e-9), "1/s")
@@ -84,7 +87,7 @@ def _subjects() -> Iterator[Subject]:
     yield Subject(name="ours int8", script=script, arguments=("ours", "precision=int8"))
     yield Subject(name="ours reduced", script=script, arguments=("ours", "decode=reduced"))
     for name, lock in PEERS.items():
-        yield Subject(name=name, script=script, arguments=(name,), lock=lock and f"infra/locks/bench-{lock}.txt")
+        yield Subject(name=name, script=script, arguments=(name,), lock=f"infra/locks/{lock}.txt")
     yield Subject(name="session.run", script=script, arguments=("session",))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.run import ROOT, Subject, python_of
 from fleetbatch.bundle import open_bundle
 from fleetbatch.contracts import conform
 from fleetbatch.ledger.postgres import PostgresLedger, migrate
@@ -51,12 +52,13 @@ class Running:
         return self.gateway_child.process.pid
 
     def start_car(self, cores: int) -> "subprocess.Popen[bytes]":
-        """Start the runner as a car does."""
-        command = [sys.executable, "-m", "fleetbatch.runner", "--gateway", self.url]
+        """Start the runner as a car does, in an environment that has what a car has and nothing else."""
+        car = python_of(Subject(name="car", script="", lock="infra/locks/car.txt"))
+        command = [str(car), "-m", "fleetbatch.runner", "--gateway", self.url]
         command += ["--key", str(self.parked.key_file), "--signals", f"file:{self.parked.signals_file}"]
         command += ["--threads", str(cores), "--cache", str(self.parked.folder / "cache")]
         with (self.parked.folder / "log").open("wb") as log:
-            return subprocess.Popen(command, stderr=log)
+            return subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
     def wait_for_first(self) -> float:
         """Return when the first picture was answered."""

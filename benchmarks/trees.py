@@ -17,11 +17,19 @@ _SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Peak:
+    """The highest sums over all processes: of proportional set sizes (shared pages count once) and of resident ones."""
+
+    pss_mb: float = 0.0
+    rss_mb: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """CPU of all processes; the highest sum of their proportional set sizes, so that shared pages count once."""
+    """CPU and memory of all processes."""
 
     cpu_s: float
-    peak_mb: float
+    peak: Peak
     wall_s: float
 
 
@@ -30,20 +38,22 @@ class Watch:
 
     def __init__(self, pid: int) -> None:
         """Begin at once."""
-        self.peak_mb = 0.0
+        self.peak = Peak()
         self._pid, self._over = pid, threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
-    def stop(self) -> float:
+    def stop(self) -> Peak:
         """Return the peak."""
         self._over.set()
         self._thread.join()
-        return self.peak_mb
+        return self.peak
 
     def _sample(self) -> None:
         while not self._over.wait(SAMPLE_S):
-            self.peak_mb = max(self.peak_mb, sum(_pss_mb(pid) for pid in tree(self._pid)))
+            now = [_memory_mb(pid) for pid in tree(self._pid)]
+            pss_mb, rss_mb = (sum(sizes) for sizes in zip(*now, strict=True))
+            self.peak = Peak(pss_mb=max(self.peak.pss_mb, pss_mb), rss_mb=max(self.peak.rss_mb, rss_mb))
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[Cost, str]:
@@ -54,11 +64,11 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[Cost, s
     watch = Watch(process.pid)
     printed, _ = process.communicate()
     took = time.monotonic() - began
-    peak_mb = watch.stop()
+    peak = watch.stop()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(command), printed)
     reap()
-    return Cost(cpu_s=children_cpu_s() - before, peak_mb=peak_mb, wall_s=took), printed
+    return Cost(cpu_s=children_cpu_s() - before, peak=peak, wall_s=took), printed
 
 
 def reap() -> None:
@@ -94,9 +104,10 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def _pss_mb(pid: int) -> float:
+def _memory_mb(pid: int) -> tuple[float, float]:
+    """Return a process's proportional and resident set size; zeros when it is gone."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    return 0.0
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        told = {line.split()[0]: line.split()[1] for line in lines[1:]}
+        return int(told["Pss:"]) * 1024 / 1e6, int(told["Rss:"]) * 1024 / 1e6
+    return 0.0, 0.0

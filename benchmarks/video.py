@@ -33,7 +33,7 @@ def ours() -> None:
         gateway_s, postgres_s = cpu_s(running.gateway) - apart[0], cpu_s(running.postgres) - apart[1]
         car.terminate()
         car.wait()
-        car_s, peak_mb = children_cpu_s() - before, watch.stop()
+        car_s, peak_mb = children_cpu_s() - before, watch.stop().pss_mb
     tell("frames_per_cpu_s", wanted / car_s, "1/s")
     tell("frames_per_cpu_s, gateway and PostgreSQL included", wanted / (car_s + gateway_s + postgres_s), "1/s")
     tell("peak_mb", peak_mb, "MB")
@@ -49,7 +49,7 @@ def by_hand() -> None:
     wanted = frames_wanted()
     assert int(printed) == wanted, f"the loop looked at {printed} frames of {wanted}"
     tell("frames_per_cpu_s", wanted / cost.cpu_s, "1/s")
-    tell("peak_mb", cost.peak_mb, "MB")
+    tell("peak_mb", cost.peak.pss_mb, "MB")
     tell("frames_per_s", wanted / cost.wall_s, "1/s")
 
 
