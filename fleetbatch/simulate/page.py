@@ -114,5 +114,17 @@ def _figures(summary: Mapping[str, Any]) -> str:
     return pages.table(("figure", "value"), rows)
 
 
-def _said(value: object) -> object:
-    return f"{value:.5g}" if isinstance(value, float) else value
+def _said(value: object) -> str | bool:
+    """Return a figure as text, so that all of them stand in one line; what is large is a whole number."""
+    match value:
+        case bool():
+            return value
+        case int():
+            return pages.count(value)
+        case float():
+            return pages.count(round(value)) if abs(value) >= LARGE else f"{value:.4g}"
+        case _:
+            return str(value)
+
+
+LARGE = 1_000.0

@@ -62,7 +62,7 @@ def _axes(last: float, top: float, unit: str) -> list[str]:
         f'<text x="{_x(hour * HOUR_S, last):.1f}" y="{bottom + 18}" text-anchor="middle">{hour} h</text>'
         for hour in range(0, hours + 1, max(1, hours // 8))
     ]
-    return [*rows, *columns, f'<text x="{LEFT - 8}" y="{HEIGHT - 12}" text-anchor="end">{escape(unit)}</text>']
+    return [*rows, *columns, f'<text x="0" y="{HEIGHT - 12}">{escape(unit)}</text>']
 
 
 def _x(at_s: float, last: float) -> float:
