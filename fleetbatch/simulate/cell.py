@@ -35,7 +35,6 @@ class Cell:
         self.heap: list[tuple[int, int, int, int, int]] = []
         self.events, self.next_round_s = 0, 0.0
         self.offers = Offers(first=np.zeros(len(self.cars) + 1, np.int64), shard=np.zeros(0, np.int64))
-        self.holds: dict[int, int] = {}
         self.spoiled = np.zeros(len(world.work), bool)
         self.void_s = np.full(len(world.work), -np.inf)
         self.caught = np.zeros(len(self.cars), bool)
