@@ -18,12 +18,14 @@ from fleetbatch.sharding import cut_order
 from fleetbatch.sharding.road_signs import Drawing, picture_file, uris
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName, Night
+from fleetbatch.workloads import workload
 
 PADDED_BYTES = 24 * 1024
 """Size of a picture when memory is measured: 2,000 of them fill more than a shard of 32 MiB."""
 KEY = bytes(32)
 NOW = datetime(2026, 11, 22, 20, tzinfo=UTC)
 SHARES = {CellName("bench"): 1.0}
+KNOWN = Known(regions=frozenset(), workloads=frozenset({"image"}), rows_per_s=lambda name: workload(name).rows_per_s)
 
 BENCH = Bench(
     name="night",
@@ -76,7 +78,7 @@ def draw_folder(folder: Path, pictures: int, *, padded_bytes: int) -> None:
 def frozen_order(folder: Path, cutting: str) -> tuple[FrozenOrder, Store]:
     text = f'source = "pictures"\nmodel = "{model_file("road-signs")}"\n[cutting]\n{cutting}'
     (folder / "bench.toml").write_text(text)
-    order = load_order(folder / "bench.toml", Known(regions=frozenset(), workloads=frozenset({"image"})))
+    order = load_order(folder / "bench.toml", KNOWN)
     store = open_store((folder / "store").as_uri(), deployment_key=KEY)
     frozen = freeze_order(store, order, night=Night("2026-11-22"), force=False, now=NOW, deployment_key=KEY)
     assert isinstance(frozen, FrozenOrder)

@@ -224,13 +224,8 @@ def _say_level(serving: windows.Serving) -> None:
     model = "" if tonight.state is None else tonight.state.model_sha256
     aside = model != "" and tonight.forecaster is None
     level = logging.WARNING if aside else logging.INFO
-    facts: dict[str, Any] = {
-        "by": tonight.level,
-        "reason": tonight.reason,
-        "model": model[:12],
-        "stays": len(serving.past.closed),
-    }
-    say("forecasts", level=level, **facts)
+    stays = len(serving.past.closed)
+    say("forecasts", level=level, by=tonight.level, reason=tonight.reason, model=model[:12], stays=stays)
 
 
 def _news(memory: Memory, offers: pa.Table, dials: Dials, *, now: datetime) -> bool:
