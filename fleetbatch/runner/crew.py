@@ -13,6 +13,7 @@ from typing import IO, Final, TypeAlias
 import pyarrow as pa
 
 from fleetbatch.protocol import Lease
+from fleetbatch.runner.allocator import let_go_of_libraries
 from fleetbatch.runner.forkserver import Forked, ForkServer
 from fleetbatch.runner.frames import Failed, GroupDone, Work, from_worker, read_frame, write_frame
 from fleetbatch.runner.rota import Rota, Worker, overdue
@@ -60,6 +61,7 @@ class Crew:
         self._settings = settings
         self._heard = heard
         self._forks = ForkServer(load, partial(work, settings))
+        let_go_of_libraries()
         self._hands: dict[Worker, _Hand] = {}
         self._rota = Rota()
         self._lease: Lease | None = None

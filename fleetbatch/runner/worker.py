@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.inference import load_runtime
 from fleetbatch.protocol import Lease
-from fleetbatch.runner.allocator import give_back, keep_freed_memory
+from fleetbatch.runner.allocator import give_back, keep_freed_memory, let_go_of_libraries
 from fleetbatch.runner.cache import fetch_bundle
 from fleetbatch.runner.download import Downloads
 from fleetbatch.runner.frames import Failed, GroupDone, Work, read_frame, work_of, write_frame
@@ -166,6 +166,7 @@ def load() -> None:
     """Load what every worker needs and loads late."""
     load_runtime()
     pa.array([0])  # with the first array pyarrow looks for pandas, which a car has no other use for
+    let_go_of_libraries()
 
 
 def work(settings: WorkerSettings, descriptors: Sequence[int]) -> None:
