@@ -114,7 +114,7 @@ def _question(gate: Gate, car: CarId, shard: ShardId, request: PollRequest) -> G
         hardware_class=hardware.hardware_class,
         provider=hardware.provider,
         threads=hardware.threads,
-        power_w=hardware.power_w,
+        power_w=round(hardware.power_w, 3),  # what is next to nothing is no single-precision number
         runner_version=hardware.runner_version,
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from gateway_doors import Door, TestedCar, beat, poll
+from gateway_doors import Door, TestedCar, beat, poll, release
 from ledger_nights import no
 
 from fleetbatch import layout
@@ -110,6 +110,18 @@ def test_a_shard_that_a_car_refused_is_not_offered_to_it_again_in_this_round(doo
     other = door.car(2)
     door.offer((other.id, 7))
     assert other.take().shard_id == lease.shard_id
+
+
+@pytest.mark.parametrize("number", [5e-324, 2.2e-311, 1e-40, 1e12])
+def test_numbers_at_the_ends_of_what_a_message_may_say_are_kept(car: TestedCar, number: float) -> None:
+    said = poll()
+    said["hardware"]["power_w"] = number
+    answer = car.say("/v1/poll", said)
+    assert answer.status_code == codes.OK, answer.text
+    lease = car.take()
+    assert car.say("/v1/beat", beat(lease, energy_wh=number, busy_s=number)).status_code == codes.OK
+    gone = release(lease) | {"energy_wh": number, "busy_s": number}
+    assert car.say("/v1/release", gone).status_code == codes.OK
 
 
 def test_a_car_that_left_may_come_back_to_its_shard(car: TestedCar) -> None:
