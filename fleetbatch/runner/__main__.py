@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from fleetbatch.car import nouns as n
-from fleetbatch.errors import RejectedError
+from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.logs import log_to_stderr, say
 from fleetbatch.runner.calls import Calls
 from fleetbatch.runner.client import GatewayClient, open_http
@@ -17,18 +17,20 @@ from fleetbatch.runner.energy import Account, open_meter
 from fleetbatch.runner.life import Heard, Runner
 from fleetbatch.runner.setup import Setup, parser, read_setup
 
+EXIT_AGAIN: Final = 1
+"""Start it again; the one line on stderr says what was lost."""
 EXIT_REFUSED: Final = 2
 """A person must act; the one line on stderr says how."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a car; return 0 after a stop, 2 when its key, its flags or the gateway's answer need a person."""
+    """Run a car; return 0 after a stop, 2 when its key, its flags or the gateway's answer need a person, else 1."""
     told = parser().parse_args(arguments)
     try:
         _run(read_setup(told))
-    except RejectedError as error:
+    except (RejectedError, TransientError) as error:
         print(f"fleetbatch.runner: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 (for a person)
-        return EXIT_REFUSED
+        return EXIT_REFUSED if isinstance(error, RejectedError) else EXIT_AGAIN
     return 0
 
 

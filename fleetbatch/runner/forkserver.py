@@ -1,9 +1,11 @@
 """Workers are forked from a process that has loaded what they need: its pages are theirs as long as nobody writes.
 
 It has one thread and does nothing else. The runner itself could not fork: a lock that another of its threads holds
-would be held for ever in the child. It ends when the runner is gone.
+would be held for ever in the child. It ends when the runner is gone, and all that it forked ends with it.
 """
 
+import contextlib
+import ctypes
 import gc
 import os
 import select
@@ -11,17 +13,25 @@ import signal
 import socket
 import struct
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, TypeAlias
+
+from fleetbatch.errors import TransientError
 
 _NUMBER: Final = struct.Struct("=q")
 _FORK: Final = 0
 """Asks for a process, with its descriptors beside it; any other number is a process to be killed."""
 _DESCRIPTORS_MAX: Final = 8
+_PDEATHSIG: Final = 1
+"""PR_SET_PDEATHSIG of prctl(2): a signal for when the process that forked this one is gone."""
 
 Work: TypeAlias = Callable[[Sequence[int]], None]
 """What a forked process does with the descriptors that it was given."""
+
+
+class ForkServerGoneError(TransientError):
+    """The server has ended, and with it all that it forked; a runner that is started anew has another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,7 @@ class Forked:
 
 
 class ForkServer:
-    """The runner's end of it. Called from one thread."""
+    """The runner's end of it, called from one thread. Both verbs raise ForkServerGoneError."""
 
     def __init__(self, load: Callable[[], object], work: Work) -> None:
         """Fork the server, which loads at once, from this process; it must have no second thread yet."""
@@ -54,19 +64,30 @@ class ForkServer:
     def spawn(self, descriptors: Sequence[int]) -> Forked:
         """Start a process with copies of these descriptors."""
         status, theirs = os.pipe()
-        socket.send_fds(self._control, [_NUMBER.pack(_FORK)], [*descriptors, theirs])
-        os.close(theirs)
-        [pid] = _NUMBER.unpack(self._control.recv(_NUMBER.size, socket.MSG_WAITALL))
+        with _gone_if_closed():
+            socket.send_fds(self._control, [_NUMBER.pack(_FORK)], [*descriptors, theirs])
+            os.close(theirs)
+            [pid] = _NUMBER.unpack(self._control.recv(_NUMBER.size, socket.MSG_WAITALL))
         return Forked(pid, status)
 
     def kill(self, pid: int) -> None:
         """Kill a process; one that has ended already is left alone, whoever has its number now."""
-        self._control.sendall(_NUMBER.pack(pid))
+        with _gone_if_closed():
+            self._control.sendall(_NUMBER.pack(pid))
 
     def close(self) -> None:
-        """Let the server end; its processes are somebody else's business."""
+        """End the server and all that it forked."""
         self._control.close()
         os.waitpid(self._pid, 0)
+
+
+@contextlib.contextmanager
+def _gone_if_closed() -> Iterator[None]:
+    try:
+        yield
+    except (ConnectionError, struct.error) as error:  # an answer that was cut is none
+        message = "the process that workers are forked from has ended"
+        raise ForkServerGoneError(message) from error
 
 
 def _serve(control: socket.socket, load: Callable[[], object], work: Work) -> None:
@@ -101,7 +122,9 @@ def _serve(control: socket.socket, load: Callable[[], object], work: Work) -> No
 def _fork(ours: Sequence[int], descriptors: Sequence[int], work: Work) -> int:
     """Start a process that has none of `ours`; return its number. The last descriptor, its status, stays here."""
     *given, status = descriptors
+    server = os.getpid()
     if (pid := os.fork()) == 0:
+        _end_with(server)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -111,6 +134,13 @@ def _fork(ours: Sequence[int], descriptors: Sequence[int], work: Work) -> int:
     for descriptor in given:
         os.close(descriptor)
     return pid
+
+
+def _end_with(parent: int) -> None:
+    """Have this process killed when its parent is gone."""
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it was gone before
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _bury(living: dict[int, int]) -> None:
