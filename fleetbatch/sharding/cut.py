@@ -111,14 +111,6 @@ def shard_id(key: OrderKey, dials: Cutting, ordinal: int, digests: Iterable[byte
     return ShardId(int.from_bytes(hashed.digest(), "big") >> (64 - ID_BITS))
 
 
-def content_digest(content: bytes | None, error: str | None) -> bytes:
-    """Return 32 bytes that stand for one item: what it holds, or why it could not be read."""
-    kind, told = (b"dead letter\0", (error or "").encode()) if content is None else (b"item\0", content)
-    digest = hashlib.sha256(kind)  # processors have instructions for it: twice as fast as BLAKE2
-    digest.update(told)
-    return digest.digest()
-
-
 def next_cell(shares: Mapping[CellName, float], given: Mapping[CellName, float], work: float) -> CellName:
     """Return the cell that a shard of that work goes to: the one that would stay furthest below its share.
 

@@ -16,9 +16,10 @@ from fleetbatch import layout
 from fleetbatch.contracts import conform, contract
 from fleetbatch.nouns import FrozenOrder
 from fleetbatch.sealing import shard_key
-from fleetbatch.sharding.cut import Plan, content_digest, next_cell, plan_shards, shard_id
+from fleetbatch.sharding.cut import Plan, next_cell, plan_shards, shard_id
+from fleetbatch.sharding.item_digest import ItemDigests
 from fleetbatch.sharding.openers import Input, list_input, open_input
-from fleetbatch.sharding.shard_file import Row, ShardFile, item_id, read_shard_file, write_shard_file
+from fleetbatch.sharding.shard_file import Row, ShardFile, describe_shard, item_id, sealed_shard
 from fleetbatch.store import Store
 from fleetbatch.units import CellName, ShardId, shard_hex
 
@@ -98,28 +99,30 @@ def cut_shard(task: Task) -> CutShard:
     bytes_max = task.frozen.order.cutting.shard_bytes
     groups = [[task.given.row(entry, bytes_max=bytes_max) for entry in entries] for entries in task.plan.row_groups]
     rows = [row for group in groups for row in group]
-    digests = (content_digest(row.content, row.error) for row in rows)
-    shard = shard_id(task.frozen.key, task.frozen.order.cutting, task.plan.ordinal, digests)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
-        file = _store_shard(task, shard, groups, Path(scratch) / "shard")
+    digests = ItemDigests(task.secret)
+    shard = shard_id(
+        task.frozen.key,
+        task.frozen.order.cutting,
+        task.plan.ordinal,
+        (digests.of(row.content, row.error) for row in rows),
+    )
     return CutShard(
         shard_id=shard,
-        file=file,
+        file=_store_shard(task, shard, groups),
         dead_rows=sum(row.error is not None for row in rows),
         uris=tuple(entry.uri for entries in task.plan.row_groups for entry in entries),
         answers=tuple(row.answers for row in rows),
     )
 
 
-def _store_shard(task: Task, shard: ShardId, groups: list[list[Row]], path: Path) -> ShardFile:
+def _store_shard(task: Task, shard: ShardId, groups: list[list[Row]]) -> ShardFile:
     """Create the shard's file unless it is there; what is stored counts: a seal never comes out the same twice."""
     key, name = shard_key(task.secret, shard), layout.shard(task.frozen.key, shard)
     if task.store.size(name) is None:
-        write_shard_file(path, shard, groups, key=key, footer=_footer(task.frozen, shard, sum(map(len, groups))))
-        if task.store.create_file(name, path):
-            return read_shard_file(path, key)
-    task.store.fetch(name, path)
-    return read_shard_file(path, key)
+        data = sealed_shard(shard, groups, key=key, footer=_footer(task.frozen, shard, sum(map(len, groups))))
+        if task.store.create(name, data):
+            return describe_shard(data, key)
+    return describe_shard(task.store.read(name), key)
 
 
 def _footer(frozen: FrozenOrder, shard: ShardId, rows: int) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -52,17 +51,17 @@ def dead_row(error: str) -> Row:
     return Row(content=None, error=error)
 
 
-def write_shard_file(
-    path: Path, shard: ShardId, row_groups: Iterable[Sequence[Row]], *, key: bytes, footer: Mapping[str, str]
-) -> None:
-    """Write the rows as one sealed file with a page index, a row group in memory at a time.
+def sealed_shard(
+    shard: ShardId, row_groups: Iterable[Sequence[Row]], *, key: bytes, footer: Mapping[str, str]
+) -> memoryview:
+    """Return the rows as one sealed Parquet file with a page index.
 
     The items are stored as they are: pictures are compressed already. Pages carry no checksum: the seal (AES-GCM)
     authenticates every one of them, and a second sum costs a quarter of the writing.
     """
-    schema = contract("shard").schema
+    schema, sink = contract("shard").schema, pa.BufferOutputStream()
     with pq.ParquetWriter(
-        path,
+        sink,
         schema,
         encryption_properties=seal(key),
         write_page_index=True,
@@ -75,18 +74,17 @@ def write_shard_file(
             writer.write_table(_table(shard, row, rows), row_group_size=len(rows))
             row += len(rows)
         writer.add_key_value_metadata({"format": FORMAT, "schema": schema_hash(), **footer})
+    return memoryview(sink.getvalue())
 
 
-def read_shard_file(path: Path, key: bytes) -> ShardFile:
+def describe_shard(data: bytes | memoryview, key: bytes) -> ShardFile:
     """Return what a finished file is, from its own footer and bytes."""
-    with pq.ParquetFile(path, decryption_properties=unseal(key)) as file:
+    with pq.ParquetFile(pa.BufferReader(data), decryption_properties=unseal(key)) as file:
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
     ranges = [_range(group) for group in groups]
-    with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     return ShardFile(
-        size_bytes=path.stat().st_size,
-        sha256=Sha256(sha256),
+        size_bytes=len(data),
+        sha256=Sha256(hashlib.sha256(data).hexdigest()),
         row_group_rows=tuple(group.num_rows for group in groups),
         row_group_start=tuple(start for start, _ in ranges),
         row_group_stop=tuple(stop for _, stop in ranges),

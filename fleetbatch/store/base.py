@@ -58,7 +58,7 @@ class Store(Protocol):
         """Put or replace an object; a reader sees the old or the new one, whole."""
         ...
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes | memoryview) -> bool:
         """Put an object that nobody may replace; return False, changing nothing, when the key is taken."""
         ...
 

@@ -57,7 +57,7 @@ class LocalStore:
             arriving.replace(path)
             _sync_folder(path.parent)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes | memoryview) -> bool:
         """Put an object unless the key is taken."""
         if self.path(key).exists():
             return False

@@ -69,7 +69,7 @@ class S3Store:
         with _sorted_errors(key):
             obstore.put(self.bucket, checked_key(key), data, use_multipart=False)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes | memoryview) -> bool:
         """Put an object unless the key is taken."""
         return self._create(key, data)
 
@@ -146,7 +146,7 @@ class S3Store:
             raise TransientError(message) from error
         return answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 
-    def _create(self, key: str, data: bytes | Path) -> bool:
+    def _create(self, key: str, data: bytes | memoryview | Path) -> bool:
         try:
             with _sorted_errors(key):
                 obstore.put(self.bucket, checked_key(key), data, mode="create", use_multipart=False)

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Cell, Cutting, OrderKey
 from fleetbatch.sharding import split_region
-from fleetbatch.sharding.cut import ROW_GROUPS_MAX, Entry, content_digest, next_cell, plan_shards, shard_id
+from fleetbatch.sharding.cut import ROW_GROUPS_MAX, Entry, next_cell, plan_shards, shard_id
+from fleetbatch.sharding.item_digest import ItemDigests
 from fleetbatch.units import CellName, Night, OrderName, ShardId
 
 KEY = OrderKey(night=Night("2026-11-22"), order=OrderName("overnight"), generation=1)
+DIGESTS = ItemDigests(bytes(32))
 SMALL = Cutting(shard_rows=5, shard_bytes=4000, row_group_rows=2, row_group_bytes=2000)
 
 
@@ -66,7 +68,7 @@ def test_a_shard_has_no_more_row_groups_than_the_planner_can_count() -> None:
 @given(st.lists(st.binary(max_size=9), min_size=1, max_size=9), st.data())
 def test_the_same_input_has_the_same_id_and_a_changed_byte_another(items: list[bytes], data: st.DataObject) -> None:
     def named(contents: list[bytes]) -> ShardId:
-        return shard_id(KEY, SMALL, 0, [content_digest(content, None) for content in contents])
+        return shard_id(KEY, SMALL, 0, [DIGESTS.of(content, None) for content in contents])
 
     changed = list(items)
     place = data.draw(st.integers(0, len(items) - 1))
@@ -77,7 +79,7 @@ def test_the_same_input_has_the_same_id_and_a_changed_byte_another(items: list[b
 
 
 def test_night_generation_dials_and_place_are_in_the_id() -> None:
-    digest = [content_digest(b"a", None)]
+    digest = [DIGESTS.of(b"a", None)]
     others = [
         (replace(KEY, night=Night("2026-11-23")), SMALL, 0),
         (replace(KEY, generation=2), SMALL, 0),
