@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from itertools import zip_longest
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -40,8 +41,12 @@ def code(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a table; numbers stand right, with thin thousands."""
-    heads = "".join(f"<th>{escape(name)}</th>" for name in head)
+    """Return a table; numbers stand right, below their head, with thin thousands."""
+    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in rows[0]] if rows else []
+    heads = "".join(
+        f'<th class="{"n" if number else ""}">{escape(name)}</th>'
+        for name, number in zip_longest(head, numbers[: len(head)])
+    )
     lines = "\n".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
     return f"<table><thead><tr>{heads}</tr></thead><tbody>\n{lines}\n</tbody></table>"
 

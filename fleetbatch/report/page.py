@@ -83,8 +83,8 @@ def _classes(tally: Tally) -> str:
         (one.name, one.provider, one.rows, "not measured" if one.rows_per_s is None else one.rows_per_s, one.energy_wh)
         for one in tally.classes
     ]
-    shares = [(one.name, float(one.rows), f"{pages.count(one.rows)} rows") for one in tally.classes]
-    head = ("class", "provider", "rows", "rows a second, one car", "Wh")
+    shares = [(one.name, float(one.rows), f"{pages.count(one.rows)} answers") for one in tally.classes]
+    head = ("class", "provider", "answers", "rows a second, one car", "Wh")
     return pages.section("Who computed it", pages.bars(shares), pages.table(head, rows))
 
 
