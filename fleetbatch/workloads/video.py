@@ -1,14 +1,16 @@
-"""Video recognition: segments of a video in, what a detector finds in their wanted frames out."""
+"""Video recognition: segments of a video in, what a detector finds in their wanted frames out.
+
+The decoder is imported when a segment is answered: whoever only asks what this workload is does not pay for it.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-from av.video.frame import VideoFrame
 from PIL import Image
 
 from fleetbatch.bundle import Bundle, Found, difference, found_in, open_bundle
@@ -16,7 +18,11 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.inference import check_goldens, open_inference
 from fleetbatch.pixels import Floats, prepare
 from fleetbatch.workloads.protocol import Answer, AnswerRow, Device, Workload
-from fleetbatch.workloads.segments import Segment, Undecodable, wanted_frames
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+    from fleetbatch.workloads.segments import Segment
 
 FRAMES_AT_ONCE: Final = 2
 """Frames that are held as inputs at a time: more gain nothing on one core, and cost memory."""
@@ -87,6 +93,8 @@ def _bundle(model: bytes | None) -> Bundle:
 
 def _answers(item: dict[str, Any], bundle: Bundle, detector: Detector) -> Iterator[dict[str, Any]]:
     """Yield the answer columns of a segment's wanted frames; from the first that fails on they have an error."""
+    from fleetbatch.workloads.segments import Segment
+
     segment = msgspec.json.decode(item["attributes"], type=Segment)
     opened = _Frames(item["bytes"], segment, bundle)
     frames = iter(opened)
@@ -105,13 +113,15 @@ class _Frames:
     """The wanted frames of a segment as inputs of a model; no other frame is converted."""
 
     content: bytes
-    segment: Segment
+    segment: "Segment"
     bundle: Bundle
     why: str = ""
     """Why they ended early."""
 
     def __iter__(self) -> Iterator[tuple[float, Size, Floats]]:
         """Yield (seconds, size in pixels, input), until one does not decode."""
+        from fleetbatch.workloads.segments import Undecodable, wanted_frames
+
         try:
             for pts, frame in wanted_frames(self.content, self.segment):
                 picture = _upright(frame)
@@ -120,7 +130,7 @@ class _Frames:
             self.why = str(error)
 
 
-def _upright(frame: VideoFrame) -> Image.Image:
+def _upright(frame: "VideoFrame") -> Image.Image:
     """Return the frame as RGB, turned as the file's display matrix says."""
     pixels = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4
