@@ -67,6 +67,7 @@ def check_order(
             store=store,
             file=file,
             contract=name,
+            manifest_key=layout.manifest(key),
             sources_key=layout.sources(key),
             missing_key=layout.missing(key),
             labels=None if labels is None else tuple(labels),

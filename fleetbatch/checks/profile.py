@@ -28,6 +28,7 @@ class ProfileJob:
     store: Store
     file: StagedFile
     contract: str
+    manifest_key: str
     sources_key: str
     missing_key: str
     labels: tuple[str, ...] | None
@@ -56,9 +57,13 @@ def profile_file(job: ProfileJob) -> FileProfile:
             raise RejectedError(summary, [f"sha256 is {found}, merge wrote {job.file.sha256}"])
         results = pl.scan_parquet(folder / "results.parquet")
         _refuse_other_schema(results, job)
-        counts = _counts(results, contract(job.contract), job.labels).join(
-            _ids(results, job), on="shard_id", how="left"
-        )
+        of = contract(job.contract)
+        if stand_as_cut(results, job):
+            nothing = pl.lit(0, pl.Int64)
+            counts = _counts(results, of, job.labels, ids_double=nothing)
+            counts = counts.with_columns(ids_unknown=nothing, ids_known="rows", ids_both=nothing)
+        else:
+            counts = _counts(results, of, job.labels).join(_ids(results, job), on="shard_id", how="left")
         chosen = pl.col("item_id").hash(seed=1) % max(1, job.file.rows) < job.sample_rows
         return FileProfile(
             shards=counts.collect(engine="streaming").to_arrow(),
@@ -95,17 +100,56 @@ def profile_table(manifest: pa.Table, missing: pl.LazyFrame, profiles: Iterable[
     return conform(table.select([c for c in columns if c in present]).sort("shard_id").collect().to_arrow(), "profile")
 
 
-def _counts(results: pl.LazyFrame, of: Contract, labels: tuple[str, ...] | None) -> pl.LazyFrame:
+def stand_as_cut(results: pl.LazyFrame, job: ProfileJob) -> bool:
+    """Return whether the rows are all those of their shards, each once, as the sources have them; none named missing.
+
+    So does a night that lost nothing, and comparing line by line is a tenth of the work of joining.
+    """
+    found = results.select("item_id", "shard_id").collect()
+    shards, items = found["shard_id"].rle().struct.unnest(), found["item_id"]
+    known = _known(shards["value"], job)
+    if known.height != found.height or not known["item_id"].eq_missing(items).all():
+        return False
+    planned = known["shard_id"].rle().struct.unnest()
+    if not planned["len"].equals(shards["len"]):
+        return False
+    if [shard_hex(ShardId(number)) for number in planned["value"]] != shards["value"].to_list():
+        return False
+    falls = (items <= items.shift(1)).arg_true()  # a shard's ids ascend, so that none is there twice
+    if not falls.is_in((shards["len"].cum_sum() - shards["len"]).implode()).all():
+        return False
+    missing = _scan(job.store, job.missing_key).select("item_id")
+    return missing.join(found.lazy(), on="item_id", how="semi").limit(1).collect(engine="streaming").is_empty()
+
+
+def _known(names: pl.Series, job: ProfileJob) -> pl.DataFrame:
+    """Return the sources of these shards; the manifest says where in the table they are."""
+    numbers = names.str.to_integer(base=16, dtype=pl.UInt64, strict=False).implode()
+    manifest = _scan(job.store, job.manifest_key).select(
+        "shard_id", start=pl.col("rows").cum_sum() - pl.col("rows"), stop=pl.col("rows").cum_sum()
+    )
+    place = manifest.filter(pl.col("shard_id").is_in(numbers)).select(pl.col("start").min(), pl.col("stop").max())
+    start, stop = place.collect().row(0)
+    sources = _scan(job.store, job.sources_key).select("item_id", "shard_id")
+    between = sources.slice(start or 0, (stop or 0) - (start or 0)).collect()
+    return between.filter(pl.col("shard_id").is_in(numbers))
+
+
+def _counts(
+    results: pl.LazyFrame, of: Contract, labels: tuple[str, ...] | None, *, ids_double: pl.Expr | None = None
+) -> pl.LazyFrame:
     """Return what each shard holds, by what the contract says of its columns; an item counts once."""
     count, single = pl.Int64, len(of.key) == 1
     items = pl.len() if single else pl.col("item_id").n_unique()
     fine = pl.col("error").is_null()
     answered = fine.sum() if single else pl.col("item_id").filter(fine).n_unique()
     distinct = pl.col("item_id").n_unique() if single else pl.struct(*of.key).n_unique()
+    if ids_double is None:
+        ids_double = (pl.len() - distinct).cast(count)
     return results.group_by("shard_id").agg(
         rows=items.cast(count),
         answers=pl.len().cast(count),
-        ids_double=(pl.len() - distinct).cast(count),
+        ids_double=ids_double,
         dead_rows=(items.cast(count) - answered.cast(count)),
         nulls=(fine & _nothing_said(of)).sum().cast(count),
         out_of_range=pl.sum_horizontal(pl.lit(0), *_out_of_range(of)).cast(count),

@@ -41,6 +41,7 @@ def profile(store: Store, night: ResultNight, files: list[StagedFile]) -> dict[s
             store=store,
             file=file,
             contract="results_image",
+            manifest_key=layout.manifest(key),
             sources_key=layout.sources(key),
             missing_key=layout.missing(key),
             labels=LABELS,
@@ -103,6 +104,14 @@ def test_a_spoilt_row_is_counted_in_its_shard(
     row = profile(store, night, [spoil(store, merged.files[0], change)])[shard_hex(ShardId(5))]
     assert row["rows"] == count
     assert {name: row[name] for name in counter} == counter
+
+
+@pytest.mark.parametrize("change", [{}, {"score": 1.5}, {"item_id": f"{9:016x}-000009"}])
+def test_rows_count_the_same_in_whatever_order_they_stand(store: Store, change: dict[str, Any]) -> None:
+    night, merged = merged_night(store)
+    in_order = spoil(store, merged.files[0], change)
+    counted = profile(store, night, [in_order])
+    assert profile(store, night, [spoil(store, in_order, {}, rows=slice(None, None, -1))]) == counted
 
 
 def test_rows_that_are_in_no_file_are_counted_absent(store: Store) -> None:
