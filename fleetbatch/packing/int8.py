@@ -20,6 +20,8 @@ PICTURES_MIN: Final = 8
 """Fewer do not show what a layer's values are like."""
 PICTURES_MAX: Final = 64
 """More only take longer."""
+_IN_FLOAT: Final = frozenset({"Softmax", "GlobalAveragePool"})
+"""Scores of a thousand classes do not fit on 256 steps; these two take no time."""
 
 
 def with_int8(bundle: Bundle, pictures: Sequence[Path]) -> bytes:
@@ -43,6 +45,7 @@ def to_int8(model: bytes, input_name: str, inputs: Sequence[npt.NDArray[np.float
     onnxruntime cannot quantize the model.
     """
     from onnxruntime import quantization as quantize  # type: ignore[import-untyped]  # it ships no types
+    from onnxruntime.quantization import registry  # type: ignore[import-untyped]  # the same
     from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]  # the same
 
     if len(inputs) < PICTURES_MIN:
@@ -72,6 +75,7 @@ def to_int8(model: bytes, input_name: str, inputs: Sequence[npt.NDArray[np.float
                 activation_type=quantize.QuantType.QUInt8,
                 weight_type=quantize.QuantType.QInt8,
                 per_channel=True,
+                op_types_to_quantize=sorted({*registry.QLinearOpsRegistry, *registry.QDQRegistry} - _IN_FLOAT),
             )
         except Exception as error:
             # onnxruntime's tools raise whatever their steps raise
