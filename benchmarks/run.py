@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told = parser.parse_args(arguments)
     bench: Bench = importlib.import_module(f"benchmarks.{told.name}").BENCH
     found: list[Figure] = []
+    failed: list[str] = []
     rounds = told.rounds or bench.rounds
     pythons = {subject.name: python_of(subject) for subject in bench.subjects}
     if bench.prepare is not None:
@@ -68,8 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in range(rounds):
         for subject in bench.subjects:
             print(f"round {number + 1} of {rounds}: {subject.name}", file=sys.stderr, flush=True)
-            found += measure(subject, pythons[subject.name])
-    show(bench, medians(found))
+            try:
+                found += measure(subject, pythons[subject.name])
+            except subprocess.CalledProcessError as error:
+                failed.append(f"{subject.name} ({subject.script}): exit code {error.returncode}")
+    if found:
+        show(bench, medians(found))
+    if failed:
+        sys.exit("not measured: " + "; ".join(failed))
 
 
 def names() -> list[str]:
@@ -94,7 +101,10 @@ def python_of(subject: Subject) -> Path:
 
 
 def measure(subject: Subject, python: Path) -> list[Figure]:
-    """Run the subject once; what it prints besides figures goes to the terminal."""
+    """Run the subject once; what it prints goes to the terminal.
+
+    Raises subprocess.CalledProcessError when it fails.
+    """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [str(python), str(ROOT / subject.script), *subject.arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -103,6 +113,7 @@ def measure(subject: Subject, python: Path) -> list[Figure]:
         if line.startswith("{"):
             told: dict[str, Any] = json.loads(line)
             figures.append(Figure(subject=subject.name, metric=told["metric"], value=told["value"], unit=told["unit"]))
+            print(f"  {told['metric']}: {told['value']:,.4g} {told['unit']}", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr)
     return figures
