@@ -6,7 +6,7 @@ CarId = NewType("CarId", int)
 """63 bits of the thumbprint of the car's public key; never zero for a car."""
 OwnerId = NewType("OwnerId", int)
 ShardId = NewType("ShardId", int)
-"""63 bits that follow from night, order, generation and content; shown as 16 hex digits."""
+"""63 bits that follow from night, order, generation, its secret, and content; shown as 16 hex digits."""
 RoundId = NewType("RoundId", int)
 LeaseId = NewType("LeaseId", str)
 Fence = NewType("Fence", int)
