@@ -148,7 +148,7 @@ def test_a_better_model_takes_over_after_its_week_in_the_shadow_and_the_page_say
     [learnt] = [key for key in ran.store.keys(layout.windows_models(EU)) if f"{LEARNT:%Y-%m-%d}" in key]
     assert before.model_sha256 not in learnt
     assert state.model_sha256 in learnt
-    assert '"promoted": true' in ran.said
+    assert '"promoted":true' in ran.said
     assert state.level == "L2"
     assert "L2 serves" in ran.page(EU)
     assert state.figures["L2"].integrated_brier < state.figures["L1"].integrated_brier
