@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Singles
+from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Singles, counting_order
 from fleetbatch.planner.kinds import Kinds
 from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, HORIZON_S, Policy, rate_matrix
 
@@ -67,7 +67,7 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     sieve, sieves = _sieves(cars, kinds, kinds.memory)
     code = _codes(cars, sieves, kinds, policy)
     turn = _turns(cars.deficit)
-    order = np.argsort(code if turn is None else code * np.uint16(TURNS) + turn, kind="stable")
+    order = counting_order(code if turn is None else code * np.uint16(TURNS) + turn)
     starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
     free = np.minimum(free, HORIZON_S)  # infinite where nobody knows
     begins = np.maximum(cars.ready, free).astype(np.float32)

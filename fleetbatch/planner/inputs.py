@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleetbatch.contracts import conform
 from fleetbatch.errors import RejectedError
@@ -109,6 +110,11 @@ def curves(cars: pa.Table) -> Bytes:
     chunks: list[Any] = cars["survival"].chunks
     flat = [chunk.flatten().to_numpy().reshape(-1, GRID_POINTS) for chunk in chunks]
     return flat[0] if len(flat) == 1 else np.concatenate([np.zeros((0, GRID_POINTS), np.uint8), *flat])
+
+
+def counting_order(keys: npt.NDArray[np.uint16]) -> Ints:
+    """Return places in rising order of keys, equals as they stood; keys of a narrow range are counted, not compared."""
+    return np.asarray(pc.array_sort_indices(pa.array(keys)).to_numpy()).view(np.int64)
 
 
 def stays(survival: Bytes, cars: Ints, seconds: Floats | Singles) -> Floats:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import Floats, Ints, Shards, Singles
+from fleetbatch.planner.inputs import Floats, Ints, Shards, Singles, counting_order
 from fleetbatch.planner.policy import Policy
 
 KINDS_MAX = 24
@@ -193,7 +193,7 @@ def _by_size(shards: Shards, tier: npt.NDArray[np.uint16]) -> Ints:
         place *= SIZES
         for size in (0.5, 1.0, 2.0):
             place += units < size * middle
-    return np.argsort(rank, kind="stable")
+    return counting_order(rank)
 
 
 def _tiers(

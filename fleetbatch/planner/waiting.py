@@ -7,7 +7,7 @@ import pyarrow as pa
 from fleetbatch.contracts import conform
 from fleetbatch.planner.fill import Given
 from fleetbatch.planner.greedy import lists_of
-from fleetbatch.planner.inputs import CHUNK, Bytes, Cars, Floats, Ints, Shards
+from fleetbatch.planner.inputs import Bytes, Cars, Floats, Ints, Shards
 from fleetbatch.planner.pieces import Pieces
 from fleetbatch.planner.policy import ANY_REGION, Policy, rate_matrix
 from fleetbatch.planner.prices import Solution
@@ -78,33 +78,18 @@ def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Pieces) 
     waits = shards.start < shards.stop
     whole = pieces.stop >= shards.stop[pieces.shard]
     waits[pieces.shard[whole]] = False
-    ids, reason = _of_tiers(shards.shard_id, tier, waits, _tier_reasons(given, solution))
+    reason = _tier_reasons(given, solution).take(tier)
     if len(given.work.order) < len(tier):
-        closed = tier[waits] == given.work.demand.size
-        reason[closed] = np.where(shards.held[waits][closed], Reason.HELD, Reason.DEADLINE_PASSED)
+        closed = tier == given.work.demand.size
+        reason[closed] = np.where(shards.held[closed], Reason.HELD, Reason.DEADLINE_PASSED)
     for kind in _doubtful(given):
-        some = np.flatnonzero(tier[waits] // given.work.demand[0].size == kind)
+        some = np.flatnonzero(waits & (tier // given.work.demand[0].size == kind))
         if len(some):
-            found = _list_reasons(given.cars, shards, given.policy, np.flatnonzero(waits)[some])
+            found = _list_reasons(given.cars, shards, given.policy, some)
             reason[some] = np.where(found == Reason.LATER, reason[some], found)
-    reason[np.searchsorted(ids, shards.shard_id[pieces.shard[~whole]])] = Reason.REMAINDER
-    return conform(pa.table({"shard_id": ids, "reason": reason}), "unassigned")
-
-
-def _of_tiers(
-    ids: npt.NDArray[np.uint64], tier: npt.NDArray[np.uint16], waits: Bools, reasons: Bytes
-) -> tuple[npt.NDArray[np.uint64], Bytes]:
-    """Return ids and reasons of the shards that wait, worked out in pieces that stay in the cache."""
-    named, reason = np.empty(int(waits.sum()), np.uint64), np.empty(int(waits.sum()), np.uint8)
-    at = 0
-    for first in range(0, len(ids), CHUNK):
-        part = slice(first, first + CHUNK)
-        some = np.flatnonzero(waits[part])
-        into = slice(at, at + len(some))
-        ids[part].take(some, out=named[into], mode="clip")
-        reason[into] = reasons.take(tier[part].take(some))
-        at += len(some)
-    return named, reason
+    reason[pieces.shard[~whole]] = Reason.REMAINDER
+    table = pa.table({"shard_id": shards.shard_id, "reason": reason})
+    return conform(table.filter(pa.array(waits)), "unassigned")
 
 
 def _tier_reasons(given: Given, solution: Solution | None) -> Bytes:
