@@ -29,6 +29,8 @@ _PATIENCE_S: Final = 1.0
 _OK: Final = int(HTTPStatus.OK)
 _HEAD_BYTES_MAX: Final = 64 << 10
 _HARDWARE_MAX: Final = 4096
+_HARDWARE_BYTES_MAX: Final = 4096
+_HARDWARE: Final = b'"hardware"'
 _encode = msgspec.json.Encoder().encode
 
 
@@ -212,11 +214,13 @@ class _Connection(HttpToolsProtocol):
             decoded(_POLL, body, telemetry=True)  # says what is wrong
             raise
         hardware, known = bytes(outline.hardware), self.gate.hardware
-        if hardware not in known:
+        said_once = body.count(_HARDWARE) == 1 and b"\\" not in body  # the outline has looked at the last one only
+        if not said_once or hardware not in known:
             decoded(_POLL, body, telemetry=True)
             if len(known) >= _HARDWARE_MAX:
                 known.clear()
-            known.add(hardware)
+            if len(hardware) <= _HARDWARE_BYTES_MAX:
+                known.add(hardware)
         return outline.protocol, body
 
     def _write(self, reply: Reply) -> None:

@@ -136,6 +136,8 @@ CASES: dict[str, tuple[int, Callable[[Door, TestedCar], tuple[str, bytes]]]] = {
     "without hardware": (422, text(b'{"signals":{},"willing":true}')),
     "with no threads": (422, strange_hardware(threads=0)),
     "with a nameless class": (422, strange_hardware(hardware_class="a\x00b")),
+    "with two hardwares": (422, text(b'{"hardware":5,' + msgspec.json.encode(poll())[1:])),
+    "with two hardwares, in other letters": (422, text(b'{"hardwar\\u0065":{},' + msgspec.json.encode(poll())[1:])),
     "with a long name of a signal's value": (422, said(signals={"Vehicle.Speed": [1]})),
     "that is nothing": (422, text(b"")),
     "that is no JSON": (422, text(b"[" * 60_000)),
