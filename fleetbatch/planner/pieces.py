@@ -86,7 +86,7 @@ def empty(count: int) -> Pieces:
 
 def rows(pieces: Pieces, which: Ints) -> Pieces:
     """Return some of the pieces, in that order."""
-    return Pieces(**{name: getattr(pieces, name)[which] for name in Pieces.__slots__})
+    return Pieces(**{name: getattr(pieces, name).take(which) for name in Pieces.__slots__})
 
 
 def concat(parts: Sequence[Pieces]) -> Pieces:
