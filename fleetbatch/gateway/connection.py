@@ -6,7 +6,7 @@ ordinary way, which knows every limit; both ways ask the same functions, so that
 the same.
 """
 
-from asyncio import TimerHandle
+from asyncio import BaseTransport, TimerHandle
 from http import HTTPStatus
 from time import perf_counter
 from typing import Final
@@ -30,6 +30,8 @@ _OK: Final = int(HTTPStatus.OK)
 _HEAD_BYTES_MAX: Final = 64 << 10
 _HARDWARE_MAX: Final = 4096
 _HARDWARE_BYTES_MAX: Final = 4096
+_PIPELINED_MAX: Final = 1000
+"""Requests that wait for answers to those before; uvicorn reads on with every answer, and keeps what it has read."""
 _HARDWARE: Final = b'"hardware"'
 _encode = msgspec.json.Encoder().encode
 
@@ -74,6 +76,14 @@ class _Connection(HttpToolsProtocol):
     _idle: TimerHandle | None = None
     """Looks now and then whether the caller is still there: cheaper than a timer for each request."""
     _heard_at: float = 0.0
+    _unread: int = 0
+    """Bytes that the caller had not taken at the last look."""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Expect something to be said; who says nothing at all is hung up on like any other."""
+        super().connection_made(transport)  # type: ignore[arg-type] # uvicorn's own is narrower than asyncio's
+        self._heard_at = self.loop.time()
+        self._idle = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; whoever stops in the middle is waited for, but not for ever."""
@@ -105,6 +115,9 @@ class _Connection(HttpToolsProtocol):
         """Read the body of a usual message here; give anything else to the application."""
         self._in_head = False
         self._settle()
+        if len(self.pipeline) >= _PIPELINED_MAX:
+            self.transport.abort()
+            return
         route = _USUAL.get(self.url)
         if route is not None and self._is_usual():
             self._route, self._body = route, b""
@@ -130,12 +143,17 @@ class _Connection(HttpToolsProtocol):
         reply = self._answer_poll(self._body) if route is _POLL else None
         if reply is not None:
             self._write(reply)
-            self._rest()
+            self.server_state.total_requests += 1
             return
         self.cycle = call = _Call()  # type: ignore[assignment] # of a cycle what the connection looks at
         task = self.loop.create_task(self._answer(call, route, self._fields, self._body))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
+
+    def on_response_complete(self) -> None:
+        """Count the silence from here: a long answer is none."""
+        self._heard_at = self.loop.time()
+        super().on_response_complete()
 
     def _is_usual(self) -> bool:
         """Tell whether this is a POST with nothing before it and nothing odd about it."""
@@ -232,16 +250,15 @@ class _Connection(HttpToolsProtocol):
             % (STATUS_LINE[reply.status], *known, more, reply.body)
         )
 
-    def _rest(self) -> None:
-        """Wait for the next request."""
-        self.server_state.total_requests += 1
-        if self._idle is None:
-            self._idle = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
-
     def _end_if_idle(self) -> None:
-        """Hang up on a caller that has been silent for the keep-alive time."""
-        silent_s = self.loop.time() - self._heard_at
-        if silent_s >= self.timeout_keep_alive and self._route is None and not self._busy():
+        """Hang up on a caller that has neither said nor taken anything for the keep-alive time."""
+        now, unread = self.loop.time(), self.transport.get_write_buffer_size()
+        if unread != self._unread:
+            self._unread, self._heard_at = unread, now
+        silent_s = now - self._heard_at
+        if silent_s >= self.timeout_keep_alive and unread:
+            self.transport.abort()
+        elif silent_s >= self.timeout_keep_alive and self._route is None and not self._busy():
             self.transport.close()
         else:
             self._idle = self.loop.call_later(max(1.0, self.timeout_keep_alive - silent_s), self._end_if_idle)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 import pytest
-from gateway_doors import QUICK, Door, TestedCar, beat, open_door, poll, release
+from gateway_doors import QUICK, Door, TestedCar, beat, open_door, poll, release, wait_until
 from ledger_nights import no
 
 from fleetbatch.gateway.chores import take_voided
@@ -362,6 +362,38 @@ def test_a_silent_connection_ends_after_a_while_and_no_other(door: Door, idle: T
             lively.write(usual(idle))
             assert lively.read()[0] == codes.OK
         assert silent.ends()
+
+
+def test_a_caller_that_never_says_anything_is_hung_up_on(door: Door) -> None:
+    with line_to(door) as line:
+        assert line.ends()
+
+
+def test_a_caller_that_takes_no_answer_is_hung_up_on(door: Door) -> None:
+    with deaf_line_to(door) as deaf:
+        door.http.get(f"{door.url}/metrics")  # the ledger is asked once
+        for _ in range(100):  # until all buffers in between are full
+            deaf.sendall(b"GET /metrics HTTP/1.1\r\nhost: here\r\n\r\n" * 300)
+            time.sleep(0.2)
+            if door.gate.metrics.in_flight:
+                break
+        assert door.gate.metrics.in_flight == 1
+        assert wait_until(lambda: door.gate.metrics.in_flight == 0, within_s=8)
+
+
+def test_a_caller_that_asks_and_asks_without_waiting_is_hung_up_on(door: Door) -> None:
+    with deaf_line_to(door) as deaf, pytest.raises(ConnectionError):
+        deaf.sendall(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n" * 1_000_000)
+
+
+@contextmanager
+def deaf_line_to(door: Door) -> Iterator[socket.socket]:
+    parts = urlsplit(door.url)
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.settimeout(10)
+        deaf.connect((parts.hostname, parts.port))
+        yield deaf
 
 
 def test_a_caller_that_leaves_in_the_middle_leaves_nothing_behind(door: Door, idle: TestedCar) -> None:
