@@ -88,9 +88,10 @@ def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Pieces) 
             found = _list_reasons(given.cars, shards, given.policy, asked)
             reason[asked] = np.where(found == Reason.LATER, reason[asked], found)
     reason[pieces.shard[~whole]] = Reason.REMAINDER
-    columns, some = {"shard_id": shards.shard_id, "reason": reason}, pa.array(waits)
+    some = pa.array(waits)
     # Column by column: a table's filter makes places of the mask first, for twice the time.
-    return conform(pa.table({name: pa.array(column).filter(some) for name, column in columns.items()}), "unassigned")
+    columns = {"shard_id": pa.array(shards.shard_id).filter(some), "reason": pa.array(reason).filter(some)}
+    return conform(pa.table(columns), "unassigned")
 
 
 def _of_tiers(reasons: Bytes, tier: npt.NDArray[np.uint16]) -> Bytes:
