@@ -28,9 +28,10 @@ def upper_bound(fleet: Fleet, work: Work, grid: Grid, policy: Policy, price: Flo
         gain = value[blocks, deadline] - price[:, blocks, None]  # [kind, block, priority]
         total += float(np.sum(work.demand[:, deadline] * gain.max(axis=1, initial=0.0)))
     of = np.repeat(np.arange(fleet.classes()), np.diff(fleet.starts)) if len(fleet.order) else np.zeros(0, np.int64)
+    seconds_cost = np.ascontiguousarray(cost.T, np.float32)  # [block, class]
     for first in range(0, len(fleet.order), CHUNK):
         part = slice(first, min(first + CHUNK, len(fleet.order)))
-        total += _cars_worth(fleet.best[:, part], fleet.presence[:, part], cost[of[part]].astype(np.float32), price)
+        total += _cars_worth(fleet.best[:, part], fleet.presence[:, part], seconds_cost.take(of[part], axis=1), price)
     everything = float(np.sum(work.demand * np.asarray(policy.value_per_unit, np.float64)))
     return min(total, everything) * (1.0 + ROUNDING)
 
@@ -44,7 +45,7 @@ def _cars_worth(rate: Singles, presence: Singles, cost: Singles, price: Floats) 
             if price[kind, block] > 0.0:
                 np.multiply(units, np.float32(price[kind, block]), out=other)
                 np.maximum(best, other, out=best)
-        best -= cost[:, block]
+        best -= cost[block]
         np.maximum(best, 0.0, out=best)
         total += float(np.dot(best, seconds))
     return total
