@@ -78,10 +78,11 @@ class _Codes:
 
     def note(self, code: npt.NDArray[Any], intensity: Singles) -> None:
         """Look at some shards; after the first few there is little to learn."""
-        lower = intensity < self.least[code]
+        wide = code.astype(np.int64)
+        lower = intensity < self.least.take(wide)
         if lower.any():
             np.minimum.at(self.least, code[lower], intensity[lower])
-        higher = intensity > self.most[code]
+        higher = intensity > self.most.take(wide)
         if higher.any():
             np.maximum.at(self.most, code[higher], intensity[higher])
 
