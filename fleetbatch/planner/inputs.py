@@ -121,7 +121,8 @@ def stays(survival: Bytes, cars: Ints, seconds: Floats | Singles) -> Floats:
     """Return the probability that each of `cars` is still there after its `seconds`, linear between the points."""
     place = np.clip(seconds / GRID_S, 0.0, GRID_POINTS - 1.0)
     left = np.minimum(place.astype(np.int64), GRID_POINTS - 2)
-    first, second = survival[cars, left].astype(np.float64), survival[cars, left + 1].astype(np.float64)
+    flat, point = survival.reshape(-1), cars * GRID_POINTS + left
+    first, second = flat.take(point).astype(np.float64), flat.take(point + 1).astype(np.float64)
     return np.asarray((first + (place - left) * (second - first)) / 255.0)
 
 
@@ -165,12 +166,6 @@ def _cars(table: pa.Table, work: Shards) -> Cars:
     def floats(name: str) -> Floats:
         return np.asarray(_array(table, name), np.float64)
 
-    survival = curves(table)
-    running_id = _array(table, "running_shard")
-    place = np.searchsorted(work.shard_id, running_id) if len(work.shard_id) else np.zeros(table.num_rows, np.int64)
-    near = np.minimum(place, max(len(work.shard_id) - 1, 0))
-    known = work.shard_id[near] == running_id if len(work.shard_id) else np.zeros(table.num_rows, bool)
-    runs = table["running_shard"].is_valid().to_numpy()
     return Cars(
         car_id=table["car_id"].to_numpy(),
         region=table["region"].to_numpy(),
@@ -183,11 +178,24 @@ def _cars(table: pa.Table, work: Shards) -> Cars:
         link=table["link_down_Bps"].to_numpy(),
         ready=np.maximum(floats("ready_s"), floats("free_in_s")),
         limit=np.minimum(floats("limit_s"), HORIZON_S),
-        survival=survival,
+        survival=curves(table),
         deficit=table["deficit_units"].to_numpy(),
-        running=np.where(runs, np.where(known, near, UNKNOWN_RUNNING), NONE).astype(np.int64),
+        running=_running(table, work.shard_id),
         running_from=_array(table, "running_row_group").astype(np.int64),
     )
+
+
+def _running(table: pa.Table, shard_ids: npt.NDArray[np.uint64]) -> Ints:
+    """Return the place of each car's running shard; only cars that run one are looked up."""
+    running = np.full(table.num_rows, NONE, np.int64)
+    runs = np.flatnonzero(table["running_shard"].is_valid().to_numpy())
+    wanted = _array(table, "running_shard")[runs]
+    place = np.searchsorted(shard_ids, wanted)
+    known = np.flatnonzero(place < len(shard_ids))
+    known = known[shard_ids[place[known]] == wanted[known]]
+    running[runs] = UNKNOWN_RUNNING
+    running[runs[known]] = place[known]
+    return running
 
 
 def _shards(table: pa.Table) -> Shards:
