@@ -239,8 +239,8 @@ def _presence(cars: Cars, begins: Singles, grid: Grid) -> tuple[Singles, npt.NDA
         upto = weights.T @ curve.T
         before, after = np.zeros(len(curve), np.float32), np.full(len(curve), np.inf, np.float32)
         late, early = np.flatnonzero(begins[part] > 0.0), np.flatnonzero(limit[part] < end)
-        before[late] = _upto(curve[late], begins[part][late])
-        after[early] = _upto(curve[early], limit[part][early])
+        before[late] = _upto(curve.take(late, axis=0), begins[part][late])
+        after[early] = _upto(curve.take(early, axis=0), limit[part][early])
         np.minimum(np.maximum(upto, before, out=upto), after, out=upto)
         np.maximum(upto[1:] - upto[:-1], 0.0, out=presence[:, part])
     return presence, later
