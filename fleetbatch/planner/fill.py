@@ -173,8 +173,8 @@ class Filling:
         """Let cars take shards of a kind, of `due` deadlines, until none is free before `until`, or none is left."""
         cars = cars[self._turns(kind, cars)]
         for _ in range(self.given.policy.pieces_max):
-            free, limit = self.free[cars], self.limit[cars]
-            cars = cars[(free < until) & (free < limit) & (self.queue[cars] < self.given.policy.pieces_max)]
+            free, limit = self.free.take(cars), self.limit.take(cars)
+            cars = cars[(free < until) & (free < limit) & (self.queue.take(cars) < self.given.policy.pieces_max)]
             waiting = self.lists.waiting(kind)
             counts = split(len(cars), shares, waiting if due is None else waiting * due)
             if not counts.sum():
@@ -188,7 +188,7 @@ class Filling:
         A float's upper half is enough to sort by; the lower bits of equals would only cost time. Where owners are due
         something, cars within a quarter of an octave count as equals, and owners take turns.
         """
-        likely = self.given.fleet.rate[kind, cars] * self.given.fleet.later[cars]
+        likely = self.given.fleet.rate[kind].take(cars) * self.given.fleet.later.take(cars)
         least = np.iinfo(np.uint16).max - (likely.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
         turn = self.given.fleet.turn
         if turn is not None:
@@ -241,20 +241,20 @@ class Filling:
         """Work out how far each car gets with its shard."""
         policy, shards = self.given.policy, self.given.shards
         workload = int(self.given.work.kinds.workload[kind])
-        start, stop = shards.start[shard].astype(np.int32), shards.stop[shard].astype(np.int32)
+        start, stop = shards.start.take(shard).astype(np.int32), shards.stop.take(shard).astype(np.int32)
         part, left = np.float32(1.0) / stop.astype(np.float32), (stop - start).astype(np.float32)
         units, size = (
-            shards.work_units[shard].astype(np.float32) * part,
-            shards.size_bytes[shard].astype(np.float32) * part,
+            shards.work_units.take(shard).astype(np.float32) * part,
+            shards.size_bytes.take(shard).astype(np.float32) * part,
         )
-        link, deadline = np.maximum(self.link[cars], np.float32(1e-9)), shards.deadline[shard]
+        link, deadline = np.maximum(self.link.take(cars), np.float32(1e-9)), shards.deadline.take(shard)
         fetch = size / link
-        tau = np.maximum(units / self.compute[workload][cars], fetch)
-        begins = self.free[cars] + fetch
+        tau = np.maximum(units / self.compute[workload].take(cars), fetch)
+        begins = self.free.take(cars) + fetch
         if policy.model_bytes:
-            has = (self.loaded[cars] & np.uint32(1 << workload)) != 0
+            has = (self.loaded.take(cars) & np.uint32(1 << workload)) != 0
             begins += np.where(has, np.float32(0.0), np.float32(policy.model_bytes[workload]) / link)
-        room = np.minimum(self.limit[cars], deadline) - begins
+        room = np.minimum(self.limit.take(cars), deadline) - begins
         groups = np.minimum(np.floor(np.maximum(room, 0.0) / np.maximum(tau, np.float32(1e-9)) + ROUNDING), left)
         groups[(groups < np.minimum(policy.piece_row_groups_min, left)) | (room < 0.0)] = 0.0
         late = begins + left * tau > self._latest(deadline)
