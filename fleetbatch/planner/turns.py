@@ -22,11 +22,12 @@ def owed_units(cars: pa.Table, credited: pa.Table, plugged: pa.Table) -> pa.Tabl
         .join(_frame(credited), on="car_id", how="left")
         .join(_frame(plugged), on="car_id", how="left")
         .with_columns(pl.col("units", "plugged_s").fill_null(0.0))
+        .sort("car_id")  # sums of floats depend on their order
     )
     per_second = pl.col("units").sum() / pl.col("plugged_s").sum().clip(lower_bound=1.0)
     due = frame.with_columns(due=pl.col("plugged_s") * per_second.over("hardware_class"))
     missing = (pl.col("due") - pl.col("units")).sum().clip(lower_bound=0.0) / pl.len()
-    owed = due.sort("car_id").select("car_id", missing.over("owner_id").cast(pl.Float32).alias("deficit_units"))
+    owed = due.select("car_id", missing.over("owner_id").cast(pl.Float32).alias("deficit_units"))
     return owed.to_arrow()
 
 

@@ -25,6 +25,8 @@ class ShardFacts:
     refusals: int = 0
     """Attempts that say something about the work."""
     judged: set[int] = field(default_factory=set)
+    voided: set[int] = field(default_factory=set)
+    """Fences whose work was, or may have been, refused: what is acknowledged once more of it is durable no more."""
     parts: dict[PartKey, int] = field(default_factory=dict)
     """Every acknowledged part, and the car that made it."""
 

@@ -153,7 +153,7 @@ class Witness:
             self.check("P2 no part counts after its lease", (part, known), holds=known is None)
             self.check("P2 no part counts under an old fence", part, holds=part.fence >= facts.fence)
             self.check("P2 no row group counts twice", (part, facts.durable), holds=part.start >= facts.durable)
-        if part.fence >= facts.fence:
+        if part.fence >= facts.fence and part.fence not in facts.voided:
             facts.durable = max(facts.durable, part.stop)
 
     def released(self, release: Release, answer: Released | Terminal) -> None:
@@ -249,6 +249,7 @@ class Witness:
         facts = self.shards[shard]
         if surely or facts.fence not in facts.judged:
             facts.durable = 0
+            facts.voided.add(facts.fence)
         if surely:
             self._failed(shard)
 
