@@ -135,12 +135,8 @@ class Witness:
         if not isinstance(answer, Delivered):
             self.check("P1 an acknowledged part is acknowledged again", part, holds=key not in facts.parts)
             return
-        whole = len(facts.row_group_rows)
-        self.check(
-            "P1 the answer says how far the part reaches",
-            (part, answer),
-            holds=answer == Delivered(done_through=part.stop, complete=part.stop == whole),
-        )
+        said = Delivered(done_through=part.stop, complete=part.stop == len(facts.row_group_rows))
+        self.check("P1 the answer says how far the part reaches", (part, answer), holds=answer == said)
         if key not in facts.parts:
             self._taken(part, facts, late=key not in self.unsure)
         facts.parts[key] = part.car_id
