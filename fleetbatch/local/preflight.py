@@ -12,9 +12,9 @@ from fleetbatch.local.laptop import CELLS
 from fleetbatch.local.progress import Progress
 from fleetbatch.local.request import NightRequest, order_name_of, own_options, own_order
 from fleetbatch.nouns import Order
-from fleetbatch.orders import Estimate, Known, estimate_order, load_order, read_model
-from fleetbatch.sharding import GENERATORS, list_input, open_input
-from fleetbatch.workloads import known_workloads, workload
+from fleetbatch.orders import Estimate, load_order, read_model
+from fleetbatch.sharding import list_input, open_input
+from fleetbatch.steps.examining import estimated, known_in
 
 _NOTHING_MEASURED: Final = pa.table({"workload": pa.array([], pa.string()), "rows": [], "busy_s": []})
 
@@ -37,24 +37,9 @@ def prepare_order(request: NightRequest, progress: Progress) -> Path:
 
 def examine_order(path: Path, *, regions: frozenset[str]) -> tuple[Order, Estimate]:
     """Return an order and what it will take; raise RejectedError with everything that is wrong with it."""
-    known = Known(
-        regions=regions,
-        workloads=known_workloads(),
-        rows_per_s=lambda name: workload(name).rows_per_s,
-        generators=frozenset(GENERATORS),
-    )
-    order = load_order(path, known)
+    order = load_order(path, known_in(regions))
     read_model(order)
-    listing = list_input(open_input(order.workload, order.source, dict(order.options)))
-    estimate = estimate_order(
-        order,
-        items=listing.items,
-        size_bytes=listing.size_bytes,
-        rates=_NOTHING_MEASURED,
-        assumed=workload(order.workload).rows_per_s,
-        free_car_hours=None,
-    )
-    return order, estimate
+    return order, estimated(order, rates=_NOTHING_MEASURED, free_car_hours=None)
 
 
 def _write_own_order(request: NightRequest, path: Path, regions: frozenset[str]) -> tuple[Order, Estimate]:

@@ -18,7 +18,6 @@ from fleetbatch.orders import (
     AlreadyPublished,
     Estimate,
     Known,
-    estimate_order,
     freeze_order,
     load_order,
     parse_form,
@@ -26,11 +25,11 @@ from fleetbatch.orders import (
 )
 from fleetbatch.sealing import unwrap_secret
 from fleetbatch.settings import Settings
-from fleetbatch.sharding import GENERATORS, cut_order, list_input, open_input, split_region
+from fleetbatch.sharding import cut_order, split_region
 from fleetbatch.steps.doors import Doors, open_doors
+from fleetbatch.steps.examining import estimated, known_in
 from fleetbatch.steps.forecast import capacities, free_car_hours, free_hours_by_cell
 from fleetbatch.units import Night
-from fleetbatch.workloads import known_workloads, workload
 
 
 def accept_file(settings: Settings, path: Path) -> Order:
@@ -62,17 +61,9 @@ def order_step(
 
 def estimate_in(doors: Doors, order: Order) -> Estimate:
     """Say what an order will take in this deployment, and whether it fits into the night, before anything runs."""
-    listing = list_input(open_input(order.workload, order.source, dict(order.options)))
     rates = pa.concat_tables([ledger.rates() for ledger in doors.ledgers.values()])
     free = free_car_hours(doors.settings, doors.store, doors.ledgers, order)
-    return estimate_order(
-        order,
-        items=listing.items,
-        size_bytes=listing.size_bytes,
-        rates=rates,
-        assumed=workload(order.workload).rows_per_s,
-        free_car_hours=free,
-    )
+    return estimated(order, rates=rates, free_car_hours=free)
 
 
 def shards_step(settings: Settings, key: OrderKey) -> pa.Table:
@@ -124,10 +115,4 @@ def _check_night(night: Night) -> None:
 
 
 def _known(settings: Settings) -> Known:
-    regions = frozenset(cell.region for cell in settings.cells)
-    return Known(
-        regions=regions,
-        workloads=known_workloads(),
-        rows_per_s=lambda name: workload(name).rows_per_s,
-        generators=frozenset(GENERATORS),
-    )
+    return known_in(frozenset(cell.region for cell in settings.cells))

@@ -1,0 +1,34 @@
+"""What an order may name here, and what it will take: asked before anything runs, with a deployment or without one."""
+
+import pyarrow as pa
+
+from fleetbatch.nouns import Order
+from fleetbatch.orders import Estimate, Known, estimate_order
+from fleetbatch.sharding import GENERATORS, list_input, open_input
+from fleetbatch.workloads import known_workloads, workload
+
+
+def known_in(regions: frozenset[str]) -> Known:
+    """Return what an order may name where cells serve these regions."""
+    return Known(
+        regions=regions,
+        workloads=known_workloads(),
+        rows_per_s=lambda name: workload(name).rows_per_s,
+        generators=frozenset(GENERATORS),
+    )
+
+
+def estimated(order: Order, *, rates: pa.Table, free_car_hours: float | None) -> Estimate:
+    """List an order's input and say what it will take; raise RejectedError when the input cannot be used.
+
+    `rates` and `free_car_hours` are as in orders.estimate_order.
+    """
+    listing = list_input(open_input(order.workload, order.source, dict(order.options)))
+    return estimate_order(
+        order,
+        items=listing.items,
+        size_bytes=listing.size_bytes,
+        rates=rates,
+        assumed=workload(order.workload).rows_per_s,
+        free_car_hours=free_car_hours,
+    )
