@@ -140,6 +140,14 @@ def damaged(content: bytes, number: int) -> bytes:
     return content[:start] + bytes(0xA5 ^ byte for byte in content[start:stop]) + content[stop:]
 
 
+def packet_place(content: bytes, number: int) -> int:
+    """Return where in the file packet `number` begins."""
+    with av.open(io.BytesIO(content), "r") as container:
+        place = [packet.pos for packet in container.demux(video=0) if packet.size][number]
+        assert place is not None
+        return place
+
+
 def frames_of(content: bytes) -> dict[int, tuple[int, npt.NDArray[np.uint8]]]:
     """Return number to (pts, RGB) of all frames, as a plain loop decodes them."""
     with av.open(io.BytesIO(content), "r") as container:

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
 
@@ -83,13 +83,7 @@ class Videos:
         )
 
     def _pieces(self, source: Source, entry: Entry) -> Iterator[Entry]:
-        place = _place(source, entry.uri)
-        video, reencoded = read_video(place), False
-        pieces = _plan(video, self.dials)
-        if self.dials.reencode and any(piece.error for piece in pieces) and isinstance(video, Video):
-            anew, reencoded = _anew(place, self.dials.segment_s), True
-            video = anew if isinstance(anew, NotAVideo) else read_video(anew)
-            pieces = _plan(video, self.dials)
+        video, pieces, reencoded = self._planned(_place(source, entry.uri))
         for piece in pieces:
             uri = entry.uri + _fragment(piece)
             if piece.error is not None or isinstance(video, NotAVideo):
@@ -104,6 +98,21 @@ class Videos:
                 reencoded=reencoded,
             )
 
+    def _planned(self, place: Place) -> tuple[Video | NotAVideo, list[Piece], bool]:
+        """Return a video, its pieces, and whether it was encoded anew because that helps and the order says so."""
+        video = read_video(place)
+        pieces = _plan(video, self.dials)
+        if isinstance(video, NotAVideo) or not self.dials.reencode or not any(piece.mendable for piece in pieces):
+            return video, pieces, False
+        anew = _anew(place, self.dials.segment_s)
+        if isinstance(anew, NotAVideo):
+            some = any(piece.segment for piece in pieces)
+            return (video, pieces, False) if some else (anew, _plan(anew, self.dials), False)
+        mended = read_video(anew)
+        if isinstance(mended, Video):
+            mended = replace(mended, complete=video.complete)
+        return mended, _plan(mended, self.dials), True
+
 
 def _plan(video: Video | NotAVideo, dials: VideoDials) -> list[Piece]:
     """Return a video's pieces; the packets of those groups that are cut, and of all the others, are all there are."""
@@ -114,7 +123,7 @@ def _plan(video: Video | NotAVideo, dials: VideoDials) -> list[Piece]:
         return [Piece(frame_start=0, frames=0, error=why)]
     if video.codec != CODEC:
         why = f"its video is {video.codec}; only H.264 is cut as it is: convert it, or say options.reencode"
-        return [Piece(frame_start=0, frames=0, error=why)]
+        return [Piece(frame_start=0, frames=0, error=why, mendable=True)]
     return plan_pieces(video.packets, video.time_base, dials, complete=video.complete)
 
 

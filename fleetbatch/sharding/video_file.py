@@ -4,8 +4,8 @@ Nothing is decoded here, and FFmpeg may open nothing but the file at hand: some 
 """
 
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -14,6 +14,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from fleetbatch.sharding.video_ends import ends_early
 from fleetbatch.sharding.video_plan import Coded
 from fleetbatch.workloads.h264 import first_slice, length_bytes
 from fleetbatch.workloads.segments import BROKEN, why_broken
@@ -39,7 +40,7 @@ class Video:
     time_base: Fraction
     packets: tuple[Coded, ...]
     complete: bool
-    """Every packet that the file's index names is there, whole."""
+    """The file does not end in the midst of what it should hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,12 @@ def read_video(place: Place) -> Video | NotAVideo:
                 return NotAVideo(reason=f"holds no video stream, only {kinds}")
             if stream.codec_context is None:  # PyAV's types do not know it: no decoder has that number
                 return NotAVideo(reason="its video is of a codec that is not known here")
-            return _read(container, stream)
+            found = _read(container, stream)
+            if isinstance(found, Video) and _ends_early(place, container.format.name):
+                return replace(found, complete=False)
+            return found
+    except av.error.ArgumentError:  # what FFmpeg says of a container that is not on the list
+        return NotAVideo(reason="its container is not taken: convert it to MP4")
     except BROKEN as error:
         if isinstance(error, OSError):
             raise
@@ -69,13 +75,14 @@ def read_video(place: Place) -> Video | NotAVideo:
 def copy_packets(place: Place, wanted: Sequence[Coded]) -> bytes | NotAVideo:
     """Return an MP4 file with the packets that begin with an IDR frame, their times rebased to 0."""
     try:
-        with open_container(place) as container:
-            stream = best_stream(container)
-            assert stream is not None, "it was there when the file was listed"
-            found = _take(container, stream, wanted)
-            if [(packet.pts, packet.size) for packet in found] != [(packet.pts, packet.size) for packet in wanted]:
-                return NotAVideo(reason="the file changed while it was read")
-            return _mux(stream, found)
+        for seek in (True, False):  # some containers seek too far, or count times anew from where they were sought
+            with open_container(place) as container:
+                stream = best_stream(container)
+                assert stream is not None, "it was there when the file was listed"
+                found = _take(container, stream, wanted, seek=seek)
+                if [(packet.pts, packet.size) for packet in found] == [(packet.pts, packet.size) for packet in wanted]:
+                    return _mux(stream, found)
+        return NotAVideo(reason="the file changed while it was read")
     except BROKEN as error:
         if isinstance(error, OSError):
             raise
@@ -98,51 +105,52 @@ def best_stream(container: InputContainer) -> VideoStream | None:
 def _read(container: InputContainer, stream: VideoStream) -> Video | NotAVideo:
     codec, time_base = stream.codec_context.name, Fraction(stream.time_base or 0)
     length = length_bytes(stream.codec_context.extradata)
-    packets, complete = [], True
+    packets: list[Coded] = []
     for packet in container.demux(stream):
         if not packet.size:
             continue
-        if packet.is_corrupt:
-            complete = False
-            break
-        if packet.pts is None:
-            return NotAVideo(reason="its frames carry no times (a bare stream): wrap it into an MP4 file")
-        slice_ = first_slice(bytes(packet), length) if codec == "h264" else None
-        packets.append(
-            Coded(
-                pts=packet.pts,
-                size=packet.size,
-                idr=slice_ is not None and slice_.idr,
-                hidden=packet.is_discard,
+        if packet.pts is not None:
+            slice_ = first_slice(bytes(packet), length) if codec == "h264" else None
+            packets.append(
+                Coded(
+                    pts=packet.pts,
+                    size=packet.size,
+                    idr=slice_ is not None and slice_.idr,
+                    hidden=packet.is_discard,
+                    damaged=packet.is_corrupt,
+                )
             )
-        )
-    indexed = len(stream.index_entries) if "mp4" in container.format.name else 0
+        elif packet.is_corrupt and packets:
+            packets[-1] = packets[-1]._replace(damaged=True)
+        else:
+            return NotAVideo(reason="its frames carry no times (a bare stream): wrap it into an MP4 file")
     if not packets or not time_base:
         return NotAVideo(reason="holds no frame that can be read")
+    if container.format.name == "avi" and stream.codec_context.has_b_frames:
+        return NotAVideo(reason="its B frames carry no times of their own in an AVI file: wrap it into an MP4 file")
+    indexed = len(stream.index_entries) if "mp4" in container.format.name else 0
     return Video(
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         codec=codec,
         time_base=time_base,
         packets=tuple(packets),
-        complete=complete and len(packets) >= indexed,
+        complete=not packets[-1].damaged and len(packets) >= indexed,
     )
 
 
-def _take(container: InputContainer, stream: VideoStream, wanted: Sequence[Coded]) -> list[Packet]:
-    """Return as many packets as wanted from the one with the first's time on; none when it does not come."""
-    container.seek(wanted[0].pts, stream=stream, backward=True)
-    found = _from(container.demux(stream), wanted)
-    if not found:  # some containers seek too far
-        container.seek(0, stream=stream, backward=True)
-        found = _from(container.demux(stream), wanted)
-    return found
+def _ends_early(place: Place, container: str) -> bool:
+    with io.BytesIO(place) if isinstance(place, bytes) else place.open("rb") as file:
+        return ends_early(file, container)
 
 
-def _from(packets: Iterator[Packet], wanted: Sequence[Coded]) -> list[Packet]:
+def _take(container: InputContainer, stream: VideoStream, wanted: Sequence[Coded], *, seek: bool) -> list[Packet]:
+    """Return as many packets as wanted from the one that is like the first on; none when it does not come."""
+    if seek:
+        container.seek(wanted[0].pts, stream=stream, backward=True)
     found: list[Packet] = []
-    for packet in packets:
-        if packet.size and (found or packet.pts == wanted[0].pts):
+    for packet in container.demux(stream):
+        if packet.size and (found or (packet.pts, packet.size) == (wanted[0].pts, wanted[0].size)):
             found.append(packet)
             if len(found) == len(wanted):
                 break

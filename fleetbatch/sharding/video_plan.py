@@ -38,6 +38,8 @@ class Coded(NamedTuple):
     idr: bool
     hidden: bool
     """By the file's edit list it is decoded and never shown."""
+    damaged: bool = False
+    """Bytes of it, or before it, are lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class Piece:
     frames: int
     """0 when the file ends before they can be counted."""
     error: str | None = None
+    mendable: bool = False
+    """Encoding the video anew would take these frames."""
     segment: Segment | None = None
     packets: tuple[Coded, ...] = ()
     """The segment's, the IDR frame first."""
@@ -66,6 +70,11 @@ class _Group(NamedTuple):
     def size_bytes(self) -> int:
         """Return the bytes of its packets."""
         return sum(packet.size for packet in self.packets)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it cannot go on in the segment of another group: what is wrong with one is not the other's."""
+        return not self.packets[0].idr or any(packet.damaged or packet.hidden for packet in self.packets)
 
 
 def read_dials(options: Mapping[str, str]) -> VideoDials:
@@ -109,7 +118,7 @@ def plan_pieces(packets: Sequence[Coded], time_base: Fraction, dials: VideoDials
     pts = [at for group in groups for at in sorted(packet.pts for packet in group.packets if not packet.hidden)]
     if any(later <= earlier for earlier, later in pairwise(pts)):
         why = "its frames' times are not in order from one IDR frame to the next"
-        return [Piece(frame_start=0, frames=len(pts), error=why)]
+        return [Piece(frame_start=0, frames=len(pts), error=why, mendable=True)]
     if not pts and complete:
         return [Piece(frame_start=0, frames=0, error="its edit list shows no frame")]
     wanted = sampled(pts, time_base, dials) if pts else []
@@ -147,7 +156,8 @@ def _runs(
             not needed
             or pts[group.frame_start] - pts[run[0].frame_start] >= long
             or sum(one.size_bytes for one in run) + group.size_bytes > bytes_max
-            or not run[-1].packets[0].idr
+            or run[-1].alone
+            or group.alone
         ):
             yield run
             run = []
@@ -161,16 +171,10 @@ def _piece(
     run: Sequence[_Group], wanted: Sequence[int], pts: Sequence[int], time_base: Fraction, dials: VideoDials
 ) -> Piece:
     first, frames = run[0].frame_start, sum(group.frames for group in run)
-    size_bytes = sum(group.size_bytes for group in run)
-    if not run[0].packets[0].idr:
-        why = f"frames {first} to {first + frames - 1} come before the first IDR frame: they cannot be decoded exactly"
-        return Piece(frame_start=first, frames=frames, error=why)
-    if size_bytes > dials.segment_bytes:
-        why = (
-            f"frames {first} to {first + frames - 1} hold no IDR frame but the first and have {size_bytes} bytes; "
-            f"at most {dials.segment_bytes} are cut: raise options.segment_bytes, or say options.reencode"
-        )
-        return Piece(frame_start=first, frames=frames, error=why)
+    why, mendable = _uncuttable(run, pts[first], pts[first + frames - 1], dials)
+    if why:
+        error = f"frames {first} to {first + frames - 1} {why}"
+        return Piece(frame_start=first, frames=frames, error=error, mendable=mendable)
     packets = tuple(packet for group in run for packet in group.packets)
     segment = Segment(
         frame_start=first,
@@ -183,6 +187,27 @@ def _piece(
         time_base=(time_base.numerator, time_base.denominator),
     )
     return Piece(frame_start=first, frames=frames, segment=segment, packets=packets)
+
+
+def _uncuttable(run: Sequence[_Group], first: int, last: int, dials: VideoDials) -> tuple[str, bool]:
+    """Return why a run is no segment that decodes by itself, or nothing; and whether encoding it anew would help.
+
+    `first` and `last` are the times of what it shows.
+    """
+    packets = [packet for group in run for packet in group.packets]
+    size_bytes = sum(group.size_bytes for group in run)
+    if any(packet.damaged for packet in packets):
+        return "are damaged: bytes of the file are lost among them", False
+    if not packets[0].idr:
+        return "come before the first IDR frame: they cannot be decoded exactly", True
+    if any(packet.hidden and first <= packet.pts <= last for packet in packets):
+        return "are parted by the edit list in the midst of a group: say options.reencode", True
+    if size_bytes > dials.segment_bytes:
+        return (
+            f"hold no IDR frame but the first and have {size_bytes} bytes; "
+            f"at most {dials.segment_bytes} are cut: raise options.segment_bytes, or say options.reencode"
+        ), True
+    return "", False
 
 
 def _between(numbers: Sequence[int], first: int, count: int) -> Sequence[int]:

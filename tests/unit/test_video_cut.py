@@ -1,9 +1,7 @@
 """Videos are cut so that every frame comes out as it went in, and what cannot be cut is refused by name."""
 
 import hashlib
-import random
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -13,58 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from videos import Film, damaged, edited, film_file, frames_of, index_first, same, sound_only
+from video_cuts import ALL, FILMS, cut, decoded, segment_of
+from videos import Film, damaged, edited, film_file, frames_of, same, sound_only
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.sharding.cut import Entry
 from fleetbatch.sharding.openers import list_input, open_input
-from fleetbatch.sharding.shard_file import Row, dead_row
-from fleetbatch.sharding.sources import open_source
 from fleetbatch.sharding.video import Videos
 from fleetbatch.sharding.video_plan import Coded, VideoDials, plan_pieces, read_dials, sampled
 from fleetbatch.workloads.segments import Segment, Undecodable, wanted_frames
-
-ALL = {"every_frames": "1", "segment_s": "0.5"}
-CHANCE = random.Random(20261122)
-UNEVEN = tuple(np.cumsum([0, *(CHANCE.randint(1, 5) for _ in range(49))]).tolist())
-FILMS = {
-    "plain": Film(),
-    "B frames": Film(between=3, settings={"b_strategy": "0"}),
-    "open GOP": Film(between=3, settings={"b_strategy": "0", "x264-params": "open-gop=1:scenecut=0"}),
-    "every frame an IDR frame": Film(group=1, frames=20),
-    "variable frame rate": Film(pts=UNEVEN, between=2),
-    "with sound": Film(sound=True),
-    "MPEG-TS, so Annex B": Film(container="mpegts", between=2),
-    "Matroska": Film(container="matroska", between=2),
-    "AVI": Film(container="avi"),
-    "fragmented MP4": Film(muxing={"movflags": "frag_keyframe+empty_moov"}),
-    "interlaced": Film(settings={"x264-params": "interlaced=1"}),
-}
-
-
-def cut(folder: Path, content: bytes, options: Mapping[str, str] = ALL) -> tuple[list[Entry], list[Row]]:
-    """Cut a folder with one file as an order does."""
-    (folder / "film").write_bytes(content)
-    given = open_input("video", str(folder), options)
-    entries = list(given.entries())
-    return entries, [given.row(entry, bytes_max=1 << 25) for entry in entries]
-
-
-def segment_of(row: Row) -> Segment:
-    assert row.attributes is not None, row.error
-    return msgspec.json.decode(row.attributes, type=Segment)
-
-
-def decoded(rows: list[Row]) -> dict[int, tuple[int, np.ndarray]]:
-    """Return number to (pts, RGB) of all that a car would look at."""
-    found = {}
-    for row in rows:
-        if row.content is not None:
-            segment = segment_of(row)
-            for offset, (pts, frame) in zip(segment.wanted, wanted_frames(row.content, segment), strict=True):
-                assert pts.denominator == 1
-                found[segment.frame_start + offset] = (int(pts), frame.to_ndarray(format="rgb24"))
-    return found
 
 
 @pytest.mark.parametrize("name", FILMS)
@@ -116,6 +70,8 @@ REFUSED: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "cannot be opened as a video"),
     "text": (lambda: b"not a video\n" * 100, "cannot be opened as a video"),
     "names other files": (lambda: b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", "cannot be opened as a video"),
+    "B frames in AVI": (lambda: film_file(Film(container="avi", between=2)), "B frames carry no times of their own"),
+    "another container": (lambda: film_file(Film(container="flv")), "its container is not taken"),
     "bare stream": (lambda: film_file(Film(container="h264")), "carry no times"),
     "cut off before its index": (lambda: film_file(Film())[:1500], "cannot be opened as a video"),
 }
@@ -137,17 +93,11 @@ def test_a_folder_without_a_single_video_is_refused_with_the_reasons(tmp_path: P
     assert "film.mp4: cannot be opened as a video" in str(caught.value)
 
 
-def test_of_a_file_that_is_cut_short_the_whole_groups_are_used_and_the_rest_is_named(tmp_path: Path) -> None:
-    content = index_first(film_file(Film(settings={"qp": "1"})), tmp_path)
-    entries, rows = cut(tmp_path, content[: len(content) * 2 // 3])
-    good = [row for row in rows if row.error is None]
-    shown = sum(row.answers or 0 for row in good)
-    assert 10 <= shown <= 40
-    whole = frames_of(content)
-    assert same(decoded(good), {number: whole[number] for number in range(shown)})
-    assert rows[-1].error is not None
-    assert "cut short" in rows[-1].error
-    assert entries[-1].uri.endswith(f"#frames={shown}-")
+def test_times_that_begin_anew_after_a_day_are_followed_across_it(tmp_path: Path) -> None:
+    content = film_file(Film(container="mpegts", muxing={"output_ts_offset": str(2**33 / 90_000 - 1)}))
+    _, rows = cut(tmp_path, content)
+    assert [row.error for row in rows] == [None] * len(rows)
+    assert same(decoded(rows), frames_of(content))
 
 
 def test_a_group_above_the_limit_names_the_dial_that_would_take_it(tmp_path: Path) -> None:
@@ -166,22 +116,25 @@ def test_an_edit_list_hides_frames_and_they_stay_hidden(tmp_path: Path) -> None:
     assert segment_of(rows[0]).seconds(segment_of(rows[0]).pts_start) == 0
 
 
+def test_a_group_that_an_edit_list_parts_is_named_and_the_others_are_cut() -> None:
+    hidden = {6, 7, 13, 25, 26}
+    packets = [Coded(number, 100, number % 10 == 0, hidden=number in hidden) for number in range(30)]
+    pieces = plan_pieces(packets, Fraction(1, 25), VideoDials(every_frames=1), complete=True)
+    assert [(piece.frame_start, piece.frames, piece.error is None) for piece in pieces] == [
+        (0, 8, False),
+        (8, 9, False),
+        (17, 8, False),
+    ]
+    assert all("parted by the edit list" in (piece.error or "") for piece in pieces)
+    before_and_after = [packet._replace(hidden=packet.pts in {10, 11, 28, 29}) for packet in packets]
+    pieces = plan_pieces(before_and_after, Fraction(1, 25), VideoDials(every_frames=1), complete=True)
+    assert [(piece.frames, piece.segment and piece.segment.hidden) for piece in pieces] == [(10, 0), (8, 2), (8, 0)]
+
+
 def test_a_video_of_which_nothing_is_shown_is_a_dead_letter() -> None:
     packets = [Coded(number, 100, number == 0, hidden=True) for number in range(5)]
     [piece] = plan_pieces(packets, Fraction(1, 25), VideoDials(), complete=True)
     assert piece.error == "its edit list shows no frame"
-
-
-def test_a_damaged_first_group_is_found_when_it_is_cut_and_one_in_the_middle_when_it_is_computed(
-    tmp_path: Path,
-) -> None:
-    content = film_file(Film(settings={"qp": "1"}))
-    _, rows = cut(tmp_path, damaged(content, 3), {**ALL, "segment_s": "0.1"})
-    assert [row.error is None for row in rows] == [False, True, True, True, True]
-    _, rows = cut(tmp_path, damaged(content, 23), {**ALL, "segment_s": "0.1"})
-    assert [row.error is None for row in rows] == [True] * 5
-    with pytest.raises(Undecodable):
-        decoded(rows)
 
 
 def test_a_car_does_not_decode_what_no_wanted_frame_needs(tmp_path: Path) -> None:
@@ -221,32 +174,6 @@ def test_what_cannot_be_cut_is_encoded_anew_only_when_the_order_says_so_and_the_
     assert all(segment_of(row).reencoded for row in rows)
     _, rows = cut(tmp_path, film_file(Film()), {**ALL, "reencode": "true"})
     assert not any(segment_of(row).reencoded for row in rows)
-
-
-def test_what_cannot_be_encoded_anew_either_is_one_dead_letter(tmp_path: Path) -> None:
-    hurt = damaged(film_file(Film(codec="mpeg4")), 7)
-    _, [row] = cut(tmp_path, hurt, {**ALL, "reencode": "true"})
-    assert row.error is not None
-    assert row.error.startswith("cannot be encoded anew")
-
-
-def test_bytes_that_are_wrong_anywhere_end_in_rows_and_never_in_an_error(tmp_path: Path) -> None:
-    chance = random.Random(7)
-    whole = [film_file(film) for film in FILMS.values()]
-    ends: Counter[str] = Counter()
-    for _ in range(200):
-        content = bytearray(chance.choice(whole))
-        content = content[: chance.randrange(1, len(content))] if chance.random() < 0.4 else content
-        for _ in range(chance.choice((1, 3, 20))):
-            content[chance.randrange(len(content))] = chance.randrange(256)
-        for row in cut(tmp_path, bytes(content), {**ALL, "reencode": chance.choice(("true", "false"))})[1]:
-            try:
-                frames = len(decoded([row]))
-                assert frames == (row.answers if row.error is None else 0)
-                ends["computed" if frames else "dead"] += 1
-            except Undecodable:
-                ends["undecodable"] += 1
-    assert min(ends["computed"], ends["dead"], ends["undecodable"]) > 5, ends
 
 
 def test_wrong_options_are_refused_all_at_once() -> None:
@@ -290,11 +217,3 @@ def test_sampling_by_time_takes_the_first_frame_at_or_after_every_turn(steps: li
     times = [Fraction(at - pts[0], 25) for at in pts]
     turns = {bisect_left(times, turn * every) for turn in range(int(times[-1] / every) + 1)}
     assert sampled(pts, Fraction(1, 25), dials) == sorted(turns)
-
-
-def test_a_file_that_changes_while_it_is_cut_is_a_dead_letter(tmp_path: Path) -> None:
-    (tmp_path / "film").write_bytes(film_file(Film()))
-    source, opener = open_source(str(tmp_path)), Videos(ALL)
-    entry = next(iter(opener.entries(source)))
-    (tmp_path / "film").write_bytes(film_file(Film(settings={"qp": "1"})))
-    assert opener.row(source, entry) == dead_row("the file changed while it was read")

@@ -1,0 +1,114 @@
+"""Files that are cut short, damaged or changed give the frames that are whole, and name the rest."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from video_cuts import ALL, FILMS, cut, decoded, segment_of
+from videos import Film, damaged, film_file, frames_of, index_first, packet_place, same
+
+from fleetbatch.sharding.shard_file import dead_row
+from fleetbatch.sharding.sources import open_source
+from fleetbatch.sharding.video import Videos
+from fleetbatch.workloads.segments import Undecodable
+
+
+def test_of_a_file_that_is_cut_short_the_whole_groups_are_used_and_the_rest_is_named(tmp_path: Path) -> None:
+    content = index_first(film_file(Film(settings={"qp": "1"})), tmp_path)
+    entries, rows = cut(tmp_path, content[: len(content) * 2 // 3])
+    good = [row for row in rows if row.error is None]
+    shown = sum(row.answers or 0 for row in good)
+    assert 10 <= shown <= 40
+    whole = frames_of(content)
+    assert same(decoded(good), {number: whole[number] for number in range(shown)})
+    assert rows[-1].error is not None
+    assert "cut short" in rows[-1].error
+    assert entries[-1].uri.endswith(f"#frames={shown}-")
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        Film(container="matroska", between=2),
+        Film(container="mpegts", between=2),
+        Film(muxing={"movflags": "frag_every_frame+empty_moov"}),
+    ],
+    ids=lambda film: film.container,
+)
+@pytest.mark.parametrize("reencode", ["false", "true"])
+def test_a_file_without_an_index_that_is_cut_short_says_so_too(tmp_path: Path, film: Film, reencode: str) -> None:
+    content = film_file(film)
+    _, rows = cut(tmp_path, content[: len(content) * 2 // 3], {**ALL, "reencode": reencode})
+    *good, last = rows
+    whole, found = frames_of(content), decoded(good)
+    assert same(found, {number: whole[number] for number in found})
+    assert len(found) in {20, 30}
+    assert not any(segment_of(row).reencoded for row in good)
+    assert last.error is not None
+    assert "cut short" in last.error
+
+
+def test_what_is_encoded_anew_of_a_file_that_is_cut_short_says_so_too(tmp_path: Path) -> None:
+    content = film_file(Film(codec="libx265", container="matroska"))
+    _, rows = cut(tmp_path, content[:-100], {**ALL, "reencode": "true"})
+    assert segment_of(rows[0]).reencoded
+    assert rows[-1].error is not None
+    assert "cut short" in rows[-1].error
+
+
+def test_bytes_lost_in_the_middle_cost_their_group_of_frames_and_no_other(tmp_path: Path) -> None:
+    content = film_file(Film(container="mpegts"))
+    lost = packet_place(content, 25)
+    _, rows = cut(tmp_path, content[:lost] + content[lost + 188 :], {**ALL, "segment_s": "0.1"})
+    [why] = [row.error for row in rows if row.error]
+    assert why.endswith("are damaged: bytes of the file are lost among them")
+    whole, found = frames_of(content), decoded(rows)
+    assert len(found) == 40
+    assert same(found, {number: whole[number] for number in found})
+
+
+def test_a_damaged_first_group_is_found_when_it_is_cut_and_one_in_the_middle_when_it_is_computed(
+    tmp_path: Path,
+) -> None:
+    content = film_file(Film(settings={"qp": "1"}))
+    _, rows = cut(tmp_path, damaged(content, 3), {**ALL, "segment_s": "0.1"})
+    assert [row.error is None for row in rows] == [False, True, True, True, True]
+    _, rows = cut(tmp_path, damaged(content, 23), {**ALL, "segment_s": "0.1"})
+    assert [row.error is None for row in rows] == [True] * 5
+    with pytest.raises(Undecodable):
+        decoded(rows)
+
+
+def test_what_cannot_be_encoded_anew_either_is_one_dead_letter(tmp_path: Path) -> None:
+    hurt = damaged(film_file(Film(codec="mpeg4")), 7)
+    _, [row] = cut(tmp_path, hurt, {**ALL, "reencode": "true"})
+    assert row.error is not None
+    assert row.error.startswith("cannot be encoded anew")
+
+
+def test_bytes_that_are_wrong_anywhere_end_in_rows_and_never_in_an_error(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    whole = [film_file(film) for film in FILMS.values()]
+    ends: Counter[str] = Counter()
+    for _ in range(200):
+        content = bytearray(chance.choice(whole))
+        content = content[: chance.randrange(1, len(content))] if chance.random() < 0.4 else content
+        for _ in range(chance.choice((1, 3, 20))):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        for row in cut(tmp_path, bytes(content), {**ALL, "reencode": chance.choice(("true", "false"))})[1]:
+            try:
+                frames = len(decoded([row]))
+                assert frames == (row.answers if row.error is None else 0)
+                ends["computed" if frames else "dead"] += 1
+            except Undecodable:
+                ends["undecodable"] += 1
+    assert min(ends["computed"], ends["dead"], ends["undecodable"]) > 5, ends
+
+
+def test_a_file_that_changes_while_it_is_cut_is_a_dead_letter(tmp_path: Path) -> None:
+    (tmp_path / "film").write_bytes(film_file(Film()))
+    source, opener = open_source(str(tmp_path)), Videos(ALL)
+    entry = next(iter(opener.entries(source)))
+    (tmp_path / "film").write_bytes(film_file(Film(settings={"qp": "1"})))
+    assert opener.row(source, entry) == dead_row("the file changed while it was read")
