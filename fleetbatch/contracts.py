@@ -1,9 +1,10 @@
 """A column is declared once, in schemas/*.odcs.yaml; tables are conformed where they are read or written."""
 
 import functools
+import io
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from fleetbatch.errors import RejectedError
@@ -178,3 +180,12 @@ def _column(table: pa.Table, field: "pa.Field[Any]", problems: list[str]) -> "pa
         reason = str(error).partition("\n")[0]
         problems.append(f"column {field.name!r} is {column.type}, the contract says {field.type} ({reason})")
         return pa.chunked_array([], type=field.type)
+
+
+def parquet_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the table in a small Parquet file's bytes, read on this thread alone.
+
+    Arrow's own threads let go of what they read when they get to it, and for that need an interpreter that is still
+    there: a process that ended just after its answer was aborted by them.
+    """
+    return pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(columns=columns, use_threads=False)

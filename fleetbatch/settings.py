@@ -1,14 +1,18 @@
 """A deployment's settings are one TOML file, read by the doors only; every mistake is named at once."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Cell
 from fleetbatch.units import CellName
 
 KEY_BYTES = 32
+_CELL: Final = ("name", "region", "ledger_url", "gateway_ledger_url", "gateway_url")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,19 +30,17 @@ class Settings:
 
 def load_settings(path: Path) -> Settings:
     """Read and check a settings file; raise RejectedError with every mistake in it."""
-    try:
-        raw = tomllib.loads(path.read_text())
-    except OSError as error:
-        summary = f"cannot read the settings file {path}: {error.strerror}"
-        raise RejectedError(summary) from error
-    except tomllib.TOMLDecodeError as error:
-        summary = f"{path} is not TOML: {error}"
-        raise RejectedError(summary) from error
-    problems = [f"`{name}` is missing" for name in ("store", "deployment_key_file", "cells") if name not in raw]
-    wanted = ("name", "region", "ledger_url", "gateway_ledger_url", "gateway_url")
-    for number, cell in enumerate(raw.get("cells", []), start=1):
-        problems += [f"cell {number}: `{name}` is missing" for name in wanted if name not in cell]
-    key = _read_key(path.parent / raw.get("deployment_key_file", "deployment.key"), problems)
+    raw = _read(path)
+    problems = [_problem(name, raw) for name in ("store", "deployment_key_file") if not _is_text(raw, name)]
+    problems += [_problem("engine", raw)] if "engine" in raw and not _is_text(raw, "engine") else []
+    cells = raw.get("cells")
+    if not isinstance(cells, list) or not cells or not all(isinstance(cell, dict) for cell in cells):
+        problems.append("`[[cells]]` is missing: one table a cell")
+        cells = []
+    for number, cell in enumerate(cells, start=1):
+        problems += [f"cell {number}: {problem}" for problem in _cell_problems(cell)]
+    key_file = raw["deployment_key_file"] if _is_text(raw, "deployment_key_file") else ""
+    key = _read_key(path.parent / key_file, problems) if key_file else b""
     if problems:
         summary = f"{path} cannot be used"
         raise RejectedError(summary, problems)
@@ -47,10 +49,8 @@ def load_settings(path: Path) -> Settings:
         deployment_key=key,
         engine=raw.get("engine", "local"),
         cells=tuple(
-            Cell(
-                **{**{name: c[name] for name in wanted}, "name": CellName(c["name"])}, timezone=c.get("timezone", "UTC")
-            )
-            for c in raw["cells"]
+            Cell(**{**{n: c[n] for n in _CELL}, "name": CellName(c["name"])}, timezone=c.get("timezone", "UTC"))
+            for c in cells
         ),
     )
 
@@ -65,13 +65,49 @@ def cell_named(settings: Settings, name: str) -> Cell:
     raise RejectedError(summary)
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        summary = f"cannot read the settings file {path}: {error.strerror}"
+        raise RejectedError(summary) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        summary = f"{path} is not TOML: {error}"
+        raise RejectedError(summary) from error
+
+
+def _cell_problems(cell: Mapping[str, Any]) -> list[str]:
+    problems = [_problem(name, cell) for name in _CELL if not _is_text(cell, name)]
+    if "timezone" in cell and not _is_text(cell, "timezone"):
+        problems.append(_problem("timezone", cell))
+    if _is_text(cell, "gateway_url") and not _is_http(cell["gateway_url"]):
+        problems.append(f"`gateway_url` is {cell['gateway_url']!r}; expected a URL such as https://gateway.example")
+    return problems
+
+
+def _is_text(table: Mapping[str, Any], name: str) -> bool:
+    return isinstance(table.get(name), str)
+
+
+def _problem(name: str, table: Mapping[str, Any]) -> str:
+    return f"`{name}` is {table[name]!r}; expected text" if name in table else f"`{name}` is missing"
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an address in brackets, or a port, that is none
+        return False
+
+
 def _read_key(path: Path, problems: list[str]) -> bytes:
     try:
         key = bytes.fromhex(path.read_text().strip())
     except OSError as error:
         problems.append(f"deployment key {path}: {error.strerror}")
         return b""
-    except ValueError:
+    except ValueError:  # no text, or no digits
         problems.append(f"deployment key {path}: not hexadecimal; expected {2 * KEY_BYTES} hex digits")
         return b""
     if len(key) != KEY_BYTES:

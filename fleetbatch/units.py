@@ -1,5 +1,6 @@
 """Ids and quantities that must not be mixed up; every other unit stands in its name."""
 
+import re
 from typing import Final, NewType
 
 CarId = NewType("CarId", int)
@@ -26,8 +27,15 @@ FULL_PERCENT: Final = 79.0
 """Charging that stops at or above this state of charge ended by itself: owners cap at 80 %."""
 ID_BITS: Final = 63
 """Ids fit a signed 64-bit column of PostgreSQL."""
+_TYPED: Final = re.compile("[0-9a-fA-F]{1,16}")
 
 
 def shard_hex(shard: ShardId) -> str:
     """Return the sixteen hex digits under which a person meets a shard."""
     return f"{shard:016x}"
+
+
+def id_of(text: str) -> int | None:
+    """Return the id that a person typed in hex digits, leading zeros left out or not; None when it cannot be one."""
+    found = int(text, 16) if _TYPED.fullmatch(text) else None
+    return found if found is not None and found < 1 << ID_BITS else None

@@ -7,7 +7,6 @@ from typing import Final
 
 from rich.console import Console
 
-from fleetbatch.cli.commands import app
 from fleetbatch.errors import RejectedError, TransientError
 
 EXIT_REJECTED: Final = 2
@@ -28,16 +27,26 @@ def run_command(words: Sequence[str]) -> int:
     """Run one command; turn our errors into one clear message and an exit code."""
     console = Console(stderr=True, highlight=False, markup=False)
     try:
+        from fleetbatch.cli.commands import app  # here, so that Ctrl-C is heard while libraries load
+
         app(list(words), prog_name="fleetbatch")
+    except KeyboardInterrupt:
+        return _interrupted(console)
     except SystemExit as ended:  # how typer ends: well, with words that it does not understand, or by Ctrl-C
         code = ended.code if isinstance(ended.code, int) else 1
-        if code == EXIT_INTERRUPTED:
-            console.print("fleetbatch: interrupted; nothing is left running")
-        return code
+        return _interrupted(console) if code == EXIT_INTERRUPTED else code
     except RejectedError as error:
         console.print(f"fleetbatch: {error}", soft_wrap=True)
         return EXIT_REJECTED
     except TransientError as error:
         console.print(f"fleetbatch: {error}\n  trying again may help", soft_wrap=True)
         return EXIT_TRANSIENT
+    except OSError as error:  # a disk that is full under the output; what commands read and write they refuse by name
+        console.print(f"fleetbatch: {error}", soft_wrap=True)
+        return EXIT_TRANSIENT
     return 0
+
+
+def _interrupted(console: Console) -> int:
+    console.print("fleetbatch: interrupted; nothing is left running")
+    return EXIT_INTERRUPTED

@@ -11,11 +11,10 @@ from rich.table import Table
 
 from fleetbatch.cli.show import print_json
 from fleetbatch.errors import RejectedError
-from fleetbatch.units import CarId
+from fleetbatch.units import CarId, id_of
 
 owners = typer.Typer(help="What owners may know.", no_args_is_help=True)
 credits_app = typer.Typer(help="What owners earn.", no_args_is_help=True)
-_HEX: int = 16
 _MICRO: int = 1_000_000
 
 Home = Annotated[
@@ -43,7 +42,7 @@ def statement(
     found = find_statement(load_settings(settings_file(home)), _car(car))
     told = msgspec.to_builtins(found)
     if to is not None:
-        to.write_text(statement_page(found))
+        _write_page(to, statement_page(found))
         typer.echo(f"written to {to}")
     elif json:
         print_json(told)
@@ -117,10 +116,18 @@ def recompute(*, home: Home = HOME, json: Json = False) -> None:
 
 
 def _car(text: str) -> CarId:
-    try:
-        return CarId(int(text, _HEX))
-    except ValueError as error:
+    found = id_of(text)
+    if found is None:
         summary = f"{text!r} is not a car; expected sixteen hex digits"
+        raise RejectedError(summary)
+    return CarId(found)
+
+
+def _write_page(path: Path, page: str) -> None:
+    try:
+        path.write_text(page)
+    except OSError as error:
+        summary = f"cannot write {path}: {error.strerror}"
         raise RejectedError(summary) from error
 
 

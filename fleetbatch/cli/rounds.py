@@ -7,16 +7,15 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.planner import explain
 from fleetbatch.settings import load_settings
 from fleetbatch.store import MissingObject, Store, open_store
-from fleetbatch.units import CellName, RoundId
+from fleetbatch.units import CellName, RoundId, id_of
 
 
 def explain_everywhere(settings_file: Path, wanted: str) -> list[str]:
     """Return a line a finding, newest round first in each cell; raise RejectedError when no stored round knows it."""
-    try:
-        number = int(wanted, 16)
-    except ValueError as error:
+    number = id_of(wanted)
+    if number is None:
         summary = f"{wanted!r} is neither a shard nor a car; expected sixteen hex digits, as logs and reports show them"
-        raise RejectedError(summary) from error
+        raise RejectedError(summary)
     settings = load_settings(settings_file)
     store = open_store(settings.store, deployment_key=settings.deployment_key)
     lines = [f"cell {cell.name}, {line}" for cell in settings.cells for line in _newest(store, cell.name, number)]

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg.rows import dict_row
 
-from fleetbatch.errors import TransientError
+from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.literals import with_literals
 from fleetbatch.ledger.messages import LedgerDials
 from fleetbatch.logs import say
@@ -100,8 +100,12 @@ class Pool:
             self._slots.put(_Slot())
 
     def connect(self) -> Connection:
-        """Open a connection that knows the schema, and UTC."""
-        connection = psycopg.connect(self.url, autocommit=True, row_factory=dict_row, connect_timeout=_CONNECT_S)
+        """Open a connection that knows the schema, and UTC; raise RejectedError for a URL that cannot be read."""
+        try:
+            connection = psycopg.connect(self.url, autocommit=True, row_factory=dict_row, connect_timeout=_CONNECT_S)
+        except psycopg.ProgrammingError as error:
+            summary = f"the ledger's URL in the settings is none: {str(error).strip()}"
+            raise RejectedError(summary) from error
         settings = {"search_path": "fleetbatch, pg_catalog", "timezone": "UTC", **self.dials.session}
         try:
             for name, value in settings.items():

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleetbatch import layout
+from fleetbatch.contracts import parquet_table
 from fleetbatch.planner.answers import why
 from fleetbatch.store import Store
 from fleetbatch.units import CellName, RoundId
@@ -32,4 +33,4 @@ def explain(store: Store, cell: CellName, round_id: RoundId, wanted: int) -> tup
     Raises MissingObject when the round's tables are not kept (any more).
     """
     kept = {name: store.read(layout.round_table(cell, round_id, name)) for name in ASKED}
-    return why({name: pq.read_table(io.BytesIO(data)) for name, data in kept.items()}, wanted)
+    return why({name: parquet_table(data) for name, data in kept.items()}, wanted)

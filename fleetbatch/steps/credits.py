@@ -1,16 +1,15 @@
 """The book beside the leases that it follows from, cell by cell and night by night, archived nights included."""
 
 import datetime as dt
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from fleetbatch import layout
+from fleetbatch.contracts import parquet_table
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import DeliveredLease, Terms, delivered_lease
 from fleetbatch.ledger.postgres import PostgresLedger
@@ -120,7 +119,7 @@ def _archived(
 
 def _rows(store: Store, folder: str, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for key in store.keys(folder):
-        table = pq.read_table(io.BytesIO(store.read(key)), columns=list(columns))
+        table = parquet_table(store.read(key), columns)
         if "delivered_rows" in columns:
             table = table.filter(pc.field("delivered_rows") > 0)
         yield from table.to_pylist()

@@ -1,15 +1,14 @@
 """Will it fit tonight? The cars of the newest rounds, how long each will probably stay, less what is open already."""
 
-import io
 from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from fleetbatch import layout
+from fleetbatch.contracts import parquet_table
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.nouns import Order
 from fleetbatch.orders import estimate_order
@@ -103,4 +102,4 @@ def _last_cars(store: Store, cell: CellName, ledger: PostgresLedger) -> pa.Table
         data = store.read(layout.round_table(cell, newest, "cars"))
     except MissingObject:
         return None
-    return pq.read_table(io.BytesIO(data))
+    return parquet_table(data)

@@ -1,14 +1,11 @@
 """Once a week: tables are kept light, and what a published night no longer needs is forgotten."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-import pyarrow.parquet as pq
-
 from fleetbatch import layout
-from fleetbatch.contracts import conform
+from fleetbatch.contracts import conform, parquet_table
 from fleetbatch.logs import say
 from fleetbatch.nouns import OrderKey
 from fleetbatch.orders import order_to_json, stored_order
@@ -83,7 +80,7 @@ def _orders(store: Store) -> Iterator[OrderName]:
 
 
 def _published_before(store: Store, name: OrderName, limit: datetime) -> list[OrderKey]:
-    nights = conform(pq.read_table(io.BytesIO(store.read(layout.nights(name)))), "nights")
+    nights = conform(parquet_table(store.read(layout.nights(name))), "nights")
     return [
         OrderKey(night=Night(row["night"]), order=name, generation=row["generation"])
         for row in nights.to_pylist()

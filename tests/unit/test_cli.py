@@ -1,6 +1,8 @@
 """What the command line says to input that cannot be used: one clear message, exit code 2, nothing half-written."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,42 @@ def test_results_before_the_first_night_say_what_to_do(capsys: pytest.CaptureFix
 def test_words_that_are_not_understood_end_with_2_and_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["nigth"]) == EXIT_REJECTED
     assert "night" in capsys.readouterr().err
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Path:
+    """The settings of a deployment of which nothing runs."""
+    (tmp_path / "deployment.key").write_text("00" * 32)
+    lines = [f'store = "{(tmp_path / "store").as_uri()}"', 'deployment_key_file = "deployment.key"', "[[cells]]"]
+    lines += ['name = "eu-1"', 'region = "eu"', 'gateway_url = "http://127.0.0.1:1"']
+    lines += [
+        'ledger_url = "postgresql://nobody@127.0.0.1:1/none"',
+        'gateway_ledger_url = "postgresql://nobody@127.0.0.1:1/none"',
+    ]
+    (tmp_path / "settings.toml").write_text("\n".join(lines))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["ffffffffffffffff", "123456789012345678901234567890", "1_0", "car-1"])
+@pytest.mark.parametrize("words", [("owner", "statement"), ("owner", "tariff"), ("why",)])
+def test_what_no_car_is_called_is_refused_by_every_command(
+    capsys: pytest.CaptureFixture[str], deployment: Path, words: tuple[str, ...], name: str
+) -> None:
+    more = ["0.3"] if words[-1] == "tariff" else []
+    assert "sixteen hex digits" in refused(capsys, *words, name, *more, "--home", deployment)
+
+
+def test_a_ledgers_url_that_cannot_be_read_is_named(capsys: pytest.CaptureFixture[str], deployment: Path) -> None:
+    file = deployment / "settings.toml"
+    file.write_text(file.read_text().replace("postgresql://nobody@127.0.0.1:1/none", "the cellar"))
+    for words in (("status",), ("owner", "statement", "00000000000000ff"), ("credits", "recompute")):
+        assert "the ledger's URL in the settings is none" in refused(capsys, *words, "--home", deployment)
+
+
+def test_output_that_cannot_be_written_is_one_line_and_worth_another_try() -> None:
+    command = [sys.executable, "-c", "from fleetbatch.cli import main; main()", "airflow-settings"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 75
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

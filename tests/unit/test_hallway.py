@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +13,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import OrderKey
 from fleetbatch.sealing import seal, shard_key, unseal, unwrap_secret, wrap_secret
 from fleetbatch.settings import cell_named, load_settings
-from fleetbatch.units import Night, OrderName, ShardId, shard_hex
+from fleetbatch.units import Night, OrderName, ShardId, id_of, shard_hex
 
 SECRET = bytes(range(32))
 SETTINGS = """
@@ -102,3 +104,47 @@ def test_a_sealed_file_is_refused_with_another_key_and_when_any_single_bit_chang
 
 def test_a_shard_is_shown_as_sixteen_hex_digits() -> None:
     assert shard_hex(ShardId(255)) == "00000000000000ff"
+
+
+@pytest.mark.parametrize(
+    ("written", "complaint"),
+    [
+        (b"\xff\xfe\x00", "is not TOML"),
+        (b"cells = 3\n", "`[[cells]]` is missing"),
+        (b'cells = ["eu-1"]\n', "`[[cells]]` is missing"),
+        (b"cells = []\n", "`[[cells]]` is missing"),
+        (b"store = 5\n", "`store` is 5; expected text"),
+        (b"deployment_key_file = 5\n", "`deployment_key_file` is 5; expected text"),
+        (b"[[cells]]\nname = 5\n", "cell 1: `name` is 5; expected text"),
+        (b'[[cells]]\ngateway_url = "http://[::1"\n', "expected a URL such as https://gateway.example"),
+        (b'[[cells]]\ngateway_url = "gateway.example"\n', "expected a URL such as https://gateway.example"),
+    ],
+)
+def test_settings_of_another_type_are_refused_by_name(tmp_path: Path, written: bytes, complaint: str) -> None:
+    (tmp_path / "settings.toml").write_bytes(written)
+    with pytest.raises(RejectedError) as caught:
+        load_settings(tmp_path / "settings.toml")
+    assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "zz", "-1", "1_0", " 10", "0x10", "8000000000000000", "12345678901234567"])
+def test_what_no_car_or_shard_can_be_called_has_no_id(text: str) -> None:
+    assert id_of(text) is None
+
+
+def test_an_id_is_read_as_people_meet_it() -> None:
+    assert (id_of("00000000000000ff"), id_of("FF"), id_of("7fffffffffffffff")) == (255, 255, (1 << 63) - 1)
+
+
+def test_a_small_table_is_read_without_leaving_a_thread_behind() -> None:
+    """Arrow's threads abort a process that ends before them, after its right answer."""
+    reading = """
+import io, psutil, pyarrow as pa, pyarrow.parquet as pq
+from fleetbatch.contracts import parquet_table
+sink = io.BytesIO()
+pq.write_table(pa.table({"a": range(3), "b": ["x", "y", "z"]}), sink)
+before = psutil.Process().num_threads()
+assert parquet_table(sink.getvalue(), ["b"]).to_pydict() == {"b": ["x", "y", "z"]}
+assert psutil.Process().num_threads() == before
+"""
+    subprocess.run([sys.executable, "-c", reading], check=True, timeout=60)
