@@ -14,6 +14,14 @@ FLEET: Final = "fleet"
 """Who pays: the deployment."""
 ESCROW: Final = "escrow"
 """Delivered, and not audited yet."""
+BOUNDS: Final[Mapping[str, float]] = {
+    "micro_per_unit": 1e12,
+    "wh_per_unit_max": 1e6,
+    "micro_per_kwh": 1e9,
+    "micro_per_kwh_max": 1e9,
+}
+"""The most that terms and tariffs may say: a lease's amount must fit a 64-bit column, or no audit can put it aside.
+Migration 0006 says the same."""
 
 
 def owner_account(owner: OwnerId) -> str:
@@ -147,7 +155,8 @@ class Books:
         return [Terms(**row) for row in self._pool.rows("terms")]
 
     def add_terms(self, terms: Terms) -> None:
-        """Add terms; they never reach back before now."""
+        """Add terms; they never reach back before now. Raises RejectedError for amounts out of bounds."""
+        _refuse_unbounded({name: getattr(terms, name) for name in BOUNDS})
         self._pool.rows("add_terms", asdict(terms))
 
     def tariffs(self) -> list[Tariff]:
@@ -155,7 +164,11 @@ class Books:
         return [Tariff(**row) for row in self._pool.rows("tariffs")]
 
     def set_tariff(self, car_id: CarId, micro_per_kwh: float) -> None:
-        """Keep what an owner pays for energy from now on; raise RejectedError for a car that never enrolled."""
+        """Keep what an owner pays for energy from now on.
+
+        Raises RejectedError for a car that never enrolled, and for an amount out of bounds.
+        """
+        _refuse_unbounded({"micro_per_kwh": micro_per_kwh})
         if not self._pool.rows("set_tariff", {"car_id": car_id, "micro_per_kwh": micro_per_kwh}):
             summary = f"car {car_id:016x} is not enrolled; enrol it before its owner names a tariff"
             raise RejectedError(summary)
@@ -173,6 +186,17 @@ class Books:
         """Return the cars whose tokens were voided in the time before now, and when."""
         rows = self._pool.rows("voided_tokens", {"within": within})
         return {CarId(row["car_id"]): row["tokens_void_at"] for row in rows}
+
+
+def _refuse_unbounded(amounts: Mapping[str, float]) -> None:
+    problems = [
+        f"`{name}` is {amount:g}; expected 0 to {BOUNDS[name]:g}"
+        for name, amount in amounts.items()
+        if not 0 <= amount <= BOUNDS[name]  # no number is neither
+    ]
+    if problems:
+        summary = "this cannot be paid (amounts in millionths of a credit)"
+        raise RejectedError(summary, problems)
 
 
 def put_aside(connection: Connection, shards: Sequence[Mapping[str, Any]]) -> None:

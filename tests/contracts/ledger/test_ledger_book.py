@@ -8,7 +8,7 @@ import pytest
 from ledger_nights import Cell, judge, no, part, yes
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.ledger.book import ESCROW, FLEET, Step, Terms, owner_account
+from fleetbatch.ledger.book import BOUNDS, ESCROW, FLEET, Step, Terms, owner_account
 from fleetbatch.units import CarId, OwnerId
 
 OWNER = owner_account(OwnerId(1001))
@@ -172,3 +172,34 @@ def test_a_withdrawal_voids_the_cars_tokens_as_it_ends_its_lease(cell: Cell) -> 
     assert not cell.beat(lease).go_on
     cell.pass_time(hours=2)
     assert cell.ledger.voided_tokens(timedelta(hours=1)) == {}
+
+
+@pytest.mark.parametrize("amount", [float("nan"), float("inf"), 1e300, -1.0])
+def test_what_no_audit_could_put_aside_is_refused_and_pays_nobody(cell: Cell, amount: float) -> None:
+    cell.enrol(1)
+    [usual] = cell.ledger.terms()
+    for name in BOUNDS:
+        with pytest.raises(RejectedError, match=name):
+            cell.ledger.add_terms(replace(usual, **{name: amount}))
+    with pytest.raises(RejectedError, match="micro_per_kwh"):
+        cell.ledger.set_tariff(CarId(1), amount)
+    assert (cell.ledger.terms(), cell.ledger.tariffs()) == ([usual], [])
+
+
+def test_a_lease_is_put_aside_under_the_highest_terms_and_tariff_that_may_be_said(cell: Cell, cell_url: str) -> None:
+    cell.enrol(1)
+    cell.pass_time(minutes=1)
+    cell.ledger.add_terms(Terms(from_at=cell.now, **BOUNDS))
+    cell.ledger.set_tariff(CarId(1), BOUNDS["micro_per_kwh"])
+    cell.pass_time(minutes=1)
+    cell.open({1: (10,)})
+    cell.deliver(replace(part(cell.take(1, 1), 0, 1, 10), energy_wh=1e12))
+    [task] = cell.ledger.to_audit(1)
+    cell.ledger.record_audit(judge(task))
+    assert cell.ledger.balances()[OWNER] == 10 * 1e12 + 10 * 1e6 * 1e9 / 1000
+    for beyond in (
+        b"INSERT INTO fleetbatch.tariffs VALUES (1, 9, fleetbatch.now(), 'NaN')",
+        b"INSERT INTO fleetbatch.terms VALUES (DEFAULT, fleetbatch.now(), 1e13, 1, 1, 1)",
+    ):
+        with psycopg.connect(cell_url) as owner, pytest.raises(psycopg.errors.CheckViolation):
+            owner.execute(beyond)
