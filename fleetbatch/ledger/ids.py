@@ -10,7 +10,8 @@ from fleetbatch.units import Fence, LeaseId, ShardId, shard_hex
 
 _REMEMBERED: Final = 1 << 14
 """A batch asks several times for each of its leases."""
-_LEASE_ID: Final = re.compile(r"(\d{8})-([0-7][0-9a-f]{15})-(\d{1,9})")
+_LEASE_ID: Final = re.compile("([0-9]{8})-([0-7][0-9a-f]{15})-([1-9][0-9]{0,8})")
+"""As `lease_id` writes it and no other way: the keys of its parts in the store begin with this very text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

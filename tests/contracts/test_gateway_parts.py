@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import msgspec
 import psycopg
+import pytest
 from gateway_doors import (
     QUICK,
     Door,
@@ -168,3 +169,14 @@ def replace_signature(part: PartRequest, identity: Identity) -> PartRequest:
 
 def _unsigned(part: PartRequest) -> PartRequest:
     return msgspec.structs.replace(part, signature="é" * 10)
+
+
+@pytest.mark.parametrize("spelled", ["20261122-0000000000000007-01", "20261122-0000000000000007-001"])
+def test_a_lease_has_one_spelling_since_its_parts_lie_under_it(door: Door, car: TestedCar, spelled: str) -> None:
+    lease = car.take()
+    assert lease.lease_id == "20261122-0000000000000007-1"
+    part = car.part(msgspec.structs.replace(lease, lease_id=spelled), 0, 1, rows=3)
+    door.store.create(key_of(part), b"answers")
+    for path in ("/v1/part", "/v1/part/confirm"):
+        assert car.say(path, part).status_code == codes.CONFLICT
+    assert car.deliver(car.part(lease, 0, 1, rows=3)).done_through == 1
