@@ -188,4 +188,5 @@ def parquet_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table
     Arrow's own threads let go of what they read when they get to it, and for that need an interpreter that is still
     there: a process that ended just after its answer was aborted by them.
     """
-    return pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(columns=columns, use_threads=False)
+    wanted = None if columns is None else list(columns)
+    return pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(columns=wanted, use_threads=False)

@@ -1,6 +1,6 @@
 """What owners earn: every move is between two accounts, once, and follows from the leases."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 import psycopg
@@ -180,7 +180,7 @@ def test_what_no_audit_could_put_aside_is_refused_and_pays_nobody(cell: Cell, am
     [usual] = cell.ledger.terms()
     for name in BOUNDS:
         with pytest.raises(RejectedError, match=name):
-            cell.ledger.add_terms(replace(usual, **{name: amount}))
+            cell.ledger.add_terms(Terms(**{**asdict(usual), name: amount}))
     with pytest.raises(RejectedError, match="micro_per_kwh"):
         cell.ledger.set_tariff(CarId(1), amount)
     assert (cell.ledger.terms(), cell.ledger.tariffs()) == ([usual], [])
