@@ -134,16 +134,18 @@ def arrow_type(text: str) -> pa.DataType:
     raise ValueError(message)
 
 
-def conform(table: pa.Table, name: str) -> pa.Table:
+def conform(table: pa.Table, name: str, *, schema: pa.Schema | None = None) -> pa.Table:
     """Return the table with the contract's columns, order and types, or raise RejectedError listing every difference.
 
     Absent columns that are not required are filled with nulls; a type is changed only where no value can change.
+    `schema` is the contract's with other types for the same values, such as codes for texts; the table comes out in it.
     """
-    schema = contract(name).schema
+    kinds = contract(name).schema
+    schema = schema or kinds
     problems = [f"column {c!r} is not in the contract" for c in table.column_names if c not in schema.names]
     columns = []
     for field in schema:
-        column = _column(table, field, problems)
+        column = _column(table, field, kinds.field(field.name).type, problems)
         if not field.nullable and column.null_count:
             problems.append(f"column {field.name!r} has {column.null_count} nulls and is required")
         columns.append(column)
@@ -164,7 +166,7 @@ def empty(name: str) -> pa.Table:
     return contract(name).schema.empty_table()
 
 
-def _column(table: pa.Table, field: "pa.Field[Any]", problems: list[str]) -> "pa.ChunkedArray[Any]":
+def _column(table: pa.Table, field: "pa.Field[Any]", kind: pa.DataType, problems: list[str]) -> "pa.ChunkedArray[Any]":
     if table.column_names.count(field.name) > 1:
         problems.append(f"column {field.name!r} is there twice")
         return pa.chunked_array([], type=field.type)
@@ -174,11 +176,14 @@ def _column(table: pa.Table, field: "pa.Field[Any]", problems: list[str]) -> "pa
         problems.append(f"column {field.name!r} is missing")
         return pa.chunked_array([], type=field.type)
     column = table[field.name]
+    if column.type == field.type:
+        return column
     try:
-        return column if column.type == field.type else column.cast(field.type, safe=True)
+        plain = column.cast(kind, safe=True)
+        return plain if kind == field.type else plain.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         reason = str(error).partition("\n")[0]
-        problems.append(f"column {field.name!r} is {column.type}, the contract says {field.type} ({reason})")
+        problems.append(f"column {field.name!r} is {column.type}, the contract says {kind} ({reason})")
         return pa.chunked_array([], type=field.type)
 
 

@@ -62,6 +62,7 @@ def check_order(
     """
     key, dials = order.key, checking or Checking()
     name = workload(order.order.workload).results_contract
+    rules, wanted = (*contract(name).expectations, *dials.suite), dials.sample_rows / max(1, merged.answers)
     jobs = [
         ProfileJob(
             store=store,
@@ -71,7 +72,7 @@ def check_order(
             sources_key=layout.sources(key),
             missing_key=layout.missing(key),
             labels=None if labels is None else tuple(labels),
-            sample_rows=max(1, dials.sample_rows * file.rows // max(1, merged.answers)),
+            sample_rows=max(1, int(wanted * file.rows)) if rules else 0,
         )
         for file in merged.files
     ]
@@ -79,7 +80,7 @@ def check_order(
     with tempfile.TemporaryDirectory(prefix="fleetbatch-check-") as folder:
         table = _keep_profile(store, key, Path(folder), [profile.shards for profile in profiles])
         suites = [Suite(name="profile", table=str(table), index="shard_id", expectations=_rules(merged, dials))]
-        if rules := (*contract(name).expectations, *dials.suite):
+        if rules:
             sample = Path(folder) / "sample.parquet"
             pq.write_table(
                 pa.concat_tables([contract(name).schema.empty_table(), *(conform(p.sample, name) for p in profiles)]),

@@ -1,7 +1,7 @@
 """A result file and its missing rows are written as a stream, a row group at a time, and staged once under one name."""
 
+import base64
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -10,13 +10,14 @@ from typing import Final, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fleetbatch.contracts import Contract, answer_columns
+from fleetbatch.contracts import Contract
+from fleetbatch.merge.codes import coded_leaves, coded_schema
 from fleetbatch.store import Store
 from fleetbatch.units import MIB, Sha256
 
 ROW_GROUP_BYTES: Final = 32 * MIB
-_DISTINCT: Final = ("item_id", "source_uri")
-"""Columns whose values hardly ever repeat."""
+_BATCH_ROWS: Final = 65_536
+"""The writer sums codes up batch by batch, which costs as much as writing them when batches are small."""
 
 
 @dataclass(slots=True)
@@ -47,7 +48,7 @@ class RowFile:
             self._writer.close()
 
     def add(self, rows: pa.Table) -> None:
-        """Add rows that follow the contract."""
+        """Add rows that follow the contract, texts that repeat as codes."""
         if rows.num_rows:
             self.rows += rows.num_rows
             self._waiting.append(rows)
@@ -59,42 +60,26 @@ class RowFile:
         if self._writer is None:
             self._writer = self._open()
         if self._waiting:
-            table = pa.concat_tables(self._waiting)
+            table = pa.concat_tables(self._waiting).unify_dictionaries()  # codes of two dictionaries are spelt out
             self._writer.write_table(table, row_group_size=table.num_rows)
             self._waiting, self._waiting_bytes = [], 0
 
     def _open(self) -> pq.ParquetWriter:
+        schema, coded = self.contract.schema, coded_schema(self.contract.name)
+        plain = [field.name for field in schema if not pa.types.is_nested(field.type)]
         named = {"fleetbatch.contract": f"{self.contract.name} {self.contract.version}"}
-        schema = self.contract.schema.with_metadata(named)
+        named["ARROW:schema"] = base64.b64encode(schema.serialize().to_pybytes()).decode()
         return pq.ParquetWriter(
             self.path,
-            schema,
+            coded.with_metadata(named),
             compression="zstd",
-            use_dictionary=list(_repeating(self.contract)),  # type: ignore[arg-type] # the stubs know only yes and no
+            store_schema=False,  # that of the codes; the file says the contract's
+            use_dictionary=list(coded_leaves(self.contract.name)),  # type: ignore[arg-type] # the stubs know only yes and no
             write_page_checksum=True,
             write_page_index=True,
+            write_statistics=plain,  # no reader skips by what is inside lists
+            write_batch_size=_BATCH_ROWS,
         )
-
-
-def _repeating(of: Contract) -> Iterator[str]:
-    """Yield the leaves whose values repeat: a dictionary of the others is built and thrown away, at half the time."""
-    answers = set(answer_columns(of))
-    for column in of.schema:
-        if column.name not in _DISTINCT:
-            for leaf, kind in _leaves(column.name, column.type):
-                if column.name not in answers or not pa.types.is_floating(kind):
-                    yield leaf
-
-
-def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
-    """Yield the path, as Parquet names it, and the type of every column that a column becomes."""
-    if isinstance(kind, pa.ListType | pa.FixedSizeListType):
-        yield from _leaves(f"{path}.list.element", kind.value_type)
-    elif isinstance(kind, pa.StructType):
-        for part in kind:
-            yield from _leaves(f"{path}.{part.name}", part.type)
-    else:
-        yield path, kind
 
 
 def stage(store: Store, path: Path, key: str) -> tuple[int, Sha256]:

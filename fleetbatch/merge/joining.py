@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from fleetbatch import layout
 from fleetbatch.contracts import conform, contract, empty
 from fleetbatch.errors import RejectedError
+from fleetbatch.merge.codes import coded_schema, conform_coded, either, read_coded, repeated
 from fleetbatch.merge.files import RowFile, stage
 from fleetbatch.merge.placing import Placed, place
 from fleetbatch.nouns import FrozenOrder, OrderKey, StagedFile
@@ -74,7 +74,7 @@ def join_shards(job: JoinJob) -> Joined:
             RowFile(missing_path, contract("missing_rows")) as missing,
         ):
             for shard_id, rows in job.shards:
-                placed = _join_shard(job, shard_id, sources.slice(row, rows))
+                placed = _join_shard(job, shard_id, conform(sources.slice(row, rows).to_arrow(), "sources"))
                 results.add(placed.results)
                 items, dead = items + placed.items, dead + placed.dead
                 missing.add(_missing_rows(key, placed.unanswered, job.reasons.get(shard_id)))
@@ -92,21 +92,24 @@ def _stage_results(job: JoinJob, path: Path, name: str, rows: int) -> StagedFile
     return StagedFile(name=name, key=key, rows=rows, size_bytes=size, sha256=digest)
 
 
-def _sources(job: JoinJob) -> pa.Table:
-    """Read the sources of the job's shards; raise RejectedError when they are not those of the manifest."""
+def _sources(job: JoinJob) -> pl.DataFrame:
+    """Read the sources of the job's shards; raise RejectedError when they are not those of the manifest.
+
+    They become Arrow's shard by shard: a whole file's at once are fresh memory, which costs as much as reading them.
+    """
     rows = sum(rows for _, rows in job.shards)
     uri, options = job.store.uri(layout.sources(job.order.key)), job.store.storage_options()
     found = pl.scan_parquet(uri, storage_options=options).slice(job.first_row, rows).collect()
-    table = conform(found.to_arrow(), "sources")
+    conform(found.head(0).to_arrow(), "sources")
     planned = np.repeat(np.array([shard for shard, _ in job.shards], np.uint64), [rows for _, rows in job.shards])
-    shards = table["shard_id"].to_numpy()
+    shards = found["shard_id"].to_numpy()
     if shards.size != planned.size or (shards != planned).any():
         known = {shard for shard, _ in job.shards}
         short = np.unique(planned[: shards.size][shards != planned[: shards.size]])
         odd = {*map(int, short), *({*map(int, np.unique(shards))} ^ known)}
         summary = f"the sources of {job.order.key} are not those of its manifest; cut the order again (force)"
         raise RejectedError(summary, [f"shard {name}" for name in sorted(map(_name, odd or known))[:_PROBLEMS_SHOWN]])
-    return table
+    return found
 
 
 def _name(shard_id: int) -> str:
@@ -133,7 +136,7 @@ def _answers(job: JoinJob, part: dict[str, Any]) -> pa.Table:
         summary = f"part {part['key']} is not the file that was delivered"
         raise RejectedError(summary, [f"sha256 is {found}, the ledger recorded {part['sha256']}"])
     work = workload(job.order.order.workload)
-    table = conform(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False), work.answers_contract)
+    table = read_coded(data, work.answers_contract)
     known = {
         "shard_id": shard_hex(ShardId(part["shard_id"])),
         "car_class": part["hardware_class"],
@@ -144,14 +147,14 @@ def _answers(job: JoinJob, part: dict[str, Any]) -> pa.Table:
         "energy_wh": part["energy_wh"] / max(1, table.num_rows),
         "energy_source": part["energy_source"],
     }
-    types = contract(work.results_contract).schema
+    types = coded_schema(work.results_contract)
     for column, value in known.items():
-        table = table.append_column(column, pa.repeat(pa.scalar(value, types.field(column).type), table.num_rows))
+        table = table.append_column(column, repeated(value, table.num_rows, types.field(column).type))
     if part["car_id"] == CLOUD_CAR:
-        return table.append_column("audit_state", pa.repeat(pa.scalar("trusted"), table.num_rows))
+        return table.append_column("audit_state", repeated("trusted", table.num_rows, types.field("audit_state").type))
     audited = pa.array(part.get("audited_items") or [], pa.string())
-    state = pc.if_else(pc.is_in(table["item_id"], value_set=audited), "audited", "sampled")
-    return table.append_column("audit_state", state)
+    seen = pc.is_in(table["item_id"], value_set=audited).to_numpy()
+    return table.append_column("audit_state", either(seen, "sampled", "audited"))
 
 
 def _missing_rows(key: OrderKey, unanswered: pa.Table, reason: str | None) -> pa.Table:
@@ -164,6 +167,7 @@ def _missing_rows(key: OrderKey, unanswered: pa.Table, reason: str | None) -> pa
         raise RejectedError(summary)
     rows = unanswered.select(["item_id", "source_uri"])
     named = {"night": key.night, "order": key.order, "generation": key.generation, "reason": reason}
+    types = coded_schema("missing_rows")
     for column, value in named.items():
-        rows = rows.append_column(column, pa.array([value] * unanswered.num_rows))
-    return conform(rows, "missing_rows")
+        rows = rows.append_column(column, repeated(value, rows.num_rows, types.field(column).type))
+    return conform_coded(rows, "missing_rows")

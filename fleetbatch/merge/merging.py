@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleetbatch import layout
-from fleetbatch.contracts import conform, contract
+from fleetbatch.contracts import contract
 from fleetbatch.errors import RejectedError
+from fleetbatch.merge.codes import conform_coded
 from fleetbatch.merge.files import ROW_GROUP_BYTES, RowFile
 from fleetbatch.merge.joining import Joined, JoinJob, join_shards
 from fleetbatch.nouns import FrozenOrder, Merged, OrderKey
@@ -155,7 +156,7 @@ def _gather_missing(store: Store, key: OrderKey, joined: Sequence[Joined]) -> Sh
             for staged in (found.missing_key for found in joined if found.missing_key):
                 store.fetch(staged, one)
                 for batch in pq.ParquetFile(one).iter_batches(_BATCH_ROWS):
-                    named.add(conform(pa.Table.from_batches([batch]), "missing_rows"))
+                    named.add(conform_coded(pa.Table.from_batches([batch]), "missing_rows"))
         data = path.read_bytes()
     store.write(layout.missing(key), data)
     return Sha256(hashlib.sha256(data).hexdigest())

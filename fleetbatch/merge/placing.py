@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleetbatch.contracts import conform, contract
+from fleetbatch.contracts import contract
 from fleetbatch.errors import RejectedError
+from fleetbatch.merge.codes import conform_coded
 from fleetbatch.units import ShardId, shard_hex
 
 Counts: TypeAlias = npt.NDArray[np.int64]
@@ -22,7 +23,7 @@ class Placed:
     """A shard's answers beside their items."""
 
     results: pa.Table
-    """By the results' contract, in the order of the items."""
+    """By the results' contract, in the order of the items; texts that repeat as codes."""
     unanswered: pa.Table
     """Sources of the items without an answer."""
     items: int
@@ -41,7 +42,7 @@ def place(name: str, shard_id: ShardId, answered: pa.Table, sources: pa.Table) -
     single = len(contract(name).key) == 1
     if single and answered["item_id"].equals(begun["item_id"]):  # as it comes: parts in order, rows in order
         return Placed(
-            results=conform(answered.append_column("source_uri", begun["source_uri"]), name),
+            results=conform_coded(answered.append_column("source_uri", begun["source_uri"]), name),
             unanswered=sources.slice(answered.num_rows),
             items=answered.num_rows,
             dead=answered.num_rows - answered["error"].null_count,
@@ -63,7 +64,7 @@ def _place(name: str, shard_id: ShardId, answered: pa.Table, sources: pa.Table) 
     order = np.argsort(places, kind="stable")
     results = answered.take(order).append_column("source_uri", sources["source_uri"].take(places[order]))
     return Placed(
-        results=conform(results, name),
+        results=conform_coded(results, name),
         unanswered=sources.filter(pa.array(counts == 0)),
         items=int((counts > 0).sum()),
         dead=int(((counts > 0) & (counts == errors)).sum()),
@@ -73,7 +74,7 @@ def _place(name: str, shard_id: ShardId, answered: pa.Table, sources: pa.Table) 
 def _strangers(answered: pa.Table, name: str, unknown: list[str]) -> list[str]:
     problems = [f"row {item} is not in the shard" for item in unknown[:_PROBLEMS_SHOWN]]
     key = list(contract(name).key)
-    doubled = answered.num_rows - answered.group_by(key).aggregate([]).num_rows
+    doubled = answered.num_rows - answered.select(key).unify_dictionaries().group_by(key).aggregate([]).num_rows
     return problems + ([f"{doubled} rows are answered twice"] if doubled else [])
 
 
