@@ -14,7 +14,7 @@ import logging
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -22,10 +22,12 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from fleetbatch import fleet, planner, windows
+from fleetbatch.contracts import empty
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.messages import FencedOff, PlannerLock
 from fleetbatch.ledger.postgres import PostgresLedger
@@ -35,8 +37,7 @@ from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName, RoundId
 
 EXIT_REJECTED: Final = 2
-
-Plan = Callable[[pa.Table, pa.Table, datetime, planner.Policy], planner.Round]
+GRAMS_PER_TONNE: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,8 @@ class Dials:
     """Rates and powers are filled in from what is measured."""
     beliefs: planner.Beliefs = field(default_factory=planner.Beliefs)
     snapshot: fleet.Dials = field(default_factory=fleet.Dials)
+    energy_zone: str = ""
+    """Whose rows of contract `energy` the policy follows; none without a name."""
     turns_over: timedelta = timedelta(days=7)
     """What owners got in so long decides whose turn it is among equal cars."""
 
@@ -74,6 +77,7 @@ class Planned:
     cars: pa.Table
     excluded: pa.Table
     shards: pa.Table
+    policy: planner.Policy
     round: planner.Round
     forecast: Mapping[str, int]
     """How many cars were forecast by each level of contract `idle_windows`."""
@@ -103,6 +107,7 @@ class Memory:
     """The day's past stays, and the model that forecasts with them."""
     model_bytes: Mapping[str, int] = field(default_factory=dict)
     """Sizes of the bundles that open orders need, by hash."""
+    energy: pa.Table = field(default_factory=lambda: empty("energy"))
     owed: pa.Table = field(default_factory=lambda: pa.table({"car_id": [], "deficit_units": []}))
     """planner.owed_units of the day on which they were counted."""
     owed_on: date = date.min
@@ -134,7 +139,8 @@ class Dispatcher:
         seen = Seen(cars=self.ledger.cars(), open_shards=self.ledger.open_shards(), rates=self.ledger.rates())
         self.memory = with_turns(self.memory, self.ledger, seen.cars, self.dials, now=now)
         sizes = planner.model_sizes(self.store, seen.open_shards, self.memory.model_bytes)
-        self.memory = replace(self.memory, model_bytes=sizes)
+        energy = planner.energy_of(self.store, self.cell, self.dials.energy_zone)
+        self.memory = replace(self.memory, model_bytes=sizes, energy=energy)
         planned = plan(seen, self.memory, self.dials, now=now)
         offers = planner.offers_of(planned.round)
         if not _news(self.memory, offers, self.dials, now=now):
@@ -150,6 +156,7 @@ class Dispatcher:
     def _publish(self, lock: PlannerLock, planned: Planned, offers: pa.Table, *, now: datetime) -> RoundId:
         r = planned.round
         stats: dict[str, Any] = {"planner": r.planner, **r.stats, **r.certificate.numbers()}
+        stats |= {"priced": any(map(any, planned.policy.price_per_j))}
         stats |= {"forecast": dict(planned.forecast), "forecast_reason": self.memory.serving.tonight.reason}
         given_away = planner.given_away(planned.cars, r)
         round_id = self.ledger.write_round(lock, offers, stats, given_away=given_away)
@@ -168,30 +175,18 @@ def plan(seen: Seen, memory: Memory, dials: Dials, *, now: datetime) -> Planned:
     policy = planner.measured_policy(
         replace(dials.policy, model_bytes=models), seen.rates, frame.kinds, frame.hardware, dials.beliefs
     )
+    policy = planner.with_powers(policy, memory.newest, frame.hardware)
+    until_s = float(np.max(shards["deadline_s"].to_numpy(), initial=0.0))
+    policy = planner.with_energy(policy, memory.energy, dials.energy_zone, now=now, until_s=until_s)
     plugged, serving = fleet.plugged(memory.newest, dials.timezone), memory.serving
     ahead = windows.predict(plugged, serving.past, now, forecaster=serving.tonight.forecaster)
     snapshot = fleet.snapshot(memory.newest, seen.cars, ahead, frame, dials.snapshot, now=now)
     cars = planner.with_turns(planner.with_free_times(snapshot.cars, shards, policy), memory.owed)
-    checked = verified(cars, shards, now, policy, plans=(planner.plan_round, planner.plan_simply))
+    checked = planner.verified(cars, shards, now, policy, plans=(planner.plan_round, planner.plan_simply))
     forecast = Counter(map(str, ahead["level"].to_pylist()))
-    return Planned(cars=cars, excluded=snapshot.excluded, shards=shards, round=checked, forecast=forecast)
-
-
-def verified(
-    cars: pa.Table, shards: pa.Table, now: datetime, policy: planner.Policy, *, plans: Sequence[Plan]
-) -> planner.Round:
-    """Return the first plan that passes verify_round; raise RejectedError with every violation when none does."""
-    problems = []
-    for make in plans:
-        candidate = make(cars, shards, now, policy)
-        broken = planner.verify_round(cars, shards, now, policy, candidate)
-        if not broken:
-            return candidate
-        found = [f"{candidate.planner}: {one.rule}: {one.rows} rows, {one.example}" for one in broken]
-        say("plan refused", level=logging.ERROR, planner=candidate.planner, violations=found)
-        problems += found
-    summary = "no plan of this round is allowed; nothing was published"
-    raise RejectedError(summary, problems)
+    return Planned(
+        cars=cars, excluded=snapshot.excluded, shards=shards, policy=policy, round=checked, forecast=forecast
+    )
 
 
 def remember(memory: Memory, store: Store, cell: CellName, *, now: datetime) -> Memory:
@@ -264,7 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_REJECTED
     every = timedelta(seconds=given.round_every_s)
     heard = fleet.Dials(silent_after_s=given.silent_after_s)
-    dials = Dials(round_every=every, timezone=cell.timezone, snapshot=heard)
+    policy = planner.Policy(rates=(), power_w=(), carbon_currency_per_g=cell.carbon_per_tonne / GRAMS_PER_TONNE)
+    dials = Dials(
+        round_every=every, timezone=cell.timezone, snapshot=heard, policy=policy, energy_zone=cell.energy_zone
+    )
     with _until_told() as stop, PostgresLedger.open(cell.ledger_url) as ledger:
         dispatcher = Dispatcher(cell.name, ledger, store, dials)
         say("ready", round_every_s=given.round_every_s)

@@ -110,6 +110,11 @@ def round_table(cell: CellName, round_id: RoundId, name: str) -> str:
     return f"cells/{cell}/rounds/{round_id:010d}/{name}.parquet"
 
 
+def energy(cell: CellName) -> str:
+    """What electricity costs and emits in the cell's zones; replaced atomically."""
+    return f"cells/{cell}/energy.parquet"
+
+
 def stays(cell: CellName, day: str) -> str:
     """Closed stays by the day (UTC) on which they ended."""
     return f"cells/{cell}/stays/day={day}/stays.parquet"

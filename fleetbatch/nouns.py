@@ -100,6 +100,10 @@ class Cell:
     gateway_url: str
     timezone: str = "UTC"
     """IANA name of the clock that its cars live by."""
+    energy_zone: str = ""
+    """Whose rows of contract `energy` hold for its cars; without one work costs no energy."""
+    carbon_per_tonne: float = 0.0
+    """What a tonne of CO2 is worth avoiding, in the currency of the energy's price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

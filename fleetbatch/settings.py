@@ -1,5 +1,6 @@
 """A deployment's settings are one TOML file, read by the doors only; every mistake is named at once."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,7 +50,12 @@ def load_settings(path: Path) -> Settings:
         deployment_key=key,
         engine=raw.get("engine", "local"),
         cells=tuple(
-            Cell(**{**{n: c[n] for n in _CELL}, "name": CellName(c["name"])}, timezone=c.get("timezone", "UTC"))
+            Cell(
+                **{**{n: c[n] for n in _CELL}, "name": CellName(c["name"])},
+                timezone=c.get("timezone", "UTC"),
+                energy_zone=c.get("energy_zone", ""),
+                carbon_per_tonne=float(c.get("carbon_per_tonne", 0.0)),
+            )
             for c in cells
         ),
     )
@@ -78,8 +84,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _cell_problems(cell: Mapping[str, Any]) -> list[str]:
     problems = [_problem(name, cell) for name in _CELL if not _is_text(cell, name)]
-    if "timezone" in cell and not _is_text(cell, "timezone"):
-        problems.append(_problem("timezone", cell))
+    problems += [
+        _problem(name, cell) for name in ("timezone", "energy_zone") if name in cell and not _is_text(cell, name)
+    ]
+    worth = cell.get("carbon_per_tonne", 0.0)
+    if isinstance(worth, bool) or not isinstance(worth, int | float) or not 0.0 <= worth < math.inf:
+        problems.append(f"`carbon_per_tonne` is {worth!r}; expected a number of at least 0")
     if _is_text(cell, "gateway_url") and not _is_http(cell["gateway_url"]):
         problems.append(f"`gateway_url` is {cell['gateway_url']!r}; expected a URL such as https://gateway.example")
     return problems

@@ -123,6 +123,23 @@ def results(
 
 
 @app.command()
+def energy(
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet: zone, from_at, price_per_kwh, carbon_g_per_kwh.")],
+    *,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Tell the dispatchers what electricity costs and emits, hour by hour; it replaces what they planned with."""
+    from fleetbatch.cli.energy import load_energy
+
+    lines = load_energy(settings_file(home), file)
+    if json:
+        print_json({"cells": lines})
+    else:
+        typer.echo("\n".join(lines))
+
+
+@app.command()
 def why(
     wanted: Annotated[str, typer.Argument(metavar="SHARD|CAR", help="Sixteen hex digits.")],
     *,

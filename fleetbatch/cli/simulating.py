@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fleetbatch.cli.show import print_facts, print_json
+from fleetbatch.errors import RejectedError
 
 if TYPE_CHECKING:
     from fleetbatch.simulate.night import Moment
@@ -29,15 +30,20 @@ def simulate(  # noqa: PLR0913 # one option each
     seed: Annotated[int, typer.Option(help="The same seed gives the same night.", min=0)] = 1,
     load: Annotated[float, typer.Option(help="Work over what the cars at the plugs can do.")] = 1.3,
     hours: Annotated[float, typer.Option(help="Length of the night.")] = 8.0,
-    replan_min: Annotated[float, typer.Option(help="Minutes between two rounds.")] = 15.0,
+    replan_min: Annotated[float, typer.Option(help="Minutes between two rounds.", min=1, max=1440)] = 15.0,
     stays: Annotated[Path | None, typer.Option(help="A file of charging sessions instead of a generated past.")] = None,
     believed: Annotated[Believed, typer.Option(help="What the planner is told of stays.")] = "honest",
+    carbon: Annotated[float, typer.Option(help="What a tonne of CO2 is worth avoiding, in EUR.", min=0.0)] = 0.0,
+    model_mb: Annotated[
+        float, typer.Option(help="Size of the largest model; half of the cars hold tonight's already.", min=0.0)
+    ] = 150.0,
     cloud: Annotated[bool, typer.Option("--cloud", help="Let trusted machines finish what cars do not.")] = False,
     report: Annotated[Path | None, typer.Option(help="A folder for the night's page.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Simulate a night of a fleet that drives the real rooms: forecasts, rounds, leases, charging, failures."""
     from fleetbatch.simulate import Scenario, night_page, simulate, summary
+    from fleetbatch.units import MIB
 
     scenario = Scenario(
         cars=cars,
@@ -48,16 +54,31 @@ def simulate(  # noqa: PLR0913 # one option each
         replan=timedelta(minutes=replan_min),
         stays=stays,
         believed=believed,
+        carbon_eur_per_tonne=carbon,
+        model_bytes=model_mb * MIB,
         cloud=cloud,
     )
+    page = None if report is None else _page_in(report)
     night = simulate(scenario, told=_progress if sys.stderr.isatty() else None)
     figures = summary(night)
-    if report is not None:
-        report.mkdir(parents=True, exist_ok=True)
-        (report / "night.html").write_text(night_page(night, figures))
+    if page is not None:
+        page.write_text(night_page(night, figures))
     if json:
         print_json(figures)
         return
     print_facts({name: value for name, value in figures.items() if not isinstance(value, dict)}, json=False)
-    if report is not None:
-        typer.echo(f"page: {report / 'night.html'}")
+    if page is not None:
+        typer.echo(f"page: {page}")
+
+
+def _page_in(folder: Path) -> Path:
+    """Return the file of the page; raise RejectedError when it cannot be written, before a whole night is simulated."""
+    page, trial = folder / "night.html", folder / ".night.html"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        summary = f"cannot write the report to {page}: {error.strerror}"
+        raise RejectedError(summary) from error
+    return page

@@ -1,6 +1,8 @@
 """A round: which parked car computes which row groups next, with the reason, the price and the proof. Pure."""
 
 from fleetbatch.planner.answers import why, why_car, why_shard
+from fleetbatch.planner.checked import verified
+from fleetbatch.planner.energy import energy_of, read_energy, with_energy, with_powers, write_energy
 from fleetbatch.planner.kept import explain, keep
 from fleetbatch.planner.models import model_sizes
 from fleetbatch.planner.nouns import Certificate, Round
@@ -19,6 +21,7 @@ __all__ = [
     "Reason",
     "Round",
     "Violation",
+    "energy_of",
     "explain",
     "given_away",
     "keep",
@@ -29,10 +32,15 @@ __all__ = [
     "owed_units",
     "plan_round",
     "plan_simply",
+    "read_energy",
+    "verified",
     "verify_round",
     "why",
     "why_car",
     "why_shard",
+    "with_energy",
     "with_free_times",
+    "with_powers",
     "with_turns",
+    "write_energy",
 ]

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from fleetbatch.planner.bound import upper_bound
+from fleetbatch.planner.carbon import carbon_g
 from fleetbatch.planner.fill import Given
 from fleetbatch.planner.grid import Grid
 from fleetbatch.planner.inputs import Cars, Floats, Ints, Shards
@@ -37,6 +38,7 @@ def certificate_of(cars: Cars, shards: Shards, policy: Policy, found: Weighed) -
         placed=_value(policy, level, found.expected),
         value=_value(policy, level, found.expected * ~shards.held[found.pieces.shard]),
         upper_bound=float(np.sum(demand * np.asarray(policy.value_per_unit))),
+        carbon_g=carbon_g(cars, policy, found),
         priorities=_priorities(level, found, demand),
         prices=NO_PRICES.empty_table(),
     )
@@ -51,6 +53,7 @@ def certificate_by_prices(given: Given, solution: Solution, found: Weighed) -> C
         placed=_value(given.policy, level, found.expected),
         value=solution.value,
         upper_bound=bound,
+        carbon_g=carbon_g(given.cars, given.policy, found),
         priorities=_priorities(level, found, given.work.demand.sum(axis=(0, 1))),
         prices=_prices(given.work, given.grid, solution),
     )

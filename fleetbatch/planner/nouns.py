@@ -22,6 +22,8 @@ class Certificate:
     """Nobody gets more of the open shards, whatever he knows later."""
     priorities: pa.Table
     """priority, demand, expected: work units open, and expected to be completed by this round's pieces."""
+    carbon_g: float
+    """CO2 that this round's pieces are expected to cause, the running ones included; 0 where no intensity is known."""
     prices: pa.Table
     """workload, bytes_per_unit, from_s, until_s, price: the value of one more unit of a kind, block by block."""
 
@@ -32,7 +34,9 @@ class Certificate:
 
     def numbers(self) -> Mapping[str, float]:
         """Return what is kept with a round's offers."""
-        return {"value": self.value, "placed": self.placed, "bound": self.upper_bound, "gap": self.gap}
+        return {"value": self.value, "placed": self.placed, "bound": self.upper_bound, "gap": self.gap} | (
+            {"carbon_g": self.carbon_g} if self.carbon_g > 0.0 else {}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,8 @@ def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | No
     highest = max([*policy.value_per_unit, 1e-300])
     value = worth(fleet, work, grid, policy) / highest
     cost = costs(fleet, grid, policy, dearest=True) * fleet.seconds * scale / highest
+    # Hours that cost more than any work is worth, as a dear tonne of CO2 can make them, would drown all other numbers.
+    supply = np.where(supply * FLOOR_PRICE > cost[:, :, None], supply, 0.0)
     columns = _columns(supply, demand, work, grid)
     model = _model(columns, _floors(columns, supply, demand, policy), (supply, demand, cost, value))
     import highspy  # late: small fleets are planned without it

@@ -68,7 +68,10 @@ def _swap(filling: Filling, pieces: Pieces, rows: Ints, list_: tuple[int, int]) 
         return False
     cars = filling.place_of(pieces.car[rows])
     filling.free[cars] = pieces.begins[rows]
+    loaded = filling.loaded[cars]
+    filling.loaded[cars] = filling.given.cars.cached[pieces.car[rows]]  # what goes may have been what loads the model
     fit = filling.decide(list_[0], cars, urgent)
+    filling.loaded[cars] = loaded
     fits = fit.stop > fit.start
     filling.free[cars] = np.where(fits, fit.ends, pieces.ends[rows])
     placed, freed = urgent[fits], pieces.shard[rows[fits]].copy()

@@ -144,6 +144,21 @@ def _too_fast(x: Seen) -> Bools:
     return np.asarray(span < x.groups * x.tau * (1.0 - 1e-5) - SLACK_S)
 
 
+def _no_time_to_load(x: Seen) -> Bools:
+    """A car's first piece of a workload whose model it lacks takes longer by loading it; what runs has begun to."""
+    if not x.policy.model_bytes:
+        return np.zeros(len(x.groups), bool)
+    workload = x.s["workload"].astype(np.uint32)
+    order = np.lexsort((x.a["seq"], workload, x.a["car_id"]))
+    car, kind = x.a["car_id"][order], workload[order]
+    first = np.ones(len(order), bool)
+    first[order[1:]] = (car[1:] != car[:-1]) | (kind[1:] != kind[:-1])
+    lacks = first & ((x.c["cached"] >> workload) & 1 == 0) & ~x.running
+    loading = np.asarray(x.policy.model_bytes)[workload] / np.maximum(x.c["link_down_Bps"].astype(np.float64), 1e-9)
+    span = x.a["end_s"].astype(np.float64) - x.a["start_s"]
+    return np.asarray(lacks & (span < (x.groups * x.tau + loading) * (1.0 - 1e-5) - SLACK_S))
+
+
 def stay(c: Columns, seconds: Floats, rows: npt.NDArray[np.int64] | None = None) -> Floats:
     """Return the chance that the car of each of the rows, by default of all, is still there after its seconds."""
     curve = c["survival"]
@@ -238,6 +253,7 @@ ROW_RULES: Final[Mapping[str, Callable[[Seen], Bools]]] = {
     "pieces of a car do not overlap": _overlap,
     "nothing starts beyond the commit horizon": lambda x: np.asarray(x.a["start_s"] >= x.policy.commit_s + SLACK_S),
     "a piece takes as long as its row groups need": _too_fast,
+    "a model that the car lacks is loaded first": _no_time_to_load,
     "p_finish is the curve at the end": _wrong_chance,
     "expected_units follows from the curve": _wrong_units,
     "a shard has one holder": _two_holders,

@@ -60,6 +60,7 @@ def verify_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy
         *_plans(fleet, assigned, plans),
         *_needless(fleet, work, assigned, shard_row, policy),
         *_certificate(seen, work, round_),
+        *_carbon(seen, round_),
     ]
     return [*broken, *whole]
 
@@ -178,3 +179,23 @@ def _certificate(seen: Seen, work: Columns, round_: Round) -> Iterator[Violation
     if c.value > c.upper_bound + near or c.upper_bound > everything + near:
         text = f"{c.value}, {c.upper_bound}, {everything}"
         yield Violation(rule="value <= bound <= all open work", rows=1, example=text)
+
+
+def _carbon(seen: Seen, round_: Round) -> Iterator[Violation]:
+    """The stated grams are those of the pieces: power, times how much of each step they last, times its intensity."""
+    policy, a = seen.policy, seen.a
+    table = np.asarray(policy.carbon_g_per_j or np.zeros((1, len(policy.price_until_s))), np.float64)
+    share = a["expected_units"] / np.maximum(seen.groups * units_per_row_group(seen.s), 1e-30)
+    watts = np.asarray(policy.power_w, np.float64)[seen.c["hw"]] * share
+    grams, begins = 0.0, 0.0
+    for step, until in enumerate(policy.price_until_s):
+        ends = np.inf if step == len(policy.price_until_s) - 1 else until
+        inside = np.minimum(a["end_s"], ends) - np.maximum(a["start_s"], begins)
+        zone = seen.c["price_zone"] if policy.carbon_g_per_j else np.zeros(len(share), np.int64)
+        grams += float(np.sum(watts * np.maximum(inside, 0.0) * table[zone, step]))
+        begins = until
+    stated = round_.certificate.carbon_g
+    if not abs(stated - grams) <= SLACK * max(grams, 1e-9):
+        yield Violation(
+            rule="the certified carbon is that of the pieces", rows=1, example=f"{stated} g, pieces {grams}"
+        )

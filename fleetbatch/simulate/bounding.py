@@ -15,7 +15,7 @@ from fleetbatch import fleet as fleet_room
 from fleetbatch import planner
 from fleetbatch.contracts import conform
 from fleetbatch.simulate.rounds import BELIEFS, measured_rates, policy_at
-from fleetbatch.simulate.scenario import HARDWARE
+from fleetbatch.simulate.scenario import HARDWARE, POWER_W
 from fleetbatch.simulate.telemetry import MEMORY_BYTES, NOBODY, Standing, ledger_cars, open_shards
 from fleetbatch.simulate.world import World
 
@@ -26,7 +26,15 @@ def upper_bound(world: World) -> float:
     shards_open = open_shards(world, untouched, now, 0.0)
     frame = fleet_room.frame(shards_open, HARDWARE)
     shards = planner.open_work(shards_open, ledger_cars(world, untouched, now), frame.kinds, BELIEFS, now=now)
-    policy = replace(policy_at(frame, measured_rates(), 0.0), prices_from_cars=1, upsets_per_hour=0.0, buffer_worth=1.0)
+    policy = policy_at(world.scenario, frame, measured_rates(), 0.0)
+    power = dict(zip(HARDWARE, POWER_W, strict=True))
+    policy = replace(
+        policy,
+        power_w=tuple(power[name] for name in frame.hardware),
+        prices_from_cars=1,
+        upsets_per_hour=0.0,
+        buffer_worth=1.0,
+    )
     return planner.plan_round(_clairvoyant(world, frame), shards, now, policy).certificate.upper_bound
 
 
@@ -73,6 +81,7 @@ def _untouched(world: World) -> Standing:
         willing=none.astype(bool),
         missing_wh=none,
         drawn_w=none,
+        cached=world.fleet.cached,
         running=np.full(cars, NOBODY),
         holder=np.full(shards, NOBODY),
         open=np.ones(shards, bool),

@@ -1,6 +1,5 @@
 """A night event by event: real agents talk to a gateway that does what ours does, in front of real shard machines."""
 
-import heapq
 import math
 from collections import deque
 from datetime import datetime, timedelta
@@ -11,10 +10,11 @@ from fleetbatch.car import nouns as n
 from fleetbatch.ledger import life
 from fleetbatch.ledger.messages import Delivered, Released, Terminal
 from fleetbatch.ledger.states import ShardState
+from fleetbatch.simulate.agenda import Agenda
 from fleetbatch.simulate.deliveries import Log
 from fleetbatch.simulate.desk import OPEN, Desk
 from fleetbatch.simulate.driver import SECOND, Call, Driver, unreached
-from fleetbatch.simulate.lives import CRASHED, LATE, LEFT, LOST, REFUSED, STOPPED
+from fleetbatch.simulate.meter import CRASHED, LATE, LEFT, REFUSED, STOPPED, Meter
 from fleetbatch.simulate.rounds import Offers
 from fleetbatch.simulate.telemetry import CLOUD, NOBODY, Standing
 from fleetbatch.simulate.world import Bools, Floats, Ints, World
@@ -29,23 +29,21 @@ class Cell:
     def __init__(self, world: World) -> None:
         """Plug in who is there, and line up what will happen anyway."""
         self.world, self.epoch = world, world.scenario.starts_at
-        self.desk, self.log = Desk(world), Log()
+        self.desk, self.log, self.meter = Desk(world), Log(), Meter(world)
         reserve = world.fleet.plugs.reserve_at().tolist()
         self.cars = [Driver.at_plug(i, world.fleet.plugs, reserve[i], self.epoch) for i in range(len(world.fleet))]
-        self.heap: list[tuple[int, int, int, int, int]] = []
-        self.events, self.next_round_s = 0, 0.0
+        self.agenda, self.next_round_s = Agenda(), 0.0
         self.offers = Offers(first=np.zeros(len(self.cars) + 1, np.int64), shard=np.zeros(0, np.int64))
         self.spoiled = np.zeros(len(world.work), bool)
         self.void_s = np.full(len(world.work), -np.inf)
         self.caught = np.zeros(len(self.cars), bool)
-        self.busy_s, self.busy_cost, self.lost_s = np.zeros(len(self.cars)), 0.0, np.zeros(len(LOST))
-        self.fetch_s = 0.0
+        self.cached = world.fleet.cached.copy()
         for car in np.flatnonzero(world.fleet.consent).tolist():
             self._look_at(car, self.cars[car].charge.at_s)
         for car in np.flatnonzero(np.isfinite(world.fleet.crash_s)).tolist():
-            self._push(float(world.fleet.crash_s[car]), CRASH, car, 0)
+            self.agenda.note(float(world.fleet.crash_s[car]), CRASH, car, 0)
         for deadline in np.unique(world.work.deadline_s).tolist():
-            self._push(deadline, DEADLINE, 0, 0)
+            self.agenda.note(deadline, DEADLINE, 0, 0)
 
     def settle(self, at_s: float) -> None:
         """Let everything happen that is due by then."""
@@ -69,6 +67,10 @@ class Cell:
         for car in some:
             car.charge.pass_time(min(at_s, car.leave_s))
         plugged = self.world.fleet.plugs.leave_s[heard] > at_s
+        cached = self.cached.copy()
+        for car in self.cars:
+            if car.working and car.loaded_s > at_s:
+                cached[self._model(car)] = False
         running = np.full(len(self.cars), NOBODY, np.int64)
         holder = self.desk.holders()
         held = np.flatnonzero(holder >= 0)
@@ -80,6 +82,7 @@ class Cell:
             willing=np.array([car.life.latch.willing for car in some], bool) & plugged,
             missing_wh=np.array([car.charge.missing_wh for car in some]),
             drawn_w=np.array([car.charge.drawn_w for car in some]) * plugged,
+            cached=cached,
             running=running,
             holder=holder,
             open=self.desk.among(OPEN),
@@ -94,7 +97,7 @@ class Cell:
             if lease is not None:
                 self._note(CLOUD, place, (lease.start, lease.row_groups), ends)
             if lease is not None and self.desk.shards[place].state is ShardState.RETURNED:
-                self._push(ends + self.world.scenario.audit_after.total_seconds(), JUDGE, place, lease.fence)
+                self.agenda.note(ends + self.world.scenario.audit_after.total_seconds(), JUDGE, place, lease.fence)
 
     def hand_in(self, at_s: float) -> None:
         """The night ends; what was delivered is in the log already, and what came back is still audited."""
@@ -103,7 +106,7 @@ class Cell:
             phase = car.life.phase
             if car.working and isinstance(phase, n.Holding):
                 self._lose(car, at_s, LATE)
-                self.lost_s[LATE] += (phase.held.done - phase.held.sent) * self._tau(car)[0]
+                self.meter.lost_s[LATE] += (phase.held.done - phase.held.sent) * self._tau(car)[0]
             car.work(at_s, on=False)
             car.silent = True
         self._run(at_s + self.world.scenario.audit_after.total_seconds() + 1.0)
@@ -120,9 +123,7 @@ class Cell:
         return self.desk.among(frozenset({ShardState.VALID, ShardState.DONE}))
 
     def _run(self, until_s: float) -> None:
-        until = math.ceil(until_s * SECOND)
-        while self.heap and self.heap[0][0] < until:
-            us, _, kind, one, other = heapq.heappop(self.heap)
+        for us, kind, one, other in self.agenda.due(until_s):
             self._happen(kind, us, one, other)
 
     def _happen(self, kind: int, us: int, one: int, other: int) -> None:
@@ -137,7 +138,7 @@ class Cell:
             case 3:
                 again = self.desk.expire(one, now)
                 if again is not None:
-                    self._push((again - self.epoch).total_seconds(), EXPIRE, one, 0)
+                    self.agenda.note((again - self.epoch).total_seconds(), EXPIRE, one, 0)
             case 4:
                 self._judge(one, other, now, at_s)
             case 5:
@@ -199,7 +200,7 @@ class Cell:
             lease = self.desk.take(place, car.place, now)
             if lease is not None:
                 car.shard = place
-                self._push(at_s + lease.expires_in_s, EXPIRE, place, 0)
+                self.agenda.note(at_s + lease.expires_in_s, EXPIRE, place, 0)
                 return n.PollAnswered(lease=lease, retry_after=timedelta(0), chance=0.0)
         return n.PollAnswered(lease=None, retry_after=wait, chance=0.0)
 
@@ -212,7 +213,7 @@ class Cell:
                 self._note(car.place, place, (before, done), at_s)
                 if complete:
                     wait = self.world.scenario.audit_after.total_seconds()
-                    self._push(at_s + wait, JUDGE, place, lease.fence)
+                    self.agenda.note(at_s + wait, JUDGE, place, lease.fence)
                 return n.PartDelivered(lease_id=lease.lease_id, done_through=done, complete=complete)
             case Terminal(reason=reason):
                 return n.Ended(lease_id=lease.lease_id, reason=reason)
@@ -230,10 +231,17 @@ class Cell:
 
     def _start(self, car: Driver, at_s: float) -> None:
         tau, fetch = self._tau(car)
+        model = self._model(car)
+        load = 0.0 if self.cached[model] else float(self.world.load_s(np.array([car.place]), np.array([car.shard]))[0])
+        self.cached[model], car.loaded_s = True, at_s + load
         car.work(at_s, on=True)
         car.since_s = at_s
-        self.fetch_s += fetch
-        self._push(at_s + fetch + tau, GROUP, car.place, car.token)
+        self.meter.begin(fetch, load)
+        self.agenda.note(at_s + load + fetch + tau, GROUP, car.place, car.token)
+
+    def _model(self, car: Driver) -> tuple[int, int]:
+        """Return the place among `cached` of the model that the car's worker uses."""
+        return car.place, int(self.world.work.workload[car.shard])
 
     def _group(self, car: Driver, now: datetime, at_s: float) -> None:
         """A row group is computed; the next begins at once."""
@@ -241,10 +249,10 @@ class Cell:
         assert isinstance(phase, n.Holding)
         lease, number = phase.held.lease, phase.held.done
         spent, tau = at_s - car.since_s, self._tau(car)[0]
-        self._spend(car, spent)
+        self.meter.spend(car.place, car.since_s, at_s)
         car.since_s = at_s
         if number + 1 < lease.row_groups:
-            self._push(at_s + tau, GROUP, car.place, car.token)
+            self.agenda.note(at_s + tau, GROUP, car.place, car.token)
         else:
             car.work(at_s, on=False)
         self._tell(car, n.RowGroupDone(lease_id=lease.lease_id, row_group=number, busy_s=spent), now, at_s)
@@ -256,21 +264,17 @@ class Cell:
             car.work(at_s, on=False)
 
     def _lose(self, car: Driver, at_s: float, why: int) -> None:
-        lost = at_s - car.since_s
-        self._spend(car, lost)
-        self.lost_s[why] += lost
-
-    def _spend(self, car: Driver, seconds: float) -> None:
-        self.busy_s[car.place] += seconds
-        price = float(self.world.price_per_j(np.array(car.since_s)))
-        self.busy_cost += price * float(self.world.fleet.plugs.compute_w[car.place]) * seconds
+        self.meter.spend(car.place, car.since_s, at_s)
+        self.meter.lost_s[why] += at_s - car.since_s
+        if car.loaded_s > at_s:
+            self.cached[self._model(car)] = False
 
     def _crash(self, car: Driver, at_s: float) -> None:
         """The car falls silent with whatever it had not delivered."""
         phase = car.life.phase
         if car.working and isinstance(phase, n.Holding):
             self._lose(car, at_s, CRASHED)
-            self.lost_s[CRASHED] += (phase.held.done - phase.held.sent) * self._tau(car)[0]
+            self.meter.lost_s[CRASHED] += (phase.held.done - phase.held.sent) * self._tau(car)[0]
         car.work(at_s, on=False)
         car.silent = True
 
@@ -280,7 +284,7 @@ class Cell:
             return
         bad, lost_s = self.log.refused(self.world, np.array([place]), self.void_s)
         self.caught[bad] = True
-        self.lost_s[REFUSED] += lost_s
+        self.meter.lost_s[REFUSED] += lost_s
         self.void_s[place], self.spoiled[place] = at_s, False
 
     def _give_up(self, now: datetime, at_s: float) -> None:
@@ -292,8 +296,4 @@ class Cell:
     def _look_at(self, car: int, at_s: float) -> None:
         if math.isfinite(at_s):
             self.cars[car].look_us = math.ceil(at_s * SECOND)
-            self._push(at_s, LOOK, car, 0)
-
-    def _push(self, at_s: float, kind: int, one: int, other: int) -> None:
-        self.events += 1
-        heapq.heappush(self.heap, (math.ceil(at_s * SECOND), self.events, kind, one, other))
+            self.agenda.note(at_s, LOOK, car, 0)

@@ -12,7 +12,7 @@ from fleetbatch.simulate.world import Bools, Fleet, Work, World
 SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio: the upper bits of an id times this are spread evenly (Knuth, TAOCP 6.4)."""
 UPPER: Final = np.uint64(32)
-OF_CARS: Final = ("car_id", "hw", "speed", "link", "consent", "bad", "crash_s", "outage_s", "gone_s")
+OF_CARS: Final = ("car_id", "hw", "speed", "link", "consent", "cached", "bad", "crash_s", "outage_s", "gone_s")
 
 
 def split(world: World, cells: int) -> list[World]:

@@ -58,6 +58,8 @@ class Driver:
     working: bool = False
     since_s: float = 0.0
     """When the row group in work was begun, its first fetch included."""
+    loaded_s: float = -math.inf
+    """When it has the model of what its worker is at."""
     heard_s: float = -math.inf
     turn: int = 0
     silent: bool = False

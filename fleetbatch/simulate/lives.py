@@ -9,14 +9,11 @@ import numpy as np
 
 from fleetbatch.simulate.charge import Floats
 from fleetbatch.simulate.deliveries import Log
+from fleetbatch.simulate.meter import CRASHED, LATE, LEFT, LOST, REFUSED, STOPPED, Meter
 from fleetbatch.simulate.rounds import Offers
 from fleetbatch.simulate.telemetry import CLOUD, NOBODY, Standing
 from fleetbatch.simulate.world import Bools, Ints, World
 
-LOST: Final = ("left", "crashed", "late", "refused", "stopped")
-"""Why busy seconds came to nothing: the owner left, the car fell silent, the deadline came, the answers were wrong, or
-the car stopped by itself (its charger was busy, or it was out of reach for longer than its lease)."""
-LEFT, CRASHED, LATE, REFUSED, STOPPED = range(5)
 EARLY: Final = 1e-9
 
 
@@ -25,7 +22,7 @@ class Lives:
 
     def __init__(self, world: World) -> None:
         """Begin with idle cars and open shards."""
-        self.world, self.log = world, Log()
+        self.world, self.log, self.meter = world, Log(), Meter(world)
         cars, shards = len(world.fleet), len(world.work)
         fleet = world.fleet
         self.ready = np.where(fleet.consent, fleet.plugs.ready_s(), np.inf)
@@ -34,6 +31,11 @@ class Lives:
         self.since = np.zeros(cars)
         self.clock = np.maximum(self.ready, 0.0)
         self.tau = np.ones(cars)
+        self.cached = fleet.cached.copy()
+        self.loaded_s = np.full(cars, -np.inf)
+        """When each has the model of the shard that it holds; it is cached from then on."""
+        self.setup_s = np.zeros(cars)
+        """What it needed before the first row group of that shard: the model, and the row group's bytes."""
         self.done = np.zeros(shards, np.int64)
         self.holder = np.full(shards, NOBODY, np.int64)
         self.free_at = np.full(shards, np.inf)
@@ -42,8 +44,6 @@ class Lives:
         self.spoiled = np.zeros(shards, bool)
         self.void_s = np.full(shards, -np.inf)
         self.caught = np.zeros(cars, bool)
-        self.busy_s, self.busy_cost = np.zeros(cars), 0.0
-        self.lost_s, self.fetch_s = np.zeros(len(LOST)), 0.0
 
     def standing(self, at_s: float, since_s: float) -> Standing:
         """Return how things stand at a round; cars that left since the last one have said so."""
@@ -53,6 +53,9 @@ class Lives:
         heard = np.flatnonzero(spoke)
         plugged = plugs.leave_s[heard] > at_s
         missing = plugs.missing_wh(at_s)[heard]
+        loading = np.flatnonzero(self.holding() & (self.loaded_s > at_s))
+        cached = self.cached.copy()
+        cached[loading, self.world.work.workload[self.shard[loading]]] = False
         return Standing(
             heard=heard,
             heard_ago_s=np.zeros(len(heard)),
@@ -60,6 +63,7 @@ class Lives:
             willing=plugged & (plugs.ready_s()[heard] <= at_s),
             missing_wh=missing,
             drawn_w=np.where(plugged & (missing > 0.0), plugs.accept_w[heard], 0.0),
+            cached=cached,
             running=self.shard,
             holder=self.holder,
             open=~self.over & np.isinf(self.returned_s) & ~self.valid,
@@ -86,7 +90,7 @@ class Lives:
             return
         bad, lost_s = self.log.refused(self.world, shards, self.void_s)
         self.caught[bad] = True
-        self.lost_s[REFUSED] += lost_s
+        self.meter.lost_s[REFUSED] += lost_s
         self.done[shards], self.void_s[shards] = 0, at_s
 
     def advance(self, offers: Offers, from_s: float, to_s: float) -> None:
@@ -109,12 +113,14 @@ class Lives:
 
     def _take(self, car: Ints, shard: Ints) -> None:
         tau, fetch = self.world.row_group_s(car, shard)
+        model = car, self.world.work.workload[shard]
+        load = np.where(self.cached[model], 0.0, self.world.load_s(car, shard))
         self.shard[car], self.holder[shard] = shard, car
         self.first[car] = self.done[shard]
-        self.since[car], self.tau[car] = self.clock[car] + fetch, tau
-        self.busy_s[car] += fetch
-        self.fetch_s += float(fetch.sum())
-        self._pay(car, fetch, self.clock[car])
+        self.cached[model], self.loaded_s[car], self.setup_s[car] = True, self.clock[car] + load, load + fetch
+        self.since[car], self.tau[car] = self.clock[car] + load + fetch, tau
+        self.meter.spend(car, self.clock[car], self.since[car])
+        self.meter.begin(float(fetch.sum()), float(load.sum()))
 
     def _compute(self, car: Ints, to_s: float) -> None:
         """Let cars compute what they hold until it is done, they go, its deadline comes, or the next round does."""
@@ -123,10 +129,9 @@ class Lives:
         left = work.row_groups[shard] - self.done[shard]
         groups = np.clip(np.floor((until - self.since[car]) / self.tau[car] + EARLY), 0, left).astype(np.int64)
         spent = groups * self.tau[car]
-        self._pay(car, spent, self.since[car])
+        self.meter.spend(car, self.since[car], self.since[car] + spent)
         self.done[shard] += groups
         self.since[car] += spent
-        self.busy_s[car] += spent
         whole = groups == left
         self._return(car[whole])
         ended = ~whole & ((until < to_s) | (work.deadline_s[shard] <= to_s))
@@ -152,11 +157,15 @@ class Lives:
         shard, fleet, scenario = self.shard[car], self.world.fleet, self.world.scenario
         why = np.where(fleet.crash_s[car] <= until, CRASHED, np.where(fleet.plugs.leave_s[car] <= until, LEFT, LATE))
         why = why if because is None else np.full(len(car), because)
+        unloaded = np.flatnonzero(self.loaded_s[car] > until)
+        self.cached[car[unloaded], self.world.work.workload[shard[unloaded]]] = False
         self._lose(car, until, why)
         each = np.maximum(np.ceil(scenario.part_every.total_seconds() / self.tau[car] - EARLY), 1.0).astype(np.int64)
         computed = self.done[shard] - self.first[car]
         delivered = self.first[car] + np.where(why == LEFT, computed, computed // each * each)
-        self.lost_s += np.bincount(why, weights=(self.done[shard] - delivered) * self.tau[car], minlength=len(LOST))
+        self.meter.lost_s += np.bincount(
+            why, weights=(self.done[shard] - delivered) * self.tau[car], minlength=len(LOST)
+        )
         self.done[shard] = delivered
         self._deliver(car, shard, delivered, until)
         silent = why == CRASHED
@@ -166,22 +175,16 @@ class Lives:
         self.clock[car] = until
 
     def _lose(self, car: Ints, until: Floats, why: Ints) -> None:
-        """Count the row group in work; its fetch too where it was the first of the lease, which counted it whole."""
-        lost, unfetched = np.maximum(until - self.since[car], 0.0), np.maximum(self.since[car] - until, 0.0)
-        fetch = self.world.row_group_s(car, self.shard[car])[1]
+        """Count the row group in work; where it was the first of the lease also what it needed, which counted whole."""
+        lost, unspent = np.maximum(until - self.since[car], 0.0), np.maximum(self.since[car] - until, 0.0)
         nothing = self.done[self.shard[car]] == self.first[car]
-        self.busy_s[car] += lost - unfetched
-        self._pay(car, lost - unfetched, self.since[car])
-        self.lost_s += np.bincount(why, weights=lost + np.where(nothing, fetch - unfetched, 0.0), minlength=len(LOST))
+        self.meter.spend(car, self.since[car], until)
+        setup = np.where(nothing, self.setup_s[car] - unspent, 0.0)
+        self.meter.lost_s += np.bincount(why, weights=lost + setup, minlength=len(LOST))
 
     def _deliver(self, car: Ints, shard: Ints, stop: Ints, at_s: Floats) -> None:
         self.log.add(car, shard, self.first[car], stop, at_s)
         self.spoiled[shard] |= self.world.fleet.bad[car] & (stop > self.first[car])
-
-    def _pay(self, car: Ints, seconds: Floats, at_s: Floats) -> None:
-        """Add the energy's price at the tariff of the moment; a span is cheap or dear as its beginning is."""
-        watts = self.world.fleet.plugs.compute_w[car]
-        self.busy_cost += float(np.sum(self.world.price_per_j(at_s) * watts * seconds))
 
     def take_by_cloud(self, shards: Ints, ends_s: Floats) -> None:
         """Trusted machines compute shards that nobody holds; their answers need no audit."""

@@ -13,8 +13,9 @@ from fleetbatch.simulate.cell import Cell
 from fleetbatch.simulate.cloud import Cloud
 from fleetbatch.simulate.deliveries import Deliveries, Log, counted
 from fleetbatch.simulate.lives import Lives
+from fleetbatch.simulate.meter import Meter
 from fleetbatch.simulate.rounds import Dispatcher, Offers, Planned
-from fleetbatch.simulate.scenario import Scenario, check_scenario
+from fleetbatch.simulate.scenario import GRAMS_PER_TONNE, Scenario, check_scenario
 from fleetbatch.simulate.telemetry import Standing
 from fleetbatch.simulate.world import Bools, Floats, Ints, World, draw
 
@@ -23,10 +24,7 @@ class Played(Protocol):
     """What lives a night between rounds: agents and machines one by one, or all of them as arrays."""
 
     log: Log
-    busy_s: Floats
-    busy_cost: float
-    lost_s: Floats
-    fetch_s: float
+    meter: Meter
     void_s: Floats
     caught: Bools
 
@@ -74,20 +72,17 @@ class Night:
     """Those that count: by honest cars or trusted machines, in time, not refused."""
     whole: Bools
     """[shards]"""
-    busy_s: Floats
-    lost_s: Floats
-    fetch_s: float
-    """Of the busy seconds, those in which the first row group of a shard was fetched."""
-    busy_cost: float
+    meter: Meter
     caught: Bools
     charges_later: int
     cloud_units: float
     upper_bound: float
 
     @property
-    def busy_cost_value(self) -> float:
-        """Return the energy's price in the planner's units of value."""
-        return self.busy_cost / Policy(rates=(), power_w=()).unit_currency
+    def cost_value(self) -> float:
+        """Return what the energy costs, its carbon included, in the planner's units of value."""
+        carbon_eur = self.meter.carbon_g * self.world.scenario.carbon_eur_per_tonne / GRAMS_PER_TONNE
+        return (self.meter.cost_eur + carbon_eur) / Policy(rates=(), power_w=()).unit_currency
 
 
 def simulate(scenario: Scenario, *, past: Past | None = None, told: Callable[[Moment], None] | None = None) -> Night:
@@ -125,10 +120,7 @@ def live(world: World, played: Played, *, told: Callable[[Moment], None] | None 
         moments=tuple(moments),
         deliveries=deliveries.where(counts),
         whole=played.valid,
-        busy_s=played.busy_s,
-        lost_s=played.lost_s,
-        fetch_s=played.fetch_s,
-        busy_cost=played.busy_cost,
+        meter=played.meter,
         caught=played.caught,
         charges_later=played.charges_later(),
         cloud_units=cloud.units,

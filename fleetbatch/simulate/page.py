@@ -52,7 +52,7 @@ def _value(night: Night) -> str:
     marks = np.linspace(0.0, end, 97)
     upto = np.searchsorted(rows.at_s[order], marks, "right")
     done = np.concatenate([[0.0], total])[upto]
-    bound = night.upper_bound + night.busy_cost_value
+    bound = night.upper_bound + night.cost_value
     return over_the_night(
         [
             Line(name="delivered", at_s=marks.tolist(), values=done.tolist()),
@@ -88,7 +88,7 @@ def _classes(night: Night) -> str:
     rows = []
     for place, name in enumerate(HARDWARE):
         mine = fleet.hw == place
-        kwh = float(night.busy_s[mine].sum()) * POWER_W[place] / JOULES_PER_KWH
+        kwh = float(night.meter.busy_s[mine].sum()) * POWER_W[place] / JOULES_PER_KWH
         rows.append((name, int(mine.sum()), round(kwh, 1), round(float(earned[mine].sum()), 2)))
     return pages.table(("hardware", "cars", "kWh", "EUR earned"), rows)
 

@@ -10,12 +10,22 @@ import pyarrow as pa
 
 from fleetbatch import fleet as fleet_room
 from fleetbatch import planner
-from fleetbatch.dispatcher import verified
+from fleetbatch.contracts import conform
 from fleetbatch.simulate.believing import Curves
-from fleetbatch.simulate.scenario import EUR_PER_KWH, HARDWARE, POWER_W, RATES, TARIFF_UNTIL_H, WORKLOADS
+from fleetbatch.simulate.scenario import (
+    EUR_PER_KWH,
+    GRAMS_PER_KWH,
+    GRAMS_PER_TONNE,
+    HARDWARE,
+    RATES,
+    TARIFF_UNTIL_H,
+    WORKLOADS,
+    Scenario,
+)
 from fleetbatch.simulate.telemetry import Standing, ledger_cars, open_shards, signals
-from fleetbatch.simulate.world import JOULES_PER_KWH, Ints, World
+from fleetbatch.simulate.world import Ints, World, model_bytes
 
+ZONE: Final = "simulated"
 MEASURED_S: Final = 1e7
 """Seconds of earlier nights behind the rates that the ledger has measured."""
 BELIEFS: Final = planner.Beliefs(memory_base_bytes=64 << 20)
@@ -66,13 +76,19 @@ class Dispatcher:
         shards_open, cars_known = open_shards(world, standing, now, at_s), ledger_cars(world, standing, now)
         frame = fleet_room.frame(shards_open, self.newest["hardware_class"].to_list())
         shards = planner.open_work(shards_open, cars_known, frame.kinds, BELIEFS, now=now)
-        policy = replace(policy_at(frame, self.rates, at_s), piece_row_groups_min=world.scenario.piece_row_groups_min)
+        sizes = dict(zip(WORKLOADS, model_bytes(world.scenario).tolist(), strict=True))
+        policy = replace(
+            policy_at(world.scenario, frame, self.rates, at_s),
+            piece_row_groups_min=world.scenario.piece_row_groups_min,
+            model_bytes=tuple(sizes[workload] for workload, _, _ in frame.kinds),
+        )
+        policy = planner.with_powers(policy, self.newest, frame.hardware)
         plugged = fleet_room.plugged(self.newest, world.fleet.timezone)
         ahead, forecasts = self.curves.ahead(plugged, at_s, now)
         snapshot = fleet_room.snapshot(self.newest, cars_known, ahead, frame, self.silent_s, now=now)
         cars = planner.with_free_times(snapshot.cars, shards, policy)
         plans = (planner.plan_round, planner.plan_simply)
-        made = verified(cars, shards, now, policy, plans=plans)
+        made = planner.verified(cars, shards, now, policy, plans=plans)
         return Planned(
             offers=_offers(world, planner.offers_of(made), planner.given_away(cars, made)),
             planner=made.planner,
@@ -103,19 +119,24 @@ def measured_rates() -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def policy_at(frame: fleet_room.Frame, rates: pa.Table, at_s: float) -> planner.Policy:
-    """Return the policy of a round: measured rates, the classes' powers, and the tariff counted from now."""
-    later = [(until * 3600.0 - at_s, price) for until, price in zip(TARIFF_UNTIL_H, EUR_PER_KWH, strict=True)]
-    ahead = [(until, price / JOULES_PER_KWH) for until, price in later if until > 0.0]
-    policy = planner.Policy(
-        rates=(),
-        power_w=(),
-        price_until_s=tuple(until for until, _ in ahead),
-        price_per_j=(tuple(price for _, price in ahead),),
-    )
-    measured = planner.measured_policy(policy, rates, frame.kinds, frame.hardware, BELIEFS)
-    power = dict(zip(HARDWARE, POWER_W, strict=True))
-    return replace(measured, power_w=tuple(power.get(name, max(POWER_W)) for name in frame.hardware))
+def energy(scenario: Scenario) -> pa.Table:
+    """Return contract `energy` of the night."""
+    from_h = (0.0, *TARIFF_UNTIL_H[:-1])
+    table = {
+        "zone": [ZONE] * len(from_h),
+        "from_at": [scenario.starts_at + timedelta(hours=hours) for hours in from_h],
+        "price_per_kwh": EUR_PER_KWH,
+        "carbon_g_per_kwh": GRAMS_PER_KWH,
+    }
+    return conform(pa.table(table), "energy")
+
+
+def policy_at(scenario: Scenario, frame: fleet_room.Frame, rates: pa.Table, at_s: float) -> planner.Policy:
+    """Return the policy of a round: measured rates, and what energy costs and emits from now on."""
+    dials = planner.Policy(rates=(), power_w=(), carbon_currency_per_g=scenario.carbon_eur_per_tonne / GRAMS_PER_TONNE)
+    measured = planner.measured_policy(dials, rates, frame.kinds, frame.hardware, BELIEFS)
+    now = scenario.starts_at + timedelta(seconds=at_s)
+    return planner.with_energy(measured, energy(scenario), ZONE, now=now, until_s=scenario.night_s - at_s)
 
 
 def _offers(world: World, offers: pa.Table, given_away: list[tuple[int, int]]) -> Offers:

@@ -23,8 +23,13 @@ RATES: Final = ((0.5, 0.35, 0.0), (1.0, 1.0, 1.0), (3.0, 5.0, 8.0))
 """[hardware][workload], units a second; one unit is one second of the middle class."""
 POWER_W: Final = (100.0, 160.0, 300.0)
 EUR_PER_KWH: Final = (0.30, 0.26, 0.16, 0.12, 0.12, 0.18)
+GRAMS_PER_KWH: Final = (430.0, 410.0, 380.0, 330.0, 260.0, 340.0)
+"""CO2 of the region's electricity: gas in the evening, wind in the small hours."""
+GRAMS_PER_TONNE: Final = 1e6
 TARIFF_UNTIL_H: Final = (0.5, 1.5, 3.0, 4.0, 5.5, 48.0)
-"""Hours from the night's start until which each price holds."""
+"""Hours from the night's start until which each price and intensity holds."""
+MODEL_WEIGHT: Final = (0.3, 1.0, 0.02)
+"""[workload], bytes of its model beside the largest."""
 CREDIT_PER_UNIT: Final = 4e-5
 """What an owner is paid for a unit of work that counts, in EUR, beside the energy: ten times the energy (design)."""
 
@@ -48,6 +53,8 @@ class Scenario:
     plugged_share: float | None = None
     """Of all cars; by default what the past says of that hour."""
     believed: Believed = "honest"
+    carbon_eur_per_tonne: float = 0.0
+    """What a tonne of CO2 is worth avoiding, beside the energy's price."""
     cloud: bool = False
     exact: bool | None = None
     """Whether cars run the real agent and shards the real machine; by default up to `EXACT_MAX` cars."""
@@ -67,6 +74,10 @@ class Scenario:
     """On the middle class: the cut's 20,000 rows a shard are 20 minutes, in row groups of 2,000."""
     row_group_bytes: float = 4.0 * MIB
     """Of the heaviest kind of work, as the cut allows; 1e9 makes most links too slow for it."""
+    model_bytes: float = 150.0 * MIB
+    """Of the largest model, that of video."""
+    cached_share: float = 0.5
+    """Cars that hold a model since an earlier night, model by model; others load it before their first row group."""
     beat_every: timedelta = timedelta(minutes=3)
     part_every: timedelta = timedelta(minutes=1)
     lease_for: timedelta = timedelta(minutes=10)
@@ -96,6 +107,11 @@ def check_scenario(scenario: Scenario) -> None:
         f"{name}: {getattr(scenario, name)}; expected more than 0 and at most {most:g}"
         for name, most in (("load", 100.0), ("hours", 24.0), ("row_group_s", 3600.0))
         if not 0.0 < getattr(scenario, name) <= most
+    ]
+    problems += [
+        f"{name}: {getattr(scenario, name)}; expected at least 0 and at most {most:g}"
+        for name, most in (("row_group_bytes", 1e12), ("model_bytes", 1e12), ("carbon_eur_per_tonne", 1e6))
+        if not 0.0 <= getattr(scenario, name) <= most
     ]
     shares = [name for name in Scenario.__slots__ if name.endswith("_share") and getattr(scenario, name) is not None]
     problems += [

@@ -5,10 +5,10 @@ from typing import Any, Final
 import numpy as np
 
 from fleetbatch.planner import Policy
-from fleetbatch.simulate.lives import LOST
+from fleetbatch.simulate.meter import LOST, REFUSED
 from fleetbatch.simulate.night import Night
 from fleetbatch.simulate.scenario import CREDIT_PER_UNIT, Scenario
-from fleetbatch.simulate.world import Floats, World
+from fleetbatch.simulate.world import JOULES_PER_KWH, Floats, World
 
 PRIORITIES: Final = 3
 VALUES: Final = Policy(rates=(), power_w=()).value_per_unit
@@ -16,7 +16,8 @@ VALUES: Final = Policy(rates=(), power_w=()).value_per_unit
 
 def summary(night: Night) -> dict[str, Any]:
     """Return the night as one JSON object; it holds no clock, so that one seed gives one answer."""
-    world, busy = night.world, float(night.busy_s.sum())
+    world, meter = night.world, night.meter
+    busy, lost = float(meter.busy_s.sum()), float(meter.lost_s.sum())
     units = night.deliveries.units(world)
     demand, done = _by_priority(world, None), _by_priority(world, night)
     value = realised_value(night)
@@ -32,21 +33,22 @@ def summary(night: Night) -> dict[str, Any]:
         "value": value,
         "upper_bound": night.upper_bound,
         "realised_share": value / night.upper_bound if night.upper_bound > 0.0 else 1.0,
-        "work_done_share": float(units.sum() / demand.sum()),
+        "work_done_share": float(units.sum() / max(demand.sum(), 1e-9)),
         "done_share_by_priority": (done / np.maximum(demand, 1e-9)).tolist(),
         "shards_whole": int(night.whole.sum()),
         "complete": bool(night.whole.all()),
         "able_s": able_s(world),
         "busy_s": busy,
-        "idle_s": able_s(world) - float(night.busy_s[~world.fleet.bad].sum()),
-        "fetch_s": night.fetch_s,
-        "lost_s": dict(zip(LOST, night.lost_s.tolist(), strict=True)),
-        "waste_share": float(night.lost_s.sum() / max(busy, 1e-9)),
-        "waste_share_of_honest_cars": float(
-            (night.lost_s.sum() - night.lost_s[LOST.index("refused")]) / max(busy, 1e-9)
-        ),
-        "energy_kwh": float(np.sum(night.busy_s * world.fleet.plugs.compute_w)) / 3.6e6,
-        "energy_eur": night.busy_cost,
+        "idle_s": able_s(world) - float(meter.busy_s[~world.fleet.bad].sum()),
+        "fetch_s": meter.fetch_s,
+        "load_s": meter.load_s,
+        "lost_s": dict(zip(LOST, meter.lost_s.tolist(), strict=True)),
+        "waste_share": lost / max(busy, 1e-9),
+        "waste_share_of_honest_cars": (lost - float(meter.lost_s[REFUSED])) / max(busy, 1e-9),
+        "energy_kwh": float(np.sum(meter.busy_s * world.fleet.plugs.compute_w)) / JOULES_PER_KWH,
+        "energy_eur": meter.cost_eur,
+        "carbon_g": meter.carbon_g,
+        "carbon_g_per_unit": meter.carbon_g / max(float(units[cars].sum()), 1e-9),
         "demand_units": float(demand.sum()),
         "cloud_units": night.cloud_units,
         "car_units": float(units[cars].sum()),
@@ -59,7 +61,19 @@ def summary(night: Night) -> dict[str, Any]:
 
 def _scenario(scenario: Scenario) -> dict[str, Any]:
     """Return what was simulated, without what was left at nothing."""
-    names = ("cars", "shards", "seed", "load", "hours", "replan", "starts_at", "stays", "believed", "cloud")
+    names = (
+        "cars",
+        "shards",
+        "seed",
+        "load",
+        "hours",
+        "replan",
+        "starts_at",
+        "stays",
+        "believed",
+        "cloud",
+        "carbon_eur_per_tonne",
+    )
     found = {name: getattr(scenario, name) for name in names}
     told = {name: str(value) if name in {"starts_at", "stays", "replan"} else value for name, value in found.items()}
     return {name: told[name] for name in names if found[name] is not None} | {
@@ -75,8 +89,8 @@ def values_of(night: Night) -> Floats:
 
 
 def realised_value(night: Night) -> float:
-    """Return what cars' deliveries are worth, less the energy."""
-    return float(values_of(night).sum()) - night.busy_cost_value
+    """Return what cars' deliveries are worth, less the energy and its carbon."""
+    return float(values_of(night).sum()) - night.cost_value
 
 
 def credits_eur(night: Night) -> Floats:

@@ -37,6 +37,8 @@ class Standing:
     willing: Bools
     missing_wh: Floats
     drawn_w: Floats
+    cached: Bools
+    """[cars, workloads], the models that each car holds."""
     running: Ints
     """[cars], the shard under lease, NOBODY for none."""
     holder: Ints
@@ -99,7 +101,7 @@ def _spoken(world: World, standing: Standing, now: datetime) -> pa.Table:
         "link_down_bytes_per_s": fleet.link[who],
         "reserve_soc": plugs.reserve[who],
         "departure_at": _instants(world.scenario.starts_at, departs),
-        "cached_models": pa.array([[]] * rows, pa.list_(pa.string())),
+        "cached_models": _held(standing.cached[who]),
         "workloads": pa.array([list(WORKLOADS)] * rows, pa.list_(pa.string())),
         "runner_version": _names(("sim",), np.zeros(rows, np.int64)),
     }
@@ -145,7 +147,7 @@ def open_shards(world: World, standing: Standing, now: datetime, at_s: float) ->
     work = world.work
     rows = np.flatnonzero(standing.open)
     holder = standing.holder[rows]
-    car = np.where(holder >= 0, world.fleet.car_id[np.maximum(holder, 0)], np.uint64(0))
+    car = np.append(world.fleet.car_id, np.uint64(0))[np.where(holder >= 0, holder, len(world.fleet))]
     units = work.units[rows] * work.row_groups[rows]
     workload = _words(WORKLOADS, work.workload[rows])
     return pa.table(
@@ -173,6 +175,13 @@ def _names(names: tuple[str, ...], codes: npt.NDArray[Any]) -> "pa.Array[Any]":
 def _words(names: tuple[str, ...], codes: npt.NDArray[Any]) -> "pa.Array[Any]":
     """Return names as a dictionary's, a byte each: what follows looks at each name once."""
     return pa.DictionaryArray.from_arrays(codes.astype(np.int8), pa.array(names, pa.string()))
+
+
+def _held(cached: Bools) -> "pa.Array[Any]":
+    """Return the names of the models that each car holds as a list."""
+    car, model = np.nonzero(cached)
+    first: Any = pa.array(np.append(0, np.cumsum(np.bincount(car, minlength=len(cached)))).astype(np.int32))
+    return pa.ListArray.from_arrays(first, _names(WORKLOADS, model))
 
 
 def _micros(instant: datetime) -> int:

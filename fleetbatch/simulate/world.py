@@ -11,12 +11,12 @@ from fleetbatch import windows
 from fleetbatch.simulate.casting import Cast, Past, cast, past_of
 from fleetbatch.simulate.charge import Plugs
 from fleetbatch.simulate.scenario import (
-    EUR_PER_KWH,
     HARDWARE,
     HARDWARE_SHARE,
+    MODEL_WEIGHT,
     POWER_W,
     RATES,
-    TARIFF_UNTIL_H,
+    WORKLOADS,
     Scenario,
 )
 from fleetbatch.windows.stays import Stays
@@ -51,6 +51,8 @@ class Fleet:
     link: Floats
     """Bytes a second down."""
     consent: Bools
+    cached: Bools
+    """[cars, workloads], the models that it holds when the night begins."""
     bad: Bools
     crash_s: Floats
     """When it falls silent for the rest of the night, infinite for most."""
@@ -100,10 +102,9 @@ class World:
         with np.errstate(divide="ignore"):
             return np.maximum(self.work.units[shard] / rate, fetch), fetch
 
-    def price_per_j(self, at_s: Floats) -> Floats:
-        """Return the tariff at each instant, EUR a joule."""
-        step = np.searchsorted(np.array(TARIFF_UNTIL_H) * 3600.0, at_s, "right")
-        return np.asarray(np.array(EUR_PER_KWH)[np.minimum(step, len(EUR_PER_KWH) - 1)] / JOULES_PER_KWH)
+    def load_s(self, car: Ints, shard: Ints) -> Floats:
+        """Return seconds that each car takes to load the model of each shard."""
+        return np.asarray(model_bytes(self.scenario)[self.work.workload[shard]] / self.fleet.link[car])
 
 
 def draw(scenario: Scenario, past: Past | None = None) -> World:
@@ -133,6 +134,7 @@ def _fleet(tonight: Cast, scenario: Scenario, chance: np.random.Generator) -> Fl
         speed=np.exp(chance.normal(0.0, 0.12, count)),
         link=np.clip(np.exp(chance.normal(np.log(6e6), 0.8, count)), 0.3e6, 60e6),
         consent=chance.random(count) < scenario.consent_share,
+        cached=np.random.default_rng([scenario.seed, 9]).random((count, len(WORKLOADS))) < scenario.cached_share,
         bad=chance.random(count) < scenario.bad_share,
         crash_s=crash,
         outage_s=np.stack([outage, outage + longs], axis=1),
@@ -196,6 +198,11 @@ def _work(fleet: Fleet, scenario: Scenario, chance: np.random.Generator) -> Work
 def kind_bytes(scenario: Scenario) -> Floats:
     """Return the bytes of a unit of each kind; a row group of the heaviest is as large as the cut allows."""
     return np.asarray(KIND_WEIGHT * scenario.row_group_bytes / scenario.row_group_s)
+
+
+def model_bytes(scenario: Scenario) -> Floats:
+    """Return the bytes of each workload's model."""
+    return np.asarray(MODEL_WEIGHT) * scenario.model_bytes
 
 
 def capacity(fleet: Fleet, scenario: Scenario) -> float:

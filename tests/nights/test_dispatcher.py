@@ -26,12 +26,12 @@ from windows_story import live, past, serve_model
 
 from fleetbatch import layout
 from fleetbatch.contracts import conform, empty
-from fleetbatch.dispatcher import Dials, Dispatcher, verified
+from fleetbatch.dispatcher import Dials, Dispatcher
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.messages import FencedOff
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.local.postgres import Postgres
-from fleetbatch.planner import Policy, Round, explain, plan_round
+from fleetbatch.planner import Policy, Round, explain, plan_round, verified, write_energy
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName, RoundId
 
@@ -72,12 +72,16 @@ class Scene:
 
     def forecast(self, round_id: RoundId | None) -> tuple[dict[str, int], str]:
         """Return how many cars each level forecast in a round, and why that level, as the ledger keeps it."""
-        with psycopg.connect(self.url) as connection:
-            [stats] = connection.execute(
-                "SELECT stats FROM fleetbatch.rounds WHERE round_id = %s", [round_id]
-            ).fetchone() or [None]
-        assert stats is not None
+        stats = self.stats(round_id)
         return stats["forecast"], stats["forecast_reason"]
+
+    def stats(self, round_id: RoundId | None) -> dict[str, Any]:
+        """Return what the ledger keeps of a round."""
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute("SELECT stats FROM fleetbatch.rounds WHERE round_id = %s", [round_id]).fetchone()
+        assert row is not None
+        found: dict[str, Any] = row[0]
+        return found
 
     def planned(self) -> list[dict[str, Any]]:
         """Return the assignments of the newest round, as kept."""
@@ -221,6 +225,36 @@ def test_a_broken_telemetry_file_blinds_nobody(scene: Scene) -> None:
     scene.say(said(1, scene.now))
     scene.store.write(layout.telemetry(EU, "bad", scene.now), b"not parquet")
     assert set(scene.offers(scene.round())) == {1}
+
+
+def test_a_cells_energy_prices_weigh_in_its_rounds_and_the_grams_are_told(scene: Scene) -> None:
+    open_shards(scene, 11, 12)
+    scene.cell.enrol(1, 2)
+    scene.say(said(1, scene.now), said(2, scene.now))
+    hours = [scene.now + timedelta(hours=hour) for hour in range(3)]
+    energy = {"zone": ["FR"] * 3, "from_at": hours, "price_per_kwh": [0.1] * 3, "carbon_g_per_kwh": [4e5, 40.0, 40.0]}
+    write_energy(scene.store, EU, conform(pa.table(energy), "energy"))
+    by_price = Policy(rates=(), power_w=(), prices_from_cars=1)
+    clean = replace(by_price, carbon_currency_per_g=80.0)
+    for zone, policy, offered in (("FR", by_price, 2), ("FR", clean, 0), ("NO2", clean, 2), ("", clean, 2)):
+        dispatcher = Dispatcher(EU, scene.cell.ledger, scene.store, Dials(policy=policy, energy_zone=zone))
+        scene.dispatcher.let_go()
+        scene.dispatcher = dispatcher
+        round_id = scene.round()
+        assert len(scene.offers(round_id)) == offered
+        stats = scene.stats(round_id)
+        assert stats["priced"] == (zone == "FR")
+        assert ("carbon_g" in stats) == (zone == "FR" and offered > 0)
+
+
+def test_a_broken_table_of_energy_prices_stops_no_round(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    open_shards(scene, 11)
+    scene.cell.enrol(1)
+    scene.say(said(1, scene.now))
+    scene.store.write(layout.energy(EU), b"not a table")
+    scene.dispatcher.dials = Dials(energy_zone="FR")
+    assert scene.offers(scene.round()) == {1: [11]}
+    assert [r.levelname for r in caplog.records if r.message == "energy skipped"] == ["ERROR"]
 
 
 def test_a_dispatcher_survives_its_database_cutting_every_connection(scene: Scene) -> None:

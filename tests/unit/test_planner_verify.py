@@ -7,12 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from planner_tables import NOW, POLICY, car, cars, falling, shard, shards
+from planner_tables import NOW, POLICY, car, cars, falling, mixed_fleet, mixed_work, shard, shards
 
+from benchmarks.planner_fleet import evening
 from fleetbatch.contracts import conform
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.reasons import Reason
-from fleetbatch.planner.round import plan_round
+from fleetbatch.planner.round import plan_round, plan_simply
 from fleetbatch.planner.verify import verify_round
 
 CARS = cars(
@@ -197,3 +198,31 @@ def test_every_violation_of_a_round_is_named_with_an_example() -> None:
     broken = verify_round(CARS, SHARDS, NOW, POLICY, spoiled)
     assert len(broken) >= 3
     assert all(violation.example and violation.rows for violation in broken)
+
+
+def test_a_piece_that_leaves_no_time_for_loading_its_model_is_refused() -> None:
+    heavy = replace(POLICY, model_bytes=(6e8, 6e8))
+    fleet, work = cars(car(1, cached=2), car(2)), shards(*(shard(number) for number in range(11, 15)))
+    found = plan_round(fleet, work, NOW, heavy)
+    assert verify_round(fleet, work, NOW, heavy, found) == []
+    lengths = [row["end_s"] - row["start_s"] for row in found.assignments.to_pylist() if row["car_id"] == 1]
+    assert lengths == pytest.approx([660.06, 600.06], abs=0.1), "the first piece loads, the next one does not"
+    light = plan_round(fleet, work, NOW, POLICY)
+    [broken] = verify_round(fleet, work, NOW, heavy, light)
+    assert (broken.rule, broken.rows) == ("a model that the car lacks is loaded first", 1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_plan_leaves_time_for_loading(seed: int) -> None:
+    heavy = replace(POLICY, model_bytes=(3e8, 1e9), prices_from_cars=1)
+    fleet, work = mixed_fleet(80, seed), mixed_work(160, seed)
+    for plan in (plan_round, plan_simply):
+        assert verify_round(fleet, work, NOW, heavy, plan(fleet, work, NOW, heavy)) == []
+
+
+def test_a_shard_that_takes_anothers_place_loads_the_model_that_the_other_would_have() -> None:
+    for seed in range(4):
+        e = evening(1000, load=1.3, seed=seed)
+        bare = e.cars.set_column(e.cars.column_names.index("cached"), "cached", pa.array([0] * 1000, pa.uint32()))
+        policy = replace(e.policy, model_bytes=(1.5e8,) * len(e.policy.rates[0]))
+        assert verify_round(bare, e.shards, NOW, policy, plan_round(bare, e.shards, NOW, policy)) == []

@@ -1,6 +1,7 @@
 """A simulated night: one seed, one night; arrays live as agents and machines do; nothing beats the bound."""
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -14,12 +15,13 @@ from fleetbatch.simulate import Night, Scenario, night_page, simulate, summary
 from fleetbatch.simulate.cell import Cell
 from fleetbatch.simulate.cells import split
 from fleetbatch.simulate.lives import Lives
-from fleetbatch.simulate.night import Played
+from fleetbatch.simulate.night import Played, live
 from fleetbatch.simulate.rounds import Dispatcher, Offers, Planned
 from fleetbatch.simulate.telemetry import Standing
-from fleetbatch.simulate.world import World, draw
+from fleetbatch.simulate.world import Ints, World, draw
 
 SMALL = Scenario(cars=100, shards=240, hours=3.0, replan=timedelta(minutes=30), exact=False)
+HOUR_S = 3600.0
 CALM = replace(SMALL, bad_share=0.0, outage_share=0.0, crash_share=0.0, stated_share=0.0, deadline_share=0.0)
 
 
@@ -48,13 +50,14 @@ def rounds_of(world: World, *played: Played) -> Iterator[tuple[Standing, ...]]:
 
 
 def test_arrays_live_the_night_that_agents_and_machines_live() -> None:
-    world = draw(replace(CALM, part_every=timedelta(0)))
+    world = draw(replace(CALM, part_every=timedelta(0), cached_share=0.3))
     arrays, exact = Lives(world), Cell(world)
     for a, b in rounds_of(world, arrays, exact):
         assert set(a.heard[a.willing].tolist()) == set(b.heard[b.willing].tolist())
         np.testing.assert_array_equal(a.running, b.running)
         np.testing.assert_array_equal(a.done, b.done)
         np.testing.assert_array_equal(a.open, b.open)
+        np.testing.assert_array_equal(a.cached, b.cached)
     assert int(arrays.done.sum()) > 1000
     for one in (arrays, exact):
         one.hand_in(world.scenario.night_s)
@@ -64,13 +67,55 @@ def test_arrays_live_the_night_that_agents_and_machines_live() -> None:
     ends = np.array([[row[4] for row in rows] for rows in (mine, theirs)])
     np.testing.assert_allclose(ends[0, whole], ends[1, whole], atol=0.01)
     assert (ends[0] >= ends[1] - 0.01).all(), "arrays note what is left unfinished when it is let go"
-    np.testing.assert_allclose(arrays.busy_s, exact.busy_s, atol=1.0)
-    np.testing.assert_allclose(arrays.lost_s, exact.lost_s, atol=10.0)
+    np.testing.assert_allclose(arrays.meter.busy_s, exact.meter.busy_s, atol=1.0)
+    np.testing.assert_allclose(arrays.meter.lost_s, exact.meter.lost_s, atol=10.0)
+    for name in ("load_s", "fetch_s", "cost_eur", "carbon_g"):
+        assert getattr(arrays.meter, name) == pytest.approx(getattr(exact.meter, name), rel=1e-4)
 
 
-def _leases(played: Played) -> list[tuple[int, int, int, int, float]]:
+@pytest.mark.parametrize("kind", [Lives, Cell])
+def test_a_car_loads_a_model_before_its_first_row_group_and_never_again(kind: type[Lives | Cell]) -> None:
+    world = draw(replace(CALM, cached_share=0.0, storm_share=0.0, hours=1.0))
+    night = live(world, kind(world))
+    by_car = world.load_s(np.arange(len(world.fleet)).repeat(3), np.tile(_a_shard_of_each(world), len(world.fleet)))
+    assert 0.0 < night.meter.load_s <= by_car.sum()
+    worked = {(row[0], int(world.work.workload[row[1]])) for row in _leases(night)}
+    least = sum(float(world.load_s(np.array([car]), _a_shard_of_each(world)[[kind]])[0]) for car, kind in worked)
+    assert night.meter.load_s >= 0.999 * least
+    held = replace(world, fleet=replace(world.fleet, cached=np.ones_like(world.fleet.cached)))
+    assert live(held, kind(held)).meter.load_s == 0.0
+
+
+def _a_shard_of_each(world: World) -> Ints:
+    return np.array([np.flatnonzero(world.work.workload == workload)[0] for workload in range(3)])
+
+
+@pytest.mark.parametrize("kind", [Lives, Cell])
+def test_a_model_whose_loading_was_broken_off_is_not_there(kind: type[Lives | Cell]) -> None:
+    world = draw(replace(CALM, cached_share=0.0, storm_share=0.0))
+    fleet, video = world.fleet, np.flatnonzero(world.work.workload == 1)[:1]
+    car = int(np.flatnonzero((fleet.gone_s > HOUR_S) & fleet.consent & (fleet.plugs.ready_s() < 0.0))[0])
+    slow = np.where(np.arange(len(fleet)) == car, 1e4, fleet.link)  # hours for a model
+    played = kind(replace(world, fleet=replace(fleet, link=slow)))
+    offered = np.where(np.arange(len(fleet) + 1) > car, 1, 0)
+    played.advance(Offers(first=offered, shard=video), 0.0, 600.0)
+    assert (played.standing(600.0, 0.0).running[car], played.standing(600.0, 0.0).cached[car, 1]) == (video[0], False)
+    played.advance(Offers(first=0 * offered, shard=video[:0], given_away=video), 600.0, 1200.0)
+    assert (played.standing(1200.0, 0.0).running[car], played.standing(1200.0, 0.0).cached[car, 1]) == (-1, False)
+
+
+def test_a_dear_tonne_makes_a_cleaner_night_at_the_price_of_next_to_no_work() -> None:
+    long = replace(CALM, load=0.4, hours=8.0, cars=600, shards=1500, plugged_share=0.5)
+    free, dear = summary(simulate(long)), summary(simulate(replace(long, carbon_eur_per_tonne=400.0)))
+    assert dear["rounds_by_planner"]["prices"] >= dear["rounds"] - 2  # at the end nothing is open
+    assert dear["carbon_g_per_unit"] < 0.98 * free["carbon_g_per_unit"]
+    assert dear["work_done_share"] > 0.99 * free["work_done_share"]
+
+
+def _leases(lived: Played | Night) -> list[tuple[int, int, int, int, float]]:
     """Return what each car delivered of each shard without a break: car, shard, row groups from and to, and when."""
-    rows, leases = played.log.close(), list[tuple[int, int, int, int, float]]()
+    rows = lived.deliveries if isinstance(lived, Night) else lived.log.close()
+    leases = list[tuple[int, int, int, int, float]]()
     for row in zip(*(getattr(rows, name).tolist() for name in ("car", "shard", "start", "stop", "at_s")), strict=True):
         if leases and (leases[-1][:2], leases[-1][3]) == (row[:2], row[2]):
             leases[-1] = (*leases[-1][:3], *row[3:])
@@ -107,10 +152,10 @@ def test_nothing_beats_the_bound_of_somebody_who_knows_every_departure(seed: int
 
 
 def test_the_cloud_lane_finishes_what_cars_do_not() -> None:
-    night = simulate(replace(SMALL, load=0.8, cloud=True))
+    night = simulate(replace(SMALL, load=1.0, cloud=True))
     figures = summary(night)
     assert figures["cloud_units"] > 0.0
-    assert figures["work_done_share"] > summary(simulate(replace(SMALL, load=0.8)))["work_done_share"]
+    assert figures["work_done_share"] > summary(simulate(replace(SMALL, load=1.0)))["work_done_share"]
 
 
 def test_where_the_forecast_is_wrong_the_night_still_works() -> None:
@@ -131,6 +176,16 @@ def test_a_fleet_split_by_hash_loses_nothing_and_nobody() -> None:
 
 def first_plan(world: World) -> Planned:
     return Dispatcher(world).run_round(Lives(world).standing(0.0, -np.inf), 0.0)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("cars", [1, 2])
+def test_a_fleet_of_which_nobody_is_at_a_plug_has_a_night_without_work(cars: int, *, exact: bool) -> None:
+    night = simulate(replace(SMALL, cars=cars, shards=2, plugged_share=0.0, exact=exact))
+    figures = summary(night)
+    assert (figures["cars_at_a_plug"], figures["work_done_share"], figures["complete"]) == (0, 0.0, False)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert "A simulated night" in night_page(night, figures)
 
 
 def test_a_scenario_that_makes_no_night_is_refused_with_every_reason() -> None:

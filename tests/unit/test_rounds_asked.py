@@ -1,0 +1,102 @@
+"""`fleetbatch why` and `fleetbatch simulate` at the command line: one clear message for whatever cannot be used."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from planner_tables import NOW, POLICY, car, cars, shard, shards
+
+from fleetbatch.cli import EXIT_REJECTED, run_command
+from fleetbatch.cli.rounds import explain_everywhere
+from fleetbatch.contracts import empty
+from fleetbatch.errors import RejectedError
+from fleetbatch.planner import keep, plan_round
+from fleetbatch.store import open_store
+from fleetbatch.units import CellName, RoundId
+
+SMALL = ("--cars", "12", "--shards", "6", "--hours", "0.5")
+
+COMMAND = (sys.executable, "-c", "import sys; from fleetbatch.cli import main; sys.exit(main())")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    """Run a command that must be refused; return what it says, on one line."""
+    assert run_command([str(word) for word in words]) == EXIT_REJECTED
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    return " ".join(said.err.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--replan-min", "nan"), "--replan-min"),
+        (("--replan-min", "inf"), "--replan-min"),
+        (("--replan-min", "0"), "--replan-min"),
+        (("--hours", "nan"), "hours: nan; expected more than 0"),
+        (("--hours", "1e9"), "hours: 1000000000.0; expected more than 0 and at most 24"),
+        (("--load", "inf"), "load: inf; expected more than 0"),
+        (("--carbon", "nan"), "--carbon"),
+        (("--carbon", "1e99"), "carbon_eur_per_tonne: 1e+99; expected at least 0"),
+        (("--model-mb", "1e99"), "model_bytes:"),
+        (("--seed", "-1"), "--seed"),
+        (("--stays", "absent.parquet"), "cannot read sessions from absent.parquet"),
+        (("--report", "/dev/null/here"), "cannot write the report to /dev/null/here/night.html"),
+    ],
+)
+def test_a_night_that_cannot_be_simulated_is_refused_by_name(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], why: str
+) -> None:
+    assert why in refused(capsys, "simulate", *SMALL, *words)
+
+
+def test_one_seed_gives_one_answer_in_every_process_and_nothing_but_json_on_the_output(tmp_path: Path) -> None:
+    outputs = []
+    for number in ("1", "2"):
+        command = [*COMMAND, "simulate", *SMALL, "--json", "--report", str(tmp_path)]
+        environment = os.environ | {"PYTHONHASHSEED": number}
+        run = subprocess.run(command, capture_output=True, env=environment, check=True, cwd=tmp_path)
+        assert run.stderr == b""
+        outputs.append(run.stdout)
+    assert outputs[0] == outputs[1]
+    assert json.loads(outputs[0])["scenario"]["cars"] == 12
+
+
+@pytest.mark.parametrize("wanted", ["", "zz", "-1", "1_0", "0x1f", " 1", "1 ", "ffffffffffffffffff", "\u0661"])
+def test_what_is_no_id_is_refused_by_name(tmp_path: Path, wanted: str) -> None:
+    with pytest.raises(RejectedError, match="is neither a shard nor a car"):
+        explain_everywhere(tmp_path / "settings.toml", wanted)
+
+
+def test_an_id_that_no_stored_round_knows_is_said_and_one_that_it_knows_is_answered(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    (tmp_path / "deployment.key").write_text("ab" * 32)
+    cell = [f'{name} = "x"' for name in ("region", "ledger_url", "gateway_ledger_url")]
+    where = (tmp_path / "store").as_uri()
+    head = [
+        f'store = "{where}"',
+        'deployment_key_file = "deployment.key"',
+        "[[cells]]",
+        'name = "eu-1"',
+        'gateway_url = "https://a.b"',
+    ]
+    settings.write_text("\n".join([*head, *cell]))
+    with pytest.raises(RejectedError, match="no stored round knows 000000000000000b"):
+        explain_everywhere(settings, "000000000000000b")
+    fleet, work = cars(car(1), car(2, consent=0)), shards(shard(11), shard(12, mem_B=1 << 40))
+    found = plan_round(fleet, work, NOW + timedelta(minutes=1), POLICY)
+    tables = {"cars": fleet, "excluded": empty("excluded"), "car_plan": found.car_plan}
+    tables |= {"assignments": found.assignments, "unassigned": found.unassigned}
+    store = open_store(where, deployment_key=bytes(32))
+    keep(store, CellName("eu-1"), RoundId(7), tables, rounds_kept=10)
+    [line] = explain_everywhere(settings, "B")
+    assert line.startswith("cell eu-1, round 7: shard 000000000000000b: row groups 0 to 10 go to car 0000000000000001")
+    assert "waits" in explain_everywhere(settings, "c")[0]
+    assert "car 0000000000000002 has nothing" in explain_everywhere(settings, "0000000000000002")[0]
+    with pytest.raises(RejectedError, match="no stored round knows 0fffffffffffffff"):
+        explain_everywhere(settings, "0fffffffffffffff")
