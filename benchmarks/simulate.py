@@ -77,6 +77,8 @@ def one_night(told: argparse.Namespace) -> None:
         tell(name, figures[name], "share")
     tell("high_priority_done", figures["done_share_by_priority"][0], "share")
     tell("fetching_share", figures["fetch_s"] / figures["busy_s"], "share")
+    tell("loading_share", figures["loading_s"] / figures["busy_s"], "share")
+    tell("carbon_g_per_unit", figures["carbon_g_per_unit"], "g")
     tell("idle_share", figures["idle_s"] / figures["able_s"], "share")
     tell("charges_later", figures["charges_later"], "cars")
     tell("pieces_verified", figures["pieces_verified"], "pieces")

@@ -1,6 +1,5 @@
 """A deployment's settings are one TOML file, read by the doors only; every mistake is named at once."""
 
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from fleetbatch.nouns import Cell
 from fleetbatch.units import CellName
 
 KEY_BYTES = 32
+CARBON_MAX: Final = 1e6
 _CELL: Final = ("name", "region", "ledger_url", "gateway_ledger_url", "gateway_url")
 
 
@@ -88,8 +88,8 @@ def _cell_problems(cell: Mapping[str, Any]) -> list[str]:
         _problem(name, cell) for name in ("timezone", "energy_zone") if name in cell and not _is_text(cell, name)
     ]
     worth = cell.get("carbon_per_tonne", 0.0)
-    if isinstance(worth, bool) or not isinstance(worth, int | float) or not 0.0 <= worth < math.inf:
-        problems.append(f"`carbon_per_tonne` is {worth!r}; expected a number of at least 0")
+    if isinstance(worth, bool) or not isinstance(worth, int | float) or not 0.0 <= worth <= CARBON_MAX:
+        problems.append(f"`carbon_per_tonne` is {worth!r}; expected a number from 0 to {CARBON_MAX:g}")
     if _is_text(cell, "gateway_url") and not _is_http(cell["gateway_url"]):
         problems.append(f"`gateway_url` is {cell['gateway_url']!r}; expected a URL such as https://gateway.example")
     return problems

@@ -66,9 +66,16 @@ def simulate(  # noqa: PLR0913 # one option each
     if json:
         print_json(figures)
         return
-    print_facts({name: value for name, value in figures.items() if not isinstance(value, dict)}, json=False)
+    print_facts({name: _told(value) for name, value in figures.items() if not isinstance(value, dict)}, json=False)
     if page is not None:
         typer.echo(f"page: {page}")
+
+
+def _told(value: object) -> object:
+    """Return a figure as a person reads it."""
+    if isinstance(value, list):
+        return ", ".join(f"{one:.4g}" for one in value)
+    return f"{value:,.6g}" if isinstance(value, float) else value
 
 
 def _page_in(folder: Path) -> Path:

@@ -25,6 +25,7 @@ STEPS_MAX: Final = 6
 """A plan's blocks end where prices change; more changes would leave it no blocks for the rest of the night."""
 STALE: Final = timedelta(days=1)
 """A table's last row holds so long."""
+PER_KWH_MAX: Final = 1e6
 POWER_MAX_W: Final = 10_000.0
 """A car that says more is not believed more."""
 
@@ -65,7 +66,7 @@ def _checked(energy: pa.Table) -> pa.Table:
     numbers = [pl.col(name).fill_null(0.0) for name in ("price_per_kwh", "carbon_g_per_kwh")]
     wrong = {
         "is twice for one zone and instant": pl.struct("zone", "from_at").is_duplicated(),
-        "is not a finite number": ~pl.all_horizontal([number.is_finite() for number in numbers]),
+        "is not a number of any electricity": ~pl.all_horizontal([number.abs() <= PER_KWH_MAX for number in numbers]),
         "has less than 0 grams": numbers[1] < 0.0,
     }
     problems = [

@@ -1,8 +1,10 @@
 """The planner's dials and what it believes of speeds and prices, one frozen value a round. Pure."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,9 @@ HORIZON_S = GRID_S * (GRID_POINTS - 1)
 ANY_REGION = 65535
 
 Row = tuple[float, ...]
+MOST: Final = {"power_w": 1e9, "carbon_g_per_j": 1e9, "carbon_currency_per_g": 1e6}
+UNIT_CURRENCY_LEAST: Final = 1e-9
+"""What these multiply to still is a 32-bit number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,8 @@ def _shape_problems(policy: Policy) -> Iterator[str]:
         yield f"price_per_j: every zone needs {len(policy.price_until_s)} steps, as price_until_s has"
     if policy.carbon_g_per_j and [len(zone) for zone in policy.carbon_g_per_j] != [len(z) for z in policy.price_per_j]:
         yield "carbon_g_per_j: expected the zones and steps of price_per_j"
-    if list(policy.price_until_s) != sorted(policy.price_until_s) or not policy.price_until_s:
+    rising = all(before <= after for before, after in itertools.pairwise((-math.inf, *policy.price_until_s)))
+    if not rising or not policy.price_until_s:
         yield "price_until_s: at least one step, in rising order"
     if not policy.value_per_unit:
         yield "value_per_unit: at least one priority"
@@ -116,10 +122,11 @@ def _number_problems(policy: Policy) -> Iterator[str]:
         "commit_s": (policy.commit_s,),
     }
     for name, values in numbers.items():
-        if any(not math.isfinite(value) or value < 0.0 for value in values):
-            yield f"{name}: {tuple(values)!r}; expected finite numbers of at least 0"
-    if policy.unit_currency == 0.0:
-        yield "unit_currency: 0; expected more"
+        most = MOST.get(name, 1e12)
+        if not all(0.0 <= value <= most for value in values):
+            yield f"{name}: {tuple(values)!r}; expected finite numbers of at least 0 and at most {most:g}"
+    if policy.unit_currency < UNIT_CURRENCY_LEAST:
+        yield f"unit_currency: {policy.unit_currency:g}; expected at least {UNIT_CURRENCY_LEAST:g}"
     for name in ("pieces_max", "piece_row_groups_min", "prices_from_cars", "solver_iterations_max"):
         if getattr(policy, name) < 1:
             yield f"{name}: {getattr(policy, name)}; expected at least 1"

@@ -32,11 +32,17 @@ def night_page(night: Night, summary: Mapping[str, Any]) -> str:
             f"load {said['load']:g}; seed {said['seed']}; lived by {said['lived_by']}.",
             kind="faint",
         ),
-        pages.section("Value delivered over the night, against the bound", _value(night)),
+        pages.section(
+            "Value delivered over the night, against the bound",
+            pages.paragraph(
+                "A unit of work is a second of a middle car; the most urgent counts ten times.", kind="faint"
+            ),
+            _value(night),
+        ),
         pages.section("Cars", _cars(night)),
         pages.section("Work done by priority", _priorities(summary)),
         pages.section("Busy seconds that came to nothing", _waste(summary)),
-        pages.section("Energy, and who earned what", _classes(night), _earned(night)),
+        pages.section("Energy, and who earned what", _energy(summary), _classes(night), _earned(night)),
         pages.section("Figures", _figures(summary)),
     ]
     return pages.page("A simulated night", body)
@@ -74,13 +80,23 @@ def _cars(night: Night) -> str:
 
 def _priorities(summary: Mapping[str, Any]) -> str:
     shares = summary["done_share_by_priority"]
-    return pages.bars([(f"priority {place}", share, f"{share:.1%}") for place, share in enumerate(shares)])
+    names = ["priority 0, the most urgent", *(f"priority {place}" for place in range(1, len(shares)))]
+    return pages.bars([(name, share, f"{share:.1%}") for name, share in zip(names, shares, strict=True)])
 
 
 def _waste(summary: Mapping[str, Any]) -> str:
     busy = max(summary["busy_s"], 1e-9)
     rows = [(WHY[name], seconds, f"{seconds / busy:.2%}") for name, seconds in summary["lost_s"].items()]
     return pages.bars(rows)
+
+
+def _energy(summary: Mapping[str, Any]) -> str:
+    kwh, grams = summary["energy_kwh"], summary["carbon_g"]
+    worth = summary["scenario"]["carbon_eur_per_tonne"]
+    return pages.paragraph(
+        f"{pages.count(round(kwh))} kWh for {summary['energy_eur']:.2f} EUR; {grams / 1000:,.1f} kg of CO2, "
+        f"{grams / max(kwh, 1e-9):.0f} g a kWh, of which a tonne counted as {worth:g} EUR."
+    )
 
 
 def _classes(night: Night) -> str:
@@ -108,10 +124,19 @@ def _earned(night: Night) -> str:
 
 
 def _figures(summary: Mapping[str, Any]) -> str:
-    rows = [
-        (name.replace("_", " "), _said(value)) for name, value in summary.items() if not isinstance(value, dict | list)
-    ]
+    rows = [(label(name), _said(value)) for name, value in summary.items() if not isinstance(value, dict | list)]
     return pages.table(("figure", "value"), rows)
+
+
+UNITS = ("s", "kwh", "eur", "g", "units")
+
+
+def label(name: str) -> str:
+    """Return a figure's name for people: `energy_kwh` is energy, kWh."""
+    words, _, unit = name.rpartition("_")
+    if unit not in UNITS or not words:
+        return name.replace("_", " ")
+    return f"{words.replace('_', ' ')}, {unit.replace('kwh', 'kWh').replace('eur', 'EUR')}"
 
 
 def _said(value: object) -> str | bool:

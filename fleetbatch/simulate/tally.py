@@ -41,7 +41,7 @@ def summary(night: Night) -> dict[str, Any]:
         "busy_s": busy,
         "idle_s": able_s(world) - float(meter.busy_s[~world.fleet.bad].sum()),
         "fetch_s": meter.fetch_s,
-        "load_s": meter.load_s,
+        "loading_s": meter.load_s,
         "lost_s": dict(zip(LOST, meter.lost_s.tolist(), strict=True)),
         "waste_share": lost / max(busy, 1e-9),
         "waste_share_of_honest_cars": (lost - float(meter.lost_s[REFUSED])) / max(busy, 1e-9),

@@ -288,7 +288,15 @@ def test_all_problems_are_named_at_once() -> None:
         (Policy(rates=((1.0,),), power_w=(1.0,), pieces_max=0), "pieces_max"),
         (Policy(rates=((1.0,),), power_w=(1.0,), stay_min=2.0), "stay_min"),
         (Policy(rates=((1.0,),), power_w=(1.0,), price_until_s=(2.0, 1.0)), "price_until_s"),
+        (Policy(rates=((1.0,),), power_w=(1.0,), price_until_s=(float("nan"),)), "price_until_s"),
         (Policy(rates=((1.0,),), power_w=(1.0,), value_per_unit=()), "value_per_unit"),
+        (Policy(rates=((1.0,),), power_w=(1.0,), value_per_unit=(1e300,)), "value_per_unit"),
+        (Policy(rates=((1e300,),), power_w=(1.0,)), "rates"),
+        (Policy(rates=((1.0,),), power_w=(1.0,), unit_currency=1e-300), "unit_currency"),
+        (Policy(rates=((1.0,),), power_w=(1.0,), unit_currency=float("nan")), "unit_currency"),
+        (Policy(rates=((1.0,),), power_w=(1.0,), carbon_currency_per_g=float("inf")), "carbon_currency_per_g"),
+        (Policy(rates=((1.0,),), power_w=(1.0,), carbon_g_per_j=((1.0, 2.0),)), "carbon_g_per_j"),
+        (Policy(rates=((1.0,),), power_w=(1.0,), model_bytes=(-1.0,)), "model_bytes"),
     ],
 )
 def test_dials_that_make_no_sense_are_refused_by_name(policy: Policy, said: str) -> None:

@@ -189,8 +189,9 @@ def test_what_was_written_for_a_cell_is_read_again(store: Store) -> None:
     ("rows", "why"),
     [
         ([(0.0, 0.1, None), (0.0, 0.2, None)], "2 rows: DE-LU 2026-11-22T21:00Z is twice"),
-        ([(0.0, math.nan, None)], "not a finite number"),
-        ([(0.0, 0.1, math.inf)], "not a finite number"),
+        ([(0.0, math.nan, None)], "not a number of any electricity"),
+        ([(0.0, 0.1, math.inf)], "not a number of any electricity"),
+        ([(0.0, -1e7, 3.0)], "not a number of any electricity"),
         ([(0.0, 0.1, -3.0)], "less than 0 grams"),
     ],
 )

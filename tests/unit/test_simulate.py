@@ -4,8 +4,9 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from fleetbatch.simulate.world import Ints, World, draw
 
 SMALL = Scenario(cars=100, shards=240, hours=3.0, replan=timedelta(minutes=30), exact=False)
 HOUR_S = 3600.0
+BERLIN = ZoneInfo("Europe/Berlin")
 CALM = replace(SMALL, bad_share=0.0, outage_share=0.0, crash_share=0.0, stated_share=0.0, deadline_share=0.0)
 
 
@@ -178,6 +180,13 @@ def first_plan(world: World) -> Planned:
     return Dispatcher(world).run_round(Lives(world).standing(0.0, -np.inf), 0.0)
 
 
+@pytest.mark.parametrize("day", [datetime(2026, 3, 28, 23, tzinfo=BERLIN), datetime(2026, 10, 24, 23, tzinfo=BERLIN)])
+def test_a_night_in_which_the_clocks_change_is_a_night_like_others(day: datetime) -> None:
+    figures = summary(simulate(replace(SMALL, cars=60, starts_at=day, hours=4.0)))
+    assert figures["rounds_by_planner"] == {"greedy": 8}
+    assert 0.7 < figures["realised_share"] < 1.0
+
+
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("cars", [1, 2])
 def test_a_fleet_of_which_nobody_is_at_a_plug_has_a_night_without_work(cars: int, *, exact: bool) -> None:
@@ -205,4 +214,5 @@ def test_the_page_shows_the_bound_the_waste_and_the_earnings_off_line(by_arrays:
     assert "bound for the night" in page
     assert "the owner left in mid row group" in page
     assert "EUR earned" in page
+    assert "kg of CO2" in page
     assert "http" not in page.replace("http://www.w3.org", "")
