@@ -244,10 +244,12 @@ SELECT shard_id, fence FROM open_leases WHERE order_no = %(order_no)s;
 
 -- name: serve
 -- Whoever answers beats says so; a gap longer than `outage_after` means that nobody did, and starts a new term of grace.
+-- So does a clock that was set back by more: what it said before tells nothing about now.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
 UPDATE service v
-SET served_at = greatest(v.served_at, clock.at),
-    resumed_at = CASE WHEN v.served_at < clock.at - %(outage_after)s THEN clock.at ELSE v.resumed_at END
+SET served_at = CASE WHEN v.served_at > clock.at + %(outage_after)s THEN clock.at ELSE greatest(v.served_at, clock.at) END,
+    resumed_at = CASE WHEN v.served_at < clock.at - %(outage_after)s OR v.served_at > clock.at + %(outage_after)s
+                      THEN clock.at ELSE v.resumed_at END
 FROM clock
 RETURNING v.resumed_at = clock.at AS outage,
           pg_relation_size('open_leases') / current_setting('block_size')::bigint AS pages;
@@ -255,18 +257,22 @@ RETURNING v.resumed_at = clock.at AS outage,
 -- name: sweep
 -- Leases whose time has passed, by the database's clock and in time of service, in some pages of the table: an index on
 -- an instant that every beat moves would cost more than reading all of it bit by bit. Locked ones are in use: the next
--- sweep.
+-- sweep. A clock that was set back does not hold a lease for as long: it is over, too, a lease's length after its last
+-- beat, or when that beat lies in the future.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
 late AS MATERIALIZED (
     SELECT shard_id FROM open_leases
-    WHERE ctid >= %(first)s::tid AND ctid < %(stop)s::tid AND expires_at <= (SELECT at FROM clock)
+    WHERE ctid >= %(first)s::tid AND ctid < %(stop)s::tid
+      AND (least(expires_at, beat_at + lease_for + %(outage_after)s) <= (SELECT at FROM clock)
+           OR beat_at > (SELECT at FROM clock) + %(outage_after)s)
       AND lease_for <= (SELECT clock.at - v.resumed_at FROM clock, service v)
     LIMIT %(batch)s
 ),
 doomed AS MATERIALIZED (
     SELECT l.shard_id
     FROM late JOIN open_leases l ON l.shard_id = late.shard_id
-    WHERE l.expires_at <= (SELECT at FROM clock)
+    WHERE least(l.expires_at, l.beat_at + l.lease_for + %(outage_after)s) <= (SELECT at FROM clock)
+       OR l.beat_at > (SELECT at FROM clock) + %(outage_after)s
     ORDER BY l.shard_id
     FOR UPDATE OF l SKIP LOCKED
 ),
@@ -326,7 +332,7 @@ SELECT car_id, owner_id, public_key_pem, revoked_at IS NOT NULL AS revoked, 'tel
 FROM cars WHERE car_id = ANY (%(car_id)s::bigint[]) AND car_id <> 0;
 
 -- name: revoke_car
-UPDATE cars SET revoked_at = fleetbatch.now(), revoked_reason = %(reason)s
+UPDATE cars SET revoked_at = fleetbatch.now(), revoked_reason = %(reason)s, tokens_void_at = fleetbatch.now()
 WHERE car_id = %(car_id)s AND car_id <> 0 AND revoked_at IS NULL;
 
 -- name: consent_lock

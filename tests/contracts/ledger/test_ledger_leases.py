@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from ledger_nights import LEASE_FOR, MINUTE, Cell, part, request
 
 from fleetbatch.ledger.messages import Beat, Delivered, Granted, LeaseState, Refused, Released, Terminal
@@ -266,3 +267,30 @@ def test_rates_are_measured_from_confirmed_parts(cell: Cell) -> None:
 def test_an_empty_batch_is_no_question(cell: Cell) -> None:
     ledger = cell.ledger
     assert (ledger.grant([]), ledger.beat([]), ledger.deliver([]), ledger.release([])) == ([], [], [], [])
+
+
+@pytest.mark.parametrize("beats", [0, 1])
+def test_a_clock_that_is_set_back_an_hour_holds_no_silent_lease_for_an_hour(cell: Cell, beats: int) -> None:
+    cell.enrol(1, 2)
+    cell.open({7: (1,)})
+    cell.serve(minutes=1)
+    lease = cell.take(1, 7)
+    cell.pass_time(hours=-1)
+    cell.serve(seconds=20)
+    for _ in range(beats):
+        assert cell.beat(lease).go_on
+    assert cell.serve(minutes=9) == ()
+    assert cell.serve(minutes=3) == (lease.lease_id,)
+    assert cell.take(2, 7).fence == lease.fence + 1
+
+
+def test_an_outage_after_the_clock_was_set_back_counts_against_no_lease(cell: Cell) -> None:
+    cell.enrol(1)
+    cell.open({7: (1,)})
+    cell.serve(minutes=1)
+    cell.pass_time(hours=-1)
+    cell.serve(minutes=1)
+    lease = cell.take(1, 7)
+    cell.pass_time(minutes=30)
+    assert cell.serve(minutes=9) == ()
+    assert cell.beat(lease).go_on
