@@ -1,4 +1,4 @@
-"""`fleetbatch car`: what a car integrator runs."""
+"""`fleetbatch car`: what a car integrator runs, and how a deployment lets cars in and out."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,17 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetbatch.cli.show import print_json
+from fleetbatch.errors import RejectedError
+from fleetbatch.units import CarId, OwnerId, id_of
 
 if TYPE_CHECKING:
     from fleetbatch.runner.check import Finding
 
-cars = typer.Typer(help="Cars: does this one work against its gateway?", no_args_is_help=True)
+cars = typer.Typer(help="Cars: let them in and out, and see that one works against its gateway.", no_args_is_help=True)
+Home = Annotated[
+    Path,
+    typer.Option(help="Where the laptop's deployment keeps its store, keys and logs.", envvar="FLEETBATCH_HOME"),
+]
+HOME = Path(".fleetbatch")
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
-
-
-@cars.callback()
-def group() -> None:
-    """Keep `car` a group, although it has one command."""
 
 
 @cars.command()
@@ -47,6 +49,75 @@ def check(  # noqa: PLR0913 # one option each
     if json:
         print_json({"ok": not failed, "failed": failed, "findings": [_facts(finding) for finding in findings]})
     raise typer.Exit(1 if failed else 0)
+
+
+@cars.command()
+def enrol(
+    keys: Annotated[list[Path], typer.Argument(metavar="KEY...", help="PEM files of the cars' public keys.")],
+    *,
+    cell: Annotated[str, typer.Option(help="The cell that they are of.")],
+    owner: Annotated[str, typer.Option(help="Whose they are: sixteen hex digits, an owner's number of your choice.")],
+    home: Home = HOME,
+) -> None:
+    """Let an owner's cars in, once; they work when the owner consents, from the next round on."""
+    from fleetbatch.cli.commands import settings_file
+    from fleetbatch.settings import load_settings
+    from fleetbatch.steps.admitting import enrol_cars
+
+    known = [_key(path) for path in keys]
+    new = enrol_cars(load_settings(settings_file(home)), cell, known, owner_of(owner))
+    for car, _ in known:
+        typer.echo(f"{car:016x}")
+    typer.echo(f"cell {cell}: {new} cars are new, {len(known) - new} were enrolled before", err=True)
+
+
+@cars.command()
+def revoke(
+    car: Annotated[str, typer.Argument(metavar="CAR", help="Sixteen hex digits.")],
+    *,
+    why: Annotated[str, typer.Option("--why", help="The reason; the car hears it.")],
+    home: Home = HOME,
+) -> None:
+    """Distrust a car for good, as when its key was lost: its lease ends and its tokens are void."""
+    from fleetbatch.cli.commands import settings_file
+    from fleetbatch.settings import load_settings
+    from fleetbatch.steps.admitting import revoke_car
+
+    cell = revoke_car(load_settings(settings_file(home)), car_of(car), why)
+    typer.echo(f"cell {cell}: car {car} is revoked; its key opens nothing any more")
+
+
+def car_of(text: str) -> CarId:
+    """Return the car that a person typed; raise RejectedError when there can be none of that name."""
+    return CarId(_number(text, "a car"))
+
+
+def owner_of(text: str) -> OwnerId:
+    """Return the owner that a person typed; raise RejectedError when there can be none of that number."""
+    return OwnerId(_number(text, "an owner"))
+
+
+def _number(text: str, what: str) -> int:
+    found = id_of(text)
+    if found is None:
+        summary = f"{text!r} is not {what}; expected sixteen hex digits"
+        raise RejectedError(summary)
+    return found
+
+
+def _key(path: Path) -> tuple[CarId, str]:
+    from fleetbatch.car.identity import car_id_of, public_pem
+
+    try:
+        pem = path.read_bytes()
+    except OSError as error:
+        summary = f"cannot read {path}: {error.strerror}"
+        raise RejectedError(summary) from error
+    try:
+        return car_id_of(pem), public_pem(pem)
+    except RejectedError as error:
+        summary = f"{path}: {error.summary}"
+        raise RejectedError(summary) from error
 
 
 def _print(finding: "Finding") -> None:

@@ -1,6 +1,7 @@
 """`fleetbatch owner` and `fleetbatch credits`: what a car did and earned, and whether the book is right."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fleetbatch.cli.cars import car_of, owner_of
 from fleetbatch.cli.show import print_json
 from fleetbatch.errors import RejectedError
-from fleetbatch.units import CarId, id_of
 
 owners = typer.Typer(help="What owners may know.", no_args_is_help=True)
 credits_app = typer.Typer(help="What owners earn.", no_args_is_help=True)
@@ -39,7 +40,7 @@ def statement(
     from fleetbatch.settings import load_settings
     from fleetbatch.steps.credits import find_statement
 
-    found = find_statement(load_settings(settings_file(home)), _car(car))
+    found = find_statement(load_settings(settings_file(home)), car_of(car))
     told = msgspec.to_builtins(found)
     if to is not None:
         _write_page(to, statement_page(found))
@@ -48,6 +49,24 @@ def statement(
         print_json(told)
     else:
         _print_statement(told)
+
+
+@owners.command()
+def token(
+    owner: Annotated[str, typer.Argument(metavar="OWNER", help="Sixteen hex digits, as cars were enrolled with.")],
+    *,
+    cell: Annotated[str, typer.Option(help="The cell whose gateways it opens.")],
+    minutes: Annotated[int, typer.Option(help="How long it lives.", min=1, max=24 * 60)] = 60,
+    home: Home = HOME,
+) -> None:
+    """Print a token with which an owner, whom your portal knows, consents and reads statements at a gateway."""
+    from fleetbatch.cli.commands import settings_file
+    from fleetbatch.gateway.identity import token_key
+    from fleetbatch.settings import cell_named, load_settings
+
+    settings = load_settings(settings_file(home))
+    key = token_key(settings.deployment_key, cell_named(settings, cell).name, "owner")
+    typer.echo(key.token(owner_of(owner), expires_at=datetime.now(UTC) + timedelta(minutes=minutes)))
 
 
 @owners.command()
@@ -62,7 +81,7 @@ def tariff(
     from fleetbatch.settings import load_settings
     from fleetbatch.steps.credits import set_tariff
 
-    cell = set_tariff(load_settings(settings_file(home)), _car(car), micro_per_kwh=per_kwh * _MICRO)
+    cell = set_tariff(load_settings(settings_file(home)), car_of(car), micro_per_kwh=per_kwh * _MICRO)
     typer.echo(f"cell {cell}: car {car} pays {per_kwh:.6f} credits for a kWh from now on")
 
 
@@ -113,14 +132,6 @@ def recompute(*, home: Home = HOME, json: Json = False) -> None:
     if wrong:
         summary = "the book is not what the leases say"
         raise RejectedError(summary, wrong)
-
-
-def _car(text: str) -> CarId:
-    found = id_of(text)
-    if found is None:
-        summary = f"{text!r} is not a car; expected sixteen hex digits"
-        raise RejectedError(summary)
-    return CarId(found)
 
 
 def _write_page(path: Path, page: str) -> None:

@@ -71,7 +71,7 @@ class Cars:
         self._pool.rows("forget_assertions")
 
     def revoke_car(self, car_id: CarId, reason: str) -> None:
-        """Distrust a car for ever: its open lease ends and it gets no other. The first reason stays."""
+        """Distrust a car for ever: its lease ends, its tokens are void, it gets no other. The first reason stays."""
 
         def work(connection: Connection) -> None:
             with connection.transaction():
