@@ -17,7 +17,7 @@ from fleetbatch.nouns import FrozenOrder, Merged
 from fleetbatch.publish.beside import extend, forget, make_current
 from fleetbatch.publish.commits import Commit, commits, open_table, published_path, try_commit
 from fleetbatch.publish.footers import refuse_other_files
-from fleetbatch.store import MissingObject, Store, probe
+from fleetbatch.store import MissingObject, Store, refuse_lacking
 from fleetbatch.units import OrderName
 from fleetbatch.workloads import workload
 
@@ -48,9 +48,7 @@ def publish_order(store: Store, order: FrozenOrder, merged: Merged, *, now: date
     TransientError when other publishers were always first.
     """
     _refuse_unchecked(store, order, merged)
-    if lacks := probe(store):
-        summary = "nothing is published on this store, since it cannot keep tables whole"
-        raise RejectedError(summary, lacks)
+    refuse_lacking(store)
     key, results = order.key, workload(order.order.workload).results_contract
     table = open_table(store, key.order, results)
     if _ours(order, merged, commits(table)) is None:

@@ -29,6 +29,7 @@ from fleetbatch.sharding import cut_order, split_region
 from fleetbatch.steps.doors import Doors, open_doors
 from fleetbatch.steps.examining import estimated, known_in
 from fleetbatch.steps.forecast import capacities, free_car_hours, free_hours_by_cell
+from fleetbatch.store import refuse_lacking
 from fleetbatch.units import Night
 
 
@@ -47,10 +48,13 @@ def order_step(
 ) -> FrozenOrder | AlreadyPublished:
     """Estimate an order and freeze it for a night, unless that is published already and not forced.
 
-    Raises RejectedError when night, source or model cannot be used, TransientError when a ledger is out of reach.
+    Raises RejectedError when night, source, model or store cannot be used, TransientError when a ledger is away.
     """
     _check_night(night)
     with open_doors(settings) as doors:
+        refuse_lacking(
+            doors.store
+        )  # in the evening: a night that cannot be published in the morning is computed in vain
         estimate = estimate_in(doors, order)
         frozen = freeze_order(
             doors.store, order, night=night, force=force, now=now, deployment_key=settings.deployment_key

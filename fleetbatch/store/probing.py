@@ -1,10 +1,11 @@
-"""What a store lacks, found by trying: a night is not published on one that lacks something."""
+"""What a store lacks, found by trying: no night begins, and none is published, on one that lacks something."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from fleetbatch.errors import RejectedError
 from fleetbatch.store.base import Store
 
 _RACERS: Final = 16
@@ -24,6 +25,13 @@ def probe(store: Store) -> list[str]:
     for key in list(store.keys(f"{folder}/")):
         store.delete(key)
     return lacks
+
+
+def refuse_lacking(store: Store) -> None:
+    """Raise RejectedError that names what the store lacks, if it lacks anything."""
+    if lacks := probe(store):
+        summary = "this store cannot carry a night: it cannot keep tables whole"
+        raise RejectedError(summary, lacks)
 
 
 def _create_once(store: Store, key: str) -> str:

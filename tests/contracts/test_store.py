@@ -11,13 +11,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ledger_nights import frozen_order
 from s3_servers import S3Server, moto, radosgw
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.gateway.arrivals import Upload, look_at_all
+from fleetbatch.settings import Settings
+from fleetbatch.steps.opening import order_step
 from fleetbatch.store import MissingObject, Store, open_store, probe
 from fleetbatch.store.signing import UrlClaim, checked_url, url_key
-from fleetbatch.units import Sha256
+from fleetbatch.units import Night, Sha256
 
 KEY = bytes(range(32))
 NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
@@ -213,3 +216,12 @@ def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> No
 def test_an_unknown_store_is_refused_with_what_is_known(url: str) -> None:
     with pytest.raises(RejectedError, match="s3://"):
         open_store(url, deployment_key=KEY)
+
+
+def test_no_night_begins_on_a_store_on_which_it_could_not_be_published(
+    moto_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh_bucket(moto_server, monkeypatch)
+    settings = Settings(store=moto_server.bucket_url(), deployment_key=KEY, cells=())
+    with pytest.raises(RejectedError, match="a forged signature was accepted"):
+        order_step(settings, frozen_order().order, night=Night("2026-11-22"), force=False, now=NOW)
