@@ -162,6 +162,8 @@ class Dispatcher:
         round_id = self.ledger.write_round(lock, offers, stats, given_away=given_away)
         self.memory = replace(self.memory, offered=offers, published_at=now)
         planner.keep(self.store, self.cell, round_id, planned.tables(), rounds_kept=self.dials.rounds_kept)
+        for car, shard in given_away:
+            say("shard given away", round=round_id, car=car, shard=shard)
         say("round", round=round_id, offers=offers.num_rows, excluded=planned.excluded.num_rows, **stats)
         return round_id
 

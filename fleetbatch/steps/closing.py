@@ -1,6 +1,7 @@
 """The morning: parts become result files, the files are checked, published as one version, and reported."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -44,6 +45,7 @@ def merge_step(settings: Settings, key: OrderKey, *, now: datetime) -> Merged:
         parts = pa.concat_tables([ledger.valid_parts(key) for ledger in opened.ledgers])
         missing = pa.concat_tables([ledger.missing_shards(key) for ledger in opened.ledgers])
         merged = merge_order(doors.store, opened.frozen, parts, missing, pool=engine)
+    _tell_shards(key, parts, missing)
     say(
         "merged",
         order=str(key),
@@ -53,6 +55,17 @@ def merge_step(settings: Settings, key: OrderKey, *, now: datetime) -> Merged:
         missing_rows=merged.missing_rows,
     )
     return merged
+
+
+def _tell_shards(key: OrderKey, parts: pa.Table, missing: pa.Table) -> None:
+    """Say the last of each shard, so that a search for it or for one of its leases finds how it ended."""
+    whole = parts.group_by("shard_id").aggregate([("lease_id", "distinct"), ("rows", "sum")])
+    for shard, leases, rows in zip(
+        *(whole[n].to_pylist() for n in ("shard_id", "lease_id_distinct", "rows_sum")), strict=True
+    ):
+        say("shard merged", shard=shard, order=str(key), leases=sorted(leases), rows=rows)
+    for row in missing.to_pylist():
+        say("shard missing", level=logging.WARNING, shard=row["shard_id"], order=str(key), reason=row["reason"])
 
 
 def check_step(settings: Settings, key: OrderKey) -> Verdict:

@@ -5,6 +5,7 @@ import logging
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_an_id_that_is_text_already_and_a_fact_that_json_does_not_know_are_kept(
 
 
 @pytest.mark.timeout(120)
-def test_one_search_for_a_shard_tells_its_life_in_the_words_of_car_gateway_and_auditor(
+def test_one_search_for_a_shard_tells_its_life_in_the_words_of_car_gateway_auditor_and_merge(
     tmp_path: Path, postgres: Postgres
 ) -> None:
     with fresh_database(postgres) as url, parked_cell(tmp_path, url) as cell:
@@ -66,7 +67,13 @@ def test_one_search_for_a_shard_tells_its_life_in_the_words_of_car_gateway_and_a
         auditor = subprocess.Popen([*command, "--cell", CELL, "--workers", "1"], stderr=subprocess.PIPE, text=True)
         until(lambda: cell.ledger.counts(key).valid == 1, what="the verdict")
         auditor.send_signal(signal.SIGTERM)
+        words = {"settings": str(cell.home / "settings.toml"), "key": str(key), "now": datetime.now(UTC).isoformat()}
+        merge = [sys.executable, "-m", "fleetbatch.steps", "merge", json.dumps(words), str(tmp_path / "answer")]
+        with subprocess.Popen(merge, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as step:
+            assert step.stderr is not None
+            merged = step.stderr.read()  # its input stays open meanwhile, as a task's does
         logs = {
+            "step": lines(merged),
             "runner": lines((car.folder / "log").read_text()),
             "gateway": lines((cell.home / "gateway.log").read_text()),
             "auditor": lines(auditor.communicate(timeout=20)[1]),
@@ -81,6 +88,9 @@ def test_one_search_for_a_shard_tells_its_life_in_the_words_of_car_gateway_and_a
     assert {"work starts", "part delivered"} <= {line["event"] for line in told["runner"]}
     assert {"granted", "delivered"} <= {line["event"] for line in told["gateway"]}
     assert [line["event"] for line in told["auditor"]] == ["audit passed"]
+    [last] = told["step"]
+    assert (last["event"], last["rows"]) == ("shard merged", 12)
+    assert set(last["leases"]) == {line["lease"] for line in told["gateway"]}
     named = [line["shard"] for log in told.values() for line in log if "shard" in line]
     assert set(named) == {shard}
     assert (
