@@ -35,9 +35,9 @@ def _python(name: str, file: str, find: str, replace: str) -> Mutant:
 
 _READY = "state = CASE WHEN s.state = 'out' THEN 'ready' ELSE s.state END"
 _FILED = "FROM ended e JOIN freed f ON f.shard_id = e.shard_id, clock"
-_LATE = " AND expires_at <= (SELECT at FROM clock)\n"
+_LATE = "(least(expires_at, beat_at + lease_for + %(outage_after)s) <= (SELECT at FROM clock)"
 _SERVED = "AND lease_for <= (SELECT clock.at - v.resumed_at FROM clock, service v)"
-_STILL_LATE = "WHERE l.expires_at <= (SELECT at FROM clock)"
+_STILL_LATE = "least(l.expires_at, l.beat_at + l.lease_for + %(outage_after)s) <= (SELECT at FROM clock)"
 _GONE = "_UNFINISHED: Final = (*_UNCOMPUTED, ShardState.RETURNED)"
 _SETTLED = 'fetch(connection, "settle_unaudited", where)'
 _AUDITED = "cloud_only = s.cloud_only OR (NOT %(passed)s AND s.attempts + 1 >= o.attempts_max)"
@@ -96,6 +96,7 @@ MESSAGES = (
     _sql("a finished lease is not filed", "deliver", "    FROM ended, clock", "    FROM ended, clock WHERE false"),
     _sql("nobody is asked to audit", "deliver", "WHERE state = 'returned'", "WHERE false"),
     _sql("another car's part is acknowledged", "deliver_again", "AND e.fence = r.fence AND e.car_id = r.car_id", "AND e.fence = r.fence"),
+    _sql("whoever asks hears that a part is kept", "deliver_again", "\n    AND coalesce(l.shard_id, e.shard_id) IS NOT NULL", ""),
     _sql("a release sets the shard back", "release", "SET state = 'ready', attempts", "SET state = 'ready', done_through = 0, attempts"),
     _sql("a release strands the shard", "release", "SET state = 'ready', attempts", "SET attempts"),
     _sql("anyone may release a lease", "release", "AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.fence = r.fence"),
@@ -111,18 +112,18 @@ MESSAGES = (
 
 TIME = (
     _sql("an outage counts against leases", "sweep", _SERVED, ""),
-    Mutant("leases expire before their time", (Edit(_LATE, "\n", "sweep"), Edit(_STILL_LATE, "", "sweep"))),
+    Mutant("leases expire before their time", (Edit(_LATE, "(true", "sweep"), Edit(_STILL_LATE, "true", "sweep"))),
     Mutant("leases expire fifteen seconds early", (
         Edit(_LATE, _LATE.replace("at FROM", "at + interval '15 seconds' FROM"), "sweep"),
         Edit(_STILL_LATE, _STILL_LATE.replace("at FROM", "at + interval '15 seconds' FROM"), "sweep"),
     )),
-    _sql("nothing ever expires", "sweep", _LATE, " AND false\n"),
+    _sql("nothing ever expires", "sweep", _LATE, "(false"),
     _python("sweeps never begin again at the first page", "ledger/leases.py", 'if self._swept_pages < service["pages"] else 0', "if True else 0"),
     _sql("a sweep strands shards", "sweep", f"SET {_READY}", "SET state = s.state"),
     _sql("a sweep sets shards back", "sweep", f"SET {_READY}", f"SET done_through = 0, {_READY}"),
     _sql("a sweep frees under any fence", "sweep", f"SET {_READY}", f"SET fence = s.fence + 1, {_READY}"),
     _sql("an expired lease is not filed", "sweep", _FILED, f"{_FILED} WHERE false"),
-    _sql("outages are not noticed", "serve", "CASE WHEN v.served_at < clock.at - %(outage_after)s THEN clock.at ELSE v.resumed_at END", "v.resumed_at"),
+    _sql("outages are not noticed", "serve", "v.served_at < clock.at - %(outage_after)s OR", ""),
 )  # fmt: skip
 
 ABOVE = (
@@ -168,6 +169,14 @@ BOOK = (
     _sql("refused work is paid", "settle", "CASE l.credit WHEN 'credited' THEN", "CASE WHEN true THEN"),
     _python("nobody is paid", "ledger/audits.py", 'fetch(connection, "settle", of)', "pass"),
     _python("giving up leaves credits in escrow", "ledger/operating.py", _SETTLED, "pass"),
+    _sql("the whole shard is paid to each who did a part", "escrow", "s.work_units * l.delivered_rows / s.rows * t.micro_per_unit", "s.work_units * t.micro_per_unit"),
+    _sql("claimed energy is paid without bound", "escrow", "least(l.delivered_wh, s.work_units * l.delivered_rows / s.rows * t.wh_per_unit_max)", "l.delivered_wh"),
+    _sql("any tariff is paid", "escrow", "least(coalesce(f.micro_per_kwh, t.micro_per_kwh), t.micro_per_kwh_max)", "coalesce(f.micro_per_kwh, t.micro_per_kwh)"),
+    _sql("a tariff counts for what was granted before it", "escrow", "car_id = l.car_id AND from_at < l.granted_at", "car_id = l.car_id"),
+    _sql("terms count for what was granted before them", "escrow", "SELECT * FROM terms WHERE from_at < l.granted_at", "SELECT * FROM terms"),
+    _sql("the oldest tariff is paid for ever", "escrow", "AND from_at < l.granted_at ORDER BY from_at DESC, number DESC", "AND from_at < l.granted_at ORDER BY from_at, number"),
+    _sql("trusted machines are paid", "escrow", "WHERE l.delivered_rows > 0 AND l.car_id <> 0", "WHERE l.delivered_rows > 0"),
+    _sql("what has no verdict goes back", "settle", " AND l.credit <> 'none'", ""),
     _sql("a part of what was delivered is not put aside", "escrow", "l.fence > s.void_fence", "l.fence = s.fence"),
 )  # fmt: skip
 

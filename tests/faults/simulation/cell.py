@@ -12,6 +12,7 @@ from faults.simulation.cars import SimulatedCar
 from faults.simulation.dials import Dials
 from faults.simulation.faulty import FaultyLedger
 from faults.simulation.gateways import SimulatedGateway
+from faults.simulation.money import SimulatedMoney
 from faults.simulation.mornings import Mornings
 from faults.simulation.network import Network
 from faults.simulation.sound import SIDE, unsound
@@ -60,6 +61,7 @@ class SimulatedCell:
         self.ledgers: list[FaultyLedger] = []
         self.gateways = [self._gateway(self._ledger(stack, patient=False)) for _ in range(dials.gateways)]
         self.owner = self._ledger(stack, patient=False)
+        self.money = SimulatedMoney(self._ledger(stack, patient=True), self.witness, seed, dials)
         trusted = [self._ledger(stack, patient=True) for _ in range(5)]
         self.planners = [SimulatedPlanner(ledger, self.witness, chance, dials) for ledger in trusted[:2]]
         self.auditors = [SimulatedAuditor(one, self.witness, self.store, chance, dials) for one in trusted[2:4]]
@@ -84,6 +86,7 @@ class SimulatedCell:
         """Look at every table."""
         for rule, rows in unsound(self.observer).items():
             self.witness.broken(rule, rows)
+        self.money.look(self.observer)
         self.witness.seen["tables"] += 1
 
     def _turn_clock(self) -> None:

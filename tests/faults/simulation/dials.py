@@ -66,6 +66,8 @@ class Dials:
     withdraw: float = 0.0006
     """Per car and tick."""
     distrust: float = 0.00002
+    tariff: float = 0.03
+    """Per tick: an owner names a tariff, or the fleet its terms."""
     operator: float = 0.006
     """Per tick: an order is paused, cancelled or opened again."""
 
@@ -73,6 +75,6 @@ class Dials:
 CALM = {
     "lost": 0.0, "doubled": 0.0, "delayed": 0.0, "crash": 0.0, "again": 0.0, "overlap": 0.0, "step_back": 0.0,
     "told_late": 0.0, "outage": 0.0, "cut_upload": 0.0, "store_away": 0.0, "liars": 0.0, "zombies": 0.0, "vanish": 0.0,
-    "leave": 0.0, "unusable": 0.0, "withdraw": 0.0, "distrust": 0.0, "operator": 0.0,
+    "leave": 0.0, "unusable": 0.0, "withdraw": 0.0, "distrust": 0.0, "tariff": 0.0, "operator": 0.0,
 }  # fmt: skip
 """What is changed when the bad day is over: whatever is still open must then be finished."""

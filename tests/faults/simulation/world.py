@@ -37,6 +37,7 @@ class World(SimulatedCell):
         self._turn_clock()
         self._outage()
         self._owners()
+        self.events += self.money.change(list(self.cars))
         self._cars_speak()
         self._gateways_answer()
         self._gateways_serve()
@@ -52,6 +53,7 @@ class World(SimulatedCell):
             self,
             self.network,
             self.cloud,
+            self.money,
             self.mornings,
             *self.gateways,
             *self.planners,
