@@ -110,12 +110,11 @@ class Leases:
         one full lease length.
         """
         dials = self._pool.dials
-        outage = {"outage_after": dials.outage_after}
-        [service] = self._pool.rows("serve", outage)
+        [service] = self._pool.rows("serve", {"outage_after": dials.outage_after})
         first = self._swept_pages if self._swept_pages < service["pages"] else 0
         stop = first + dials.sweep_pages
         window = {"first": f"({first},0)", "stop": f"({stop},0)", "batch": dials.sweep_batch}
-        rows = self._pool.rows("sweep", {**window, **outage})
+        rows = self._pool.rows("sweep", window)
         more = len(rows) == dials.sweep_batch
         self._swept_pages = first if more else stop
         return Swept(

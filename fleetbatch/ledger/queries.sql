@@ -257,22 +257,22 @@ RETURNING v.resumed_at = clock.at AS outage,
 -- name: sweep
 -- Leases whose time has passed, by the database's clock and in time of service, in some pages of the table: an index on
 -- an instant that every beat moves would cost more than reading all of it bit by bit. Locked ones are in use: the next
--- sweep. A clock that was set back does not hold a lease for as long: it is over, too, a lease's length after its last
--- beat, or when that beat lies in the future.
+-- sweep. A clock that was set back does not hold a lease for as long: it is over, too, two lengths after its last beat,
+-- or when that beat lies a whole length ahead.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
 late AS MATERIALIZED (
     SELECT shard_id FROM open_leases
     WHERE ctid >= %(first)s::tid AND ctid < %(stop)s::tid
-      AND (least(expires_at, beat_at + lease_for + %(outage_after)s) <= (SELECT at FROM clock)
-           OR beat_at > (SELECT at FROM clock) + %(outage_after)s)
+      AND (least(expires_at, beat_at + 2 * lease_for) <= (SELECT at FROM clock)
+           OR beat_at > (SELECT at FROM clock) + lease_for)
       AND lease_for <= (SELECT clock.at - v.resumed_at FROM clock, service v)
     LIMIT %(batch)s
 ),
 doomed AS MATERIALIZED (
     SELECT l.shard_id
     FROM late JOIN open_leases l ON l.shard_id = late.shard_id
-    WHERE least(l.expires_at, l.beat_at + l.lease_for + %(outage_after)s) <= (SELECT at FROM clock)
-       OR l.beat_at > (SELECT at FROM clock) + %(outage_after)s
+    WHERE least(l.expires_at, l.beat_at + 2 * l.lease_for) <= (SELECT at FROM clock)
+       OR l.beat_at > (SELECT at FROM clock) + l.lease_for
     ORDER BY l.shard_id
     FOR UPDATE OF l SKIP LOCKED
 ),

@@ -35,9 +35,9 @@ def _python(name: str, file: str, find: str, replace: str) -> Mutant:
 
 _READY = "state = CASE WHEN s.state = 'out' THEN 'ready' ELSE s.state END"
 _FILED = "FROM ended e JOIN freed f ON f.shard_id = e.shard_id, clock"
-_LATE = "(least(expires_at, beat_at + lease_for + %(outage_after)s) <= (SELECT at FROM clock)"
+_LATE = "(least(expires_at, beat_at + 2 * lease_for) <= (SELECT at FROM clock)"
 _SERVED = "AND lease_for <= (SELECT clock.at - v.resumed_at FROM clock, service v)"
-_STILL_LATE = "least(l.expires_at, l.beat_at + l.lease_for + %(outage_after)s) <= (SELECT at FROM clock)"
+_STILL_LATE = "least(l.expires_at, l.beat_at + 2 * l.lease_for) <= (SELECT at FROM clock)"
 _GONE = "_UNFINISHED: Final = (*_UNCOMPUTED, ShardState.RETURNED)"
 _SETTLED = 'fetch(connection, "settle_unaudited", where)'
 _AUDITED = "cloud_only = s.cloud_only OR (NOT %(passed)s AND s.attempts + 1 >= o.attempts_max)"

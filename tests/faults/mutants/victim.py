@@ -25,6 +25,7 @@ HARD = Dials(
     zombies=0.25,
     unusable=0.05,
     operator=0.02,
+    tariff=0.4,
     outage=0.006,
     crash=0.02,
     short=0.5,

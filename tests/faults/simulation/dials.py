@@ -66,7 +66,7 @@ class Dials:
     withdraw: float = 0.0006
     """Per car and tick."""
     distrust: float = 0.00002
-    tariff: float = 0.03
+    tariff: float = 0.05
     """Per tick: an owner names a tariff, or the fleet its terms."""
     operator: float = 0.006
     """Per tick: an order is paused, cancelled or opened again."""

@@ -34,7 +34,7 @@ class SimulatedMoney:
             return 0
         car, tariff = CarId(self.chance.choice(cars)), self.chance.choice(_TARIFFS)
         try:
-            if self.chance.random() < 0.2:
+            if self.chance.random() < 0.3:
                 terms = replace(self.ledger.terms()[-1], micro_per_unit=self.chance.choice(_PER_UNIT))
                 failing(self.ledger, self.chance, self.dials, lambda: self.ledger.add_terms(terms))
             else:
