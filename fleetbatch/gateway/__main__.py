@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings(given.settings)
         cell = cell_named(settings, given.cell)
-        listening = _listen(given.host, given.port)
+        listening = _listen(given.host, given.port, shared=given.share_port)
         with listening:
             _serve(settings, cell, listening, _dials(given))
     except RejectedError as error:
@@ -148,10 +148,10 @@ def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port; raise RejectedError when it is not ours to take."""
+def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
+    """Take the port, alone or with others that share it; raise RejectedError when it is not ours to take."""
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
     except OSError as error:
@@ -185,6 +185,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cell", required=True, help="which of its cells to serve")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True, help="0 takes any free port")
+    shared = "other gateways of this user share the port: one process a core, and the kernel spreads the connections"
+    parser.add_argument("--share-port", action="store_true", help=shared)
     for name in _TIMES:
         parser.add_argument(f"--{name.replace('_', '-')}-s", type=float, help="seconds")
     return parser

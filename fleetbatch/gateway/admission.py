@@ -1,7 +1,8 @@
 """What stands before every endpoint: shedding, the caller's token and allowance; and behind it: what a refusal says."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.gateway.bodies import Receive, Scope, read_body
 from fleetbatch.gateway.endpoints import ENDPOINTS, POLL_PATH, Endpoint
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import Bearer
@@ -76,6 +78,33 @@ def count_request(gate: Gate, car: CarId, *, now: datetime) -> None:
     over_s = gate.allowance.left_s(car, now=now)
     if over_s:
         raise ProblemError(Kind.TOO_MANY_REQUESTS, "this car asks too often", retry_after_s=over_s)
+
+
+async def whole_body(gate: Gate, scope: Scope, receive: Receive, *, limit: int) -> bytes:
+    """Return the body, however it comes; raise a ProblemError when it is too long, too slow, or one slow one too many.
+
+    Whoever still sends keeps nobody from being answered: their request is not yet under way.
+    """
+    gate.metrics.in_flight -= 1
+    try:
+        return await read_body(
+            scope, receive, limit=limit, within=gate.dials.body_within, slowly=lambda: _awaited(gate)
+        )
+    finally:
+        gate.metrics.in_flight += 1
+
+
+@contextmanager
+def _awaited(gate: Gate) -> Iterator[None]:
+    """Count one whose body takes its time, among a bounded number of them: anybody may begin a body."""
+    if gate.metrics.bodies_awaited >= gate.dials.bodies_awaited_max:
+        wait_s = gate.wait_s(holding=True)
+        raise ProblemError(Kind.COME_BACK, "too many callers are slow; send all of it at once", retry_after_s=wait_s)
+    gate.metrics.bodies_awaited += 1
+    try:
+        yield
+    finally:
+        gate.metrics.bodies_awaited -= 1
 
 
 def decoded(route: Route, body: bytes, *, telemetry: bool) -> Any:  # noqa: ANN401 # the endpoint's own struct

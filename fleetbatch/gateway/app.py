@@ -6,8 +6,8 @@ from time import perf_counter
 
 import msgspec
 
-from fleetbatch.gateway.admission import ROUTES, Route, admitted, decoded, refusal
-from fleetbatch.gateway.bodies import CallerGoneError, Receive, Scope, Send, read_body, read_query
+from fleetbatch.gateway.admission import ROUTES, Route, admitted, decoded, refusal, whole_body
+from fleetbatch.gateway.bodies import CallerGoneError, Receive, Scope, Send, read_query
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.metrics import prometheus
 from fleetbatch.gateway.objects import FileReply, serve
@@ -63,7 +63,7 @@ async def _call(gate: Gate, route: Route, scope: Scope, receive: Receive) -> Rep
     who, telemetry = admitted(gate, endpoint, given)
     if endpoint.method == "GET":
         return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, read_query(scope))))
-    body = await read_body(scope, receive, limit=gate.dials.message_bytes, within=gate.dials.body_within)
+    body = await whole_body(gate, scope, receive, limit=gate.dials.message_bytes)
     message = decoded(route, body, telemetry=telemetry)
     return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, message)))
 
@@ -80,6 +80,7 @@ async def _about(gate: Gate, scope: Scope) -> Reply:
             "round": gate.book.round_id or 0,
             "pressure": gate.pressure,
             "telemetry_waiting": len(gate.telemetry),
+            "telemetry_dropped": gate.telemetry.dropped,
             "ledger_up": float(gate.ledger_answers),
         }
         text = prometheus(gate.metrics, gauges, await gate.glance()).encode()

@@ -1,7 +1,9 @@
 """Reading what was sent, never more than is allowed and never for ever."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -9,6 +11,8 @@ from urllib.parse import parse_qsl
 from fleetbatch.gateway.problems import Kind, ProblemError
 
 QUERY_FIELDS_MAX: Final = 16
+_AT_ONCE_S: Final = 0.5
+"""Head and body of an honest caller often come in two pieces."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,29 +24,44 @@ class CallerGoneError(Exception):
     """Nobody waits for an answer any more."""
 
 
-async def read_body(scope: Scope, receive: Receive, *, limit: int, within: timedelta) -> bytes:
-    """Return the whole body; raise a ProblemError when it is over `limit` bytes or does not come `within`."""
+async def read_body(
+    scope: Scope,
+    receive: Receive,
+    *,
+    limit: int,
+    within: timedelta,
+    slowly: Callable[[], AbstractContextManager[None]],
+) -> bytes:
+    """Return the whole body; raise a ProblemError when it is over `limit` bytes or does not come `within`.
+
+    What has not come after a moment is awaited inside `slowly`, which may refuse to.
+    """
     if any(name == b"content-length" and _over(value, limit) for name, value in scope["headers"]):
         raise _too_large(limit)
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False) and len(message["body"]) <= limit:
-        return bytes(message["body"])  # the usual case: one piece, no timer
-    pieces, size = [], 0
+    body = bytearray()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_AT_ONCE_S):
+            return await _rest(receive, body, limit)
     try:
-        async with asyncio.timeout(within.total_seconds()):
-            while True:
-                if message["type"] == "http.disconnect":
-                    raise CallerGoneError
-                pieces.append(message.get("body", b""))
-                size += len(pieces[-1])
-                if size > limit:
-                    raise _too_large(limit)
-                if not message.get("more_body", False):
-                    return b"".join(pieces)
-                message = await receive()
+        with slowly():
+            async with asyncio.timeout(within.total_seconds()):
+                return await _rest(receive, body, limit)
     except TimeoutError as error:
         detail = f"the body did not arrive within {within.total_seconds():.0f} s"
         raise ProblemError(Kind.TOO_SLOW, detail) from error
+
+
+async def _rest(receive: Receive, body: bytearray, limit: int) -> bytes:
+    """Add to the body until it is whole; what came stays there when the caller of this gives up."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerGoneError
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return bytes(body)
 
 
 def read_query(scope: Scope) -> dict[str, str]:

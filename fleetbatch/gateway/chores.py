@@ -94,16 +94,21 @@ async def write_telemetry(gate: Gate, *, name: str) -> None:
 
 
 async def flush(gate: Gate, *, name: str) -> None:
-    """Write what was heard so far as one file; keep it when the store is away."""
+    """Write what was heard so far as one file; keep it when that fails, whatever the reason.
+
+    A stop waits for a file that is being written: its rows would be lost, or written twice.
+    """
     rows, at = gate.telemetry.take(), gate.clock()
     if not rows:
         return
     key = layout.telemetry(gate.cell.name, f"{at:%S%f}-{name}", at)
+    writing = asyncio.ensure_future(gate.off_loop(lambda: gate.store.write(key, signals_file(rows))))
     try:
-        await gate.off_loop(lambda: gate.store.write(key, signals_file(rows)))
-    except TransientError:
-        gate.telemetry.put_back(rows)
-        raise
+        await asyncio.shield(writing)
+    finally:
+        await asyncio.wait([writing])
+        if writing.exception() is not None:
+            gate.telemetry.put_back(rows)
 
 
 async def forget_assertions(gate: Gate) -> None:

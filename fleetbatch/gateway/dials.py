@@ -44,9 +44,11 @@ class Dials:
     message_bytes: int = 64 << 10
     part_bytes: int = 16 << 20
     body_within: timedelta = timedelta(seconds=30)
+    bodies_awaited_max: int = 500
+    """Messages and uploads whose rest is awaited at one time; further slow ones are sent away."""
     telemetry_every: timedelta = timedelta(seconds=60)
-    telemetry_rows: int = 2_000_000
-    """How many rows are kept while the store is away; older ones are dropped first."""
+    telemetry_bytes: int = 512 << 20
+    """How much of what cars say is kept while the store is away; the oldest is dropped first."""
     sweep_every: timedelta = timedelta(seconds=2)
     glance_for: timedelta = timedelta(seconds=10)
     """How long what the metrics say of the whole cell is kept: a scrape must not cost the ledger."""

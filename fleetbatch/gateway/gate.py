@@ -130,7 +130,7 @@ class Gate:
         """Make what follows from the rest."""
         self.car_tokens = token_key(self.deployment_key, self.cell.name, "car")
         self.owner_tokens = token_key(self.deployment_key, self.cell.name, "owner")
-        self.telemetry = Telemetry(self.dials.telemetry_rows)
+        self.telemetry = Telemetry(self.dials.telemetry_bytes)
         self.allowance = Allowance(self.dials.requests_per_window, now=self.clock())
         batcher = partial(
             Batcher, executor=self.executor, gather_for=self.dials.gather_for, batch_max=self.dials.batch_max

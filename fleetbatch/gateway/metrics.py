@@ -19,6 +19,7 @@ class Metrics:
     seconds: dict[str, float] = field(default_factory=dict)
     events: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
+    bodies_awaited: int = 0
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """Count one answer."""
@@ -41,7 +42,7 @@ def _lines(metrics: Metrics, gauges: Mapping[str, float]) -> Iterator[str]:
     yield "# TYPE fleetbatch_gateway_events_total counter"
     for event, count in sorted(metrics.events.items()):
         yield f'fleetbatch_gateway_events_total{{event="{event}"}} {count}'
-    for name, value in {**gauges, "in_flight": metrics.in_flight}.items():
+    for name, value in {**gauges, "in_flight": metrics.in_flight, "bodies_awaited": metrics.bodies_awaited}.items():
         yield f"# TYPE fleetbatch_gateway_{name} gauge"
         yield f"fleetbatch_gateway_{name} {value:g}"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.gateway.bodies import Receive, Scope, read_body, read_query
+from fleetbatch.gateway.admission import whole_body
+from fleetbatch.gateway.bodies import Receive, Scope, read_query
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Headers, Kind, ProblemError, Reply
 from fleetbatch.store.local import LocalStore
@@ -57,7 +58,7 @@ async def serve(gate: Gate, scope: Scope, receive: Receive) -> Reply | FileReply
 
 
 async def _put(gate: Gate, store: LocalStore, claim: UrlClaim, scope: Scope, receive: Receive) -> Reply:
-    body = await read_body(scope, receive, limit=claim.size, within=gate.dials.body_within)
+    body = await whole_body(gate, scope, receive, limit=claim.size)
     if len(body) != claim.size or hashlib.sha256(body).hexdigest() != claim.sha256:
         detail = f"these {len(body)} bytes are not the {claim.size} bytes that the URL was signed for"
         raise ProblemError(Kind.WRONG_CONTENT, detail)

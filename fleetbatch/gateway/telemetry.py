@@ -1,9 +1,10 @@
 """What cars say of themselves, one Parquet file a minute; nonsense becomes null and never stops a file."""
 
 import io
+import logging
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
@@ -16,11 +17,14 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from fleetbatch.contracts import conform, contract
+from fleetbatch.logs import say
 from fleetbatch.protocol import BeatRequest, Hardware, PollRequest
 from fleetbatch.units import CarId
 
 _VSS: Final = "Vehicle."
 _ROWS_AT_ONCE: Final = 20_000
+_ROW_BYTES: Final = 256
+"""What Python needs to keep a row, beside what was said."""
 _INSTANTS: Final = ("departure_at", "next_trip_at")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(PollRequest).decode
@@ -38,9 +42,13 @@ class Heard(NamedTuple):
 class Telemetry:
     """Keeps what was heard until it is written; when the store is away for long, the oldest goes."""
 
-    def __init__(self, rows_max: int) -> None:
+    def __init__(self, bytes_max: int) -> None:
         """Start with nothing heard."""
-        self._heard: deque[Heard] = deque(maxlen=rows_max)
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._heard: deque[Heard] = deque()
+        self.dropped = 0
+        """Rows that went unwritten."""
 
     def __len__(self) -> int:
         """Return how many rows wait."""
@@ -53,18 +61,22 @@ class Telemetry:
         else:
             said = _encode(request)
         self._heard.append(Heard(car, at, said))
+        self._bytes += len(said) + _ROW_BYTES
+        while self._bytes > self._bytes_max:
+            self._bytes -= len(self._heard.popleft().said) + _ROW_BYTES
+            self.dropped += 1
 
     def take(self) -> list[Heard]:
         """Return all rows, and forget them."""
         rows = list(self._heard)
         self._heard.clear()
+        self._bytes = 0
         return rows
 
     def put_back(self, rows: list[Heard]) -> None:
         """Keep rows that could not be written."""
-        newer = self.take()
-        self._heard.extend(rows)
-        self._heard.extend(newer)
+        for row in (*rows, *self.take()):
+            self.hear(*row)
 
 
 def without_vehicle(message: msgspec.Struct) -> msgspec.Struct:
@@ -81,8 +93,8 @@ def without_vehicle(message: msgspec.Struct) -> msgspec.Struct:
 def signals_table(rows: Sequence[Heard]) -> pa.Table:
     """Return what was heard per contract `signals`; unknown names are left out, values of another type are null."""
     left = iter(rows)
-    pieces = [_table(piece) for piece in iter(lambda: list(islice(left, _ROWS_AT_ONCE)), [])]
-    return conform(pa.concat_tables(pieces), "signals")
+    pieces = [table for piece in iter(lambda: list(islice(left, _ROWS_AT_ONCE)), []) for table in _tables(piece)]
+    return conform(pa.concat_tables([contract("signals").schema.empty_table(), *pieces]), "signals")
 
 
 def signals_file(rows: Sequence[Heard]) -> bytes:
@@ -90,6 +102,19 @@ def signals_file(rows: Sequence[Heard]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(signals_table(rows), sink, compression="zstd")
     return sink.getvalue()
+
+
+def _tables(rows: Sequence[Heard]) -> Iterator[pa.Table]:
+    """Give the rows' tables; a row that no column can hold is named in the log and costs only itself."""
+    try:
+        yield _table(rows)
+    except (pa.ArrowException, msgspec.MsgspecError, ValueError) as error:
+        if len(rows) > 1:
+            half = len(rows) // 2
+            yield from _tables(rows[:half])
+            yield from _tables(rows[half:])
+        else:
+            say("signals dropped", level=logging.ERROR, car=rows[0].car_id, detail=str(error))
 
 
 def _table(rows: Sequence[Heard]) -> pa.Table:

@@ -69,6 +69,23 @@ def test_it_says_that_it_is_ready_and_stops_cleanly_when_told(settings: Path) ->
         assert [json.loads(line)["event"] for line in log.splitlines()] == ["started", "stopped"]
 
 
+def test_gateways_of_one_machine_share_a_port_and_one_that_stops_leaves_it_to_the_others(settings: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    with (
+        started(settings, "--port", port, "--share-port") as first,
+        started(settings, "--port", port, "--share-port") as second,
+    ):
+        urls = [json.loads(one.stdout.readline())["url"] for one in (first, second) if one.stdout is not None]
+        assert urls == [f"http://127.0.0.1:{port}"] * 2
+        assert f"port {port} of 127.0.0.1 is taken" in refusal(settings, "--port", port)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(timeout=10) == 0
+        for _ in range(10):
+            assert httpx.get(f"{urls[1]}/healthz", trust_env=False).json()["status"] == "ok"
+
+
 def test_a_taken_port_is_named(settings: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -1,5 +1,6 @@
 """What a gateway writes down, how it paces its cars, and what it tells those who watch it."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pyarrow.parquet as pq
+import pytest
 from gateway_doors import (
     QUICK,
     Door,
@@ -20,6 +22,7 @@ from ledger_nights import frozen_order
 
 from fleetbatch import layout
 from fleetbatch.contracts import conform
+from fleetbatch.errors import RejectedError
 from fleetbatch.gateway.chores import flush
 from fleetbatch.units import CellName
 
@@ -64,6 +67,34 @@ def test_two_files_of_one_minute_are_two_files(door: Door, car: TestedCar) -> No
         door.run(flush(door.gate, name="here"))
         door.clock.now += timedelta(milliseconds=1)
     assert len(list(door.store.keys("cells/eu-1/telemetry/"))) == 2
+
+
+def test_what_could_not_be_written_is_kept_whatever_the_reason(door: Door, car: TestedCar) -> None:
+    car.poll(willing=False)
+    now = door.clock.now
+    in_the_way = door.store.path(layout.telemetry(CellName("eu-1"), f"{now:%S%f}-here", now))
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(RejectedError):
+        door.run(flush(door.gate, name="here"))
+    in_the_way.rmdir()
+    door.run(flush(door.gate, name="here"))
+    assert pq.read_table(in_the_way).num_rows == 1
+
+
+def test_a_stop_waits_for_the_file_that_is_being_written(door: Door, car: TestedCar) -> None:
+    car.poll(willing=False)
+
+    async def stopped_while_writing() -> None:
+        writing = asyncio.create_task(flush(door.gate, name="here"))
+        await asyncio.sleep(0)
+        assert not len(door.gate.telemetry)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        await flush(door.gate, name="here")
+
+    door.run(stopped_while_writing())
+    [key] = door.store.keys("cells/eu-1/telemetry/")
+    assert pq.read_table(door.store.path(key)).num_rows == 1
 
 
 def test_a_car_that_asks_too_often_is_told_so(database_url: str, tmp_path: Path) -> None:

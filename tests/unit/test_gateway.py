@@ -23,7 +23,7 @@ from fleetbatch.gateway.identity import token_key
 from fleetbatch.gateway.objects import byte_range
 from fleetbatch.gateway.pacing import next_pressure, pressure_holding, wait_s
 from fleetbatch.gateway.rounds import OfferBook
-from fleetbatch.gateway.telemetry import Heard, signals_table
+from fleetbatch.gateway.telemetry import Heard, Telemetry, signals_table
 from fleetbatch.ledger.messages import Offers
 from fleetbatch.protocol import PollRequest
 from fleetbatch.units import CarId, CellName, RoundId, ShardId
@@ -241,3 +241,35 @@ def test_a_row_of_telemetry_is_the_same_whoever_says_nonsense_beside_it(said: li
         speed, charging = one["signals"].get("Vehicle.Speed"), one["signals"].get(f"{CHARGING}.IsCharging")
         assert row["Vehicle.Speed"] == (speed if type(speed) in {int, float} else None)
         assert row[f"{CHARGING}.IsCharging"] == (charging if isinstance(charging, bool) else None)
+
+
+def test_a_row_that_no_table_can_hold_costs_only_itself() -> None:
+    said = [json.dumps({"signals": {}, "hardware": HARDWARE, "willing": True}).encode()] * 5
+    said[3] = b"{"
+    table = signals_table([Heard(CarId(n), NOW, one) for n, one in enumerate(said)])
+    assert table["car_id"].to_pylist() == [0, 1, 2, 4]
+
+
+@given(sizes=st.lists(st.integers(1, 5000), max_size=30), unwritten=st.integers(0, 30))
+def test_what_is_kept_of_telemetry_is_bounded_in_bytes_and_in_the_order_heard(sizes: list[int], unwritten: int) -> None:
+    kept, bound = Telemetry(8000), 8000
+    rows = [Heard(CarId(n), NOW, b"x" * size) for n, size in enumerate(sizes)]
+    for row in rows[:unwritten]:
+        kept.hear(*row)
+    waiting = kept.take()
+    for row in rows[unwritten:]:
+        kept.hear(*row)
+    kept.put_back(waiting)
+    dropped, left = kept.dropped, kept.take()
+    assert left == sorted(left, key=lambda row: row.car_id)
+    assert dropped + len(left) == len(rows)
+    assert sum(len(row.said) for row in left) <= bound
+
+
+def test_of_telemetry_that_cannot_be_written_the_oldest_goes() -> None:
+    kept = Telemetry(8000)
+    for n in range(100):
+        kept.hear(CarId(n), NOW, b"x" * 1000)
+    left = [row.car_id for row in kept.take()]
+    assert left == list(range(100 - len(left), 100))
+    assert len(left) > 4
