@@ -9,9 +9,9 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -19,15 +19,17 @@ from typing import Final
 import numpy as np
 import psycopg
 import pyarrow as pa
+from psycopg import sql
 
 from benchmarks.ledger_load import Scale, family_of
 from fleetbatch import layout
 from fleetbatch.car.identity import Identity, make_key, open_identity, public_pem
 from fleetbatch.contracts import contract
 from fleetbatch.gateway.identity import TokenKey, token_key
+from fleetbatch.ledger.dials import BY_KEY, LedgerDials
 from fleetbatch.ledger.postgres import PostgresLedger, migrate
 from fleetbatch.local.laptop import free_ports
-from fleetbatch.local.postgres import Postgres, make_database, start_postgres, stop_postgres
+from fleetbatch.local.postgres import Postgres, make_database, restart_postgres, start_postgres, stop_postgres
 from fleetbatch.nouns import Auditing, Cutting, FrozenOrder, Order, OrderKey
 from fleetbatch.sealing import wrap_secret
 from fleetbatch.store import open_store
@@ -47,6 +49,7 @@ class BenchCell:
     """A running cell; car and shard n have the number n, from 1."""
 
     home: Path
+    store: Path
     server: Postgres
     ledger: PostgresLedger
     ledger_url: str
@@ -54,7 +57,7 @@ class BenchCell:
     tokens: TokenKey
     keys: Sequence[Identity]
     gateways: "list[subprocess.Popen[bytes]]"
-    urls: Sequence[str]
+    url: str
 
     def token(self, car: int) -> str:
         """Return a token as the car would have bought it."""
@@ -92,48 +95,74 @@ def offers_table(cars: np.ndarray, shards: np.ndarray) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """How a cell is served."""
+
+    gateways: int = 1
+    """Processes that share one port."""
+    dials: Sequence[str] = ()
+    """Words of their command line."""
+    database: Mapping[str, str] = field(default_factory=dict)
+    """Settings of PostgreSQL, which is as it comes without them."""
+    store: Path | None = None
+    """A folder; one of the cell's own unless named."""
+
+
 @contextmanager
 def bench_cell(
-    home: Path, *, cars: int, shards: int, row_groups: int = 1, gateways: int = 1, dials: Sequence[str] = ()
+    home: Path, *, cars: int, shards: int, row_groups: int = 1, serving: Serving | None = None
 ) -> Iterator[BenchCell]:
     """Give a cell with so many cars, all willing, and one open order of so many shards."""
+    serving = serving or Serving()
+    store = serving.store or home / "store"
     with ExitStack() as stack:
         server = start_postgres(home)
         stack.callback(stop_postgres, server)
+        _set(server, serving.database)
         url = make_database(server, "bench")
         migrate(url)
-        ledger = stack.enter_context(PostgresLedger.open(url))
+        ledger = stack.enter_context(PostgresLedger.open(url, dials=LedgerDials(session=BY_KEY)))
         pems = [make_key() for _ in range(KEYS)]
-        ports = free_ports(gateways)
-        settings = _write_settings(home, server, ports)
-        frozen = _open_order(home, ledger)
+        [port] = free_ports(1)
+        settings = _write_settings(home, store, server, port)
+        frozen = _open_order(store, ledger)
         _fill(url, [public_pem(pem) for pem in pems], cars=cars, shards=shards, row_groups=row_groups)
-        running = [stack.enter_context(_gateway(settings, home, port, dials)) for port in ports]
         yield BenchCell(
             home=home,
+            store=store,
             server=server,
             ledger=ledger,
             ledger_url=url,
             order_key=frozen.key,
             tokens=token_key(_KEY, CELL, "car"),
             keys=[open_identity(pem) for pem in pems],
-            gateways=running,
-            urls=[f"http://127.0.0.1:{port}" for port in ports],
+            gateways=stack.enter_context(_gateways(settings, port, serving.gateways, serving.dials)),
+            url=f"http://127.0.0.1:{port}",
         )
 
 
-def _write_settings(home: Path, server: Postgres, ports: Sequence[int]) -> Path:
+def _set(server: Postgres, database: Mapping[str, str]) -> None:
+    if not database:
+        return
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for name, value in database.items():
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+    restart_postgres(server)
+
+
+def _write_settings(home: Path, store: Path, server: Postgres, port: int) -> Path:
     (home / "deployment.key").write_text(_KEY.hex())
-    lines = [f"store = {json.dumps((home / 'store').as_uri())}", 'deployment_key_file = "deployment.key"', "[[cells]]"]
+    lines = [f"store = {json.dumps(store.as_uri())}", 'deployment_key_file = "deployment.key"', "[[cells]]"]
     lines += [f'name = "{CELL}"', 'region = "eu"', f'ledger_url = "{server.database_url("bench")}"']
     lines += [f'gateway_ledger_url = "{server.database_url("bench", role=ROLE)}"']
-    lines += [f'gateway_url = "http://127.0.0.1:{ports[0]}"']
+    lines += [f'gateway_url = "http://127.0.0.1:{port}"']
     path = home / "settings.toml"
     path.write_text("\n".join(lines))
     return path
 
 
-def _open_order(home: Path, ledger: PostgresLedger) -> FrozenOrder:
+def _open_order(store: Path, ledger: PostgresLedger) -> FrozenOrder:
     now = datetime.now(UTC)
     key = OrderKey(night=Night(_NIGHT), order=OrderName("bench"), generation=1)
     order = Order(
@@ -159,7 +188,7 @@ def _open_order(home: Path, ledger: PostgresLedger) -> FrozenOrder:
         secret_wrapped=wrap_secret(secrets.token_bytes(32), _KEY),
     )
     ledger.open_order(frozen)
-    open_store((home / "store").as_uri(), deployment_key=_KEY).write(layout.bundle(frozen.model_sha256), b"bundle")
+    open_store(store.as_uri(), deployment_key=_KEY).write(layout.bundle(frozen.model_sha256), b"bundle")
     return frozen
 
 
@@ -187,24 +216,30 @@ def _fill(url: str, pems: Sequence[str], *, cars: int, shards: int, row_groups: 
 
 
 @contextmanager
-def _gateway(settings: Path, home: Path, port: int, dials: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
+def _gateways(settings: Path, port: int, count: int, dials: Sequence[str]) -> "Iterator[list[subprocess.Popen[bytes]]]":
     command = [sys.executable, "-m", "fleetbatch.gateway", "--settings", str(settings), "--cell", CELL]
-    command += ["--port", str(port), *dials]
-    with (home / f"gateway-{port}.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+    command += ["--port", str(port), "--share-port", *dials]
+    running: list[subprocess.Popen[bytes]] = []
     try:
-        assert process.stdout is not None
-        assert _READY in process.stdout.readline(), (home / f"gateway-{port}.log").read_text()
-        yield process
+        for number in range(count):
+            log = settings.with_name(f"gateway-{number}.log")
+            with log.open("ab") as lines:
+                running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=lines))
+            ready = running[-1].stdout
+            assert ready is not None
+            assert _READY in ready.readline(), log.read_text()
+        yield running
     finally:
-        process.terminate()
-        process.wait(20)
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(20)
 
 
 @contextmanager
-def start_gateway(cell: BenchCell, dials: Sequence[str]) -> Iterator[None]:
-    """Run the cell's first gateway again, after it was stopped."""
-    port = int(cell.urls[0].rpartition(":")[2])
-    with _gateway(cell.home / "settings.toml", cell.home, port, dials) as process:
-        cell.gateways[0] = process
+def restarted_gateways(cell: BenchCell, dials: Sequence[str]) -> Iterator[None]:
+    """Run the cell's gateways again, after they were stopped."""
+    port = int(cell.url.rpartition(":")[2])
+    with _gateways(cell.home / "settings.toml", port, len(cell.gateways), dials) as running:
+        cell.gateways[:] = running
         yield

@@ -99,12 +99,16 @@ class Driver:
 
     async def upload(self, line: Line, place: PartReply) -> None:
         """Send the part, or lay it into the folder."""
-        parts = urlsplit(place.url)
-        if not self.direct:
-            status, body = await line.ask(request("PUT", f"{parts.path}?{parts.query}", PART))
-            assert status == _OK, body
+        if self.direct:
+            self.lay(place)
             return
-        path = self.cell.home / "store" / parts.path.removeprefix("/store/")
+        parts = urlsplit(place.url)
+        status, body = await line.ask(request("PUT", f"{parts.path}?{parts.query}", PART))
+        assert status == _OK, body
+
+    def lay(self, place: PartReply) -> None:
+        """Lay the part into the folder, as a store that serves its own URLs would."""
+        path = self.cell.store / urlsplit(place.url).path.removeprefix("/store/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(PART)
 
@@ -113,7 +117,7 @@ async def drive(driver: Driver, cars: Iterator[int]) -> None:
     """Take the cars through a lease each, LINES at a time."""
 
     async def one(_: int) -> None:
-        line = await line_to(driver.cell.urls[0])
+        line = await line_to(driver.cell.url)
         for car in cars:
             await driver.live(line, car)
         line.close()

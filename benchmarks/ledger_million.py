@@ -1,157 +1,86 @@
 """A whole cell at work, and all its cars coming back at once: `ledger_million.py work|storm [options]`.
 
-`work`: CARS registered cars, COMPUTING of them under leases of 15 minutes. One gateway process. Every lease beats once
-a minute; leases end and begin at COMPUTING / 900 s; the last part of each is announced, uploaded (into the folder, as
-with a store that serves its own URLs) and confirmed with its ES256 signature; idle cars poll every IDLE_S. Calls come
-when they are due, whether or not the ones before were answered, and a call's time counts from when it was due.
+`work`: CARS registered cars, COMPUTING of them under leases of 15 minutes, GATEWAYS processes that share a port.
+Every lease beats once a minute; leases end at COMPUTING / 900 s: the part is announced, uploaded (into the folder, as
+with a store that serves its own URLs) and confirmed with its ES256 signature, then the car asks for its next lease and
+is granted it; idle cars poll when they were told to, every IDLE_S at first. Calls come when they are due, whether or
+not the ones before were answered, and a call's time counts from when it was due.
 
-`storm`: the cell's gateway is stopped, every instant in the ledger is moved back by 30 minutes (an outage, in no time),
-and the gateway starts again. All cars come back within 60 s: those that computed have finished, keep their part and
-deliver it; then all poll. A lease is lost when its part is refused.
+`storm`: after a minute of that work the cell's gateways are stopped, every instant in the ledger is moved back by 30
+minutes (an outage, in no time), and the gateways start again. All cars come back within 60 s: those that computed have
+finished, keep their part and deliver it, then ask for work; the others poll. A lease is lost when its part is not
+taken. `storm_goodput` is the parts acknowledged in the best of the five minutes after, by those of the minute before:
+it counts what was computed during the outage. What holds on is told beside it: the share of cars that compute again.
+
+PostgreSQL runs with the settings of a full cell (infra/README.md); each commit is on disk, as it comes. The store lies
+in memory, where there is such a folder: a cell's objects are elsewhere, and do not wait for its database's disk.
 """
 
 import argparse
-import asyncio
-import itertools
-import random
 import tempfile
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 import psycopg
 import uvloop
 
-from benchmarks.ledger_cell import BenchCell, bench_cell, start_gateway
-from benchmarks.ledger_lifecycles import Driver
-from benchmarks.ledger_load import Line, line_to
-from benchmarks.ledger_poll import BODY
+from benchmarks.ledger_cell import BenchCell, Serving, bench_cell, restarted_gateways
+from benchmarks.ledger_crowd import BEAT_S, Crowd
+from benchmarks.ledger_load import memory_mib
 from benchmarks.run import tell
 from fleetbatch.ledger.messages import Granted, GrantRequest
-from fleetbatch.protocol import BeatRequest, Lease, PollReply
-from fleetbatch.units import CarId, ShardId, shard_hex
+from fleetbatch.units import CarId, ShardId
 
 LEASE: Final = timedelta(minutes=15)
-BEAT_S: Final = 60.0
 IDLE_S: Final = 300.0
 """The pace that a gateway of so many cars sets (`poll_every`), so that most of its work is work."""
-LINES: Final = 200
 GRANT_BATCH: Final = 1000
 OUTAGE: Final = "30 minutes"
+BEFORE_S: Final = 60.0
 RECONNECT_S: Final = 60.0
-BACK_WITHIN_S: Final = 300.0
-_OK: Final = 200
+WATCHED_MINUTES: Final = 5
+TURNS: Final = 3
+"""Shards that a computing car may hold after each other."""
+FULL: Final = 0.9
 _DIALS: Final = (
     *("--lease-s", str(LEASE.total_seconds())),
     *("--beat-every-s", str(BEAT_S)),
     *("--poll-every-s", str(IDLE_S)),
 )
+_DATABASE: Final = {
+    "shared_buffers": "2GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "15min",
+    "track_wal_io_timing": "on",
+}
+_MEMORY: Final = Path("/dev/shm")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How large the cell is and how long it is watched."""
+    """How large the cell is, how it is served, and how long it is watched."""
 
     cars: int
     computing: int
     seconds: float
+    gateways: int
+    lines: int
 
     @property
     def leases_per_s(self) -> float:
         """Return how many leases end and begin in a second."""
         return self.computing / LEASE.total_seconds()
 
-
-@dataclass(slots=True)
-class Cars:
-    """The cars: who computes what, and who is idle; the car of an idle poll has no offer, a fresh car has one."""
-
-    driver: Driver
-    size: Size
-    latency_ms: dict[str, list[float]] = field(default_factory=dict)
-    done: Counter[str] = field(default_factory=Counter)
-    delivered_at: list[float] = field(default_factory=list)
-
-    def lease_of(self, car: int) -> Lease:
-        """Return the lease that a car was given when the cell was filled: shard and fence follow from its number."""
-        night = str(self.driver.cell.order_key.night).replace("-", "")
-        blank = dict.fromkeys(("order_key", "workload", "model_sha256", "model_url", "shard_url", "shard_sha256"), "")
-        return msgspec.convert(
-            {
-                **blank,
-                "lease_id": f"{night}-{shard_hex(ShardId(car))}-1",
-                "fence": 1,
-                "shard_id": shard_hex(ShardId(car)),
-                "shard_key": "",
-                "options": {},
-                **dict.fromkeys(("model_bytes", "shard_bytes", "start"), 0),
-                "row_groups": 1,
-                **dict.fromkeys(("expires_in_s", "beat_every_s", "part_every_s"), 60.0),
-            },
-            Lease,
-        )
-
-    async def beat(self, line: Line, car: int) -> None:
-        """Say that a car goes on; a lease that has ended meanwhile is no fault."""
-        lease = self.lease_of(car)
-        beat = BeatRequest(lease_id=lease.lease_id, fence=1, row_groups_done=0, energy_wh=1.0, busy_s=60.0)
-        await self.driver.call(line, "/v1/beat", msgspec.json.encode(beat), car)
-
-    async def poll(self, line: Line, car: int) -> None:
-        """Ask for work."""
-        answer = msgspec.json.decode(await self.driver.call(line, "/v1/poll", BODY, car), type=PollReply)
-        self.done["granted" if answer.lease else "empty"] += 1
-
-    async def deliver(self, line: Line, car: int) -> None:
-        """Bring a lease to its end."""
-        await self.driver.deliver(line, car, self.lease_of(car))
-        self.done["delivered"] += 1
-        self.delivered_at.append(time.monotonic())
-
-
-Call = tuple[float, str, Callable[[Line, int], Awaitable[None]], int]
-
-
-def every(rate: float, name: str, call: Callable[[Line, int], Awaitable[None]], cars: Iterator[int]) -> Iterator[Call]:
-    """Give calls at a rate, evenly, from zero seconds on."""
-    for number in itertools.count():
-        yield number / rate, name, call, next(cars)
-
-
-async def play(cars: Cars, calls: Iterator[Call]) -> None:
-    """Make calls when they are due, over LINES connections; `calls` come in the order of their times and end."""
-    url, due_calls, started = cars.driver.cell.urls[0], deque[Call](), time.monotonic()
-    over, ready = asyncio.Event(), asyncio.Semaphore(0)
-
-    async def lane() -> None:
-        line = await line_to(url)
-        while True:
-            await ready.acquire()
-            if not due_calls:
-                break
-            due, name, call, car = due_calls.popleft()
-            await call(line, car)
-            cars.latency_ms.setdefault(name, []).append((time.monotonic() - started - due) * 1000)
-        line.close()
-
-    lanes = [asyncio.create_task(lane()) for _ in range(LINES)]
-    for one in calls:
-        wait = one[0] - (time.monotonic() - started)
-        if wait > 0:
-            await asyncio.sleep(wait)
-        due_calls.append(one)
-        ready.release()
-    over.set()
-    for _ in lanes:
-        ready.release()
-    await asyncio.gather(*lanes)
+    def ending_within(self, seconds: float) -> range:
+        """Return the cars whose first lease ends by then, in that order."""
+        return range(1, 1 + min(self.computing, int(self.leases_per_s * seconds)))
 
 
 def fill(cell: BenchCell, size: Size) -> None:
@@ -180,108 +109,154 @@ def fill(cell: BenchCell, size: Size) -> None:
 
 
 @contextmanager
-def full_cell(size: Size) -> Iterator[Cars]:
-    """Give a cell with all its leases out and offers for cars that are idle."""
-    fresh = size.cars - size.computing
+def a_cell(size: Size, *, shards: int) -> Iterator[BenchCell]:
     with (
         tempfile.TemporaryDirectory(prefix="fleetbatch-bench-") as home,
-        bench_cell(Path(home), cars=size.cars, shards=size.cars, dials=_DIALS) as cell,
+        tempfile.TemporaryDirectory(prefix="fleetbatch-bench-", dir=_MEMORY if _MEMORY.is_dir() else None) as store,
+        bench_cell(
+            Path(home),
+            cars=size.cars,
+            shards=shards,
+            serving=Serving(gateways=size.gateways, dials=_DIALS, database=_DATABASE, store=Path(store)),
+        ) as cell,
     ):
+        yield cell
+
+
+@contextmanager
+def full_cell(size: Size) -> Iterator[tuple[BenchCell, Crowd]]:
+    """Give a cell with all its leases out, and an offer for each of their cars."""
+    with a_cell(size, shards=TURNS * size.computing) as cell:
         fill(cell, size)
-        offered = np.arange(fresh) + size.computing + 1
-        cell.offer(offered, offered)
-        time.sleep(6)
-        yield Cars(Driver(cell, direct=True), size)
+        crowd = Crowd(cell, computing=size.computing)
+        offer_next(cell, crowd, size)
+        yield cell, crowd
+
+
+def offer_next(cell: BenchCell, crowd: Crowd, size: Size) -> None:
+    """Write a round in which each computing car has the shard after its own, and wait until it is held."""
+    cars = range(1, size.computing + 1)
+    cell.offer(np.array(cars), np.array([crowd.shard_of(car) + size.computing for car in cars]))
+    time.sleep(6)
+
+
+def plan_work(crowd: Crowd, size: Size, seconds: float) -> None:
+    """Let the cars act for so long as if they had always done so."""
+    chance = np.random.default_rng(1)
+    for number, car in enumerate(size.ending_within(seconds)):
+        crowd.plan(crowd.deliver, car, number / size.leases_per_s)
+    for car, at_s in enumerate(chance.uniform(0, BEAT_S, size.computing).tolist(), start=1):
+        crowd.plan(crowd.beat, car, at_s)
+    for car, at_s in enumerate(chance.uniform(0, IDLE_S, size.cars - size.computing).tolist(), size.computing + 1):
+        if at_s < seconds:
+            crowd.plan(crowd.poll, car, at_s)
+
+
+async def act(crowd: Crowd, size: Size, url: str, seconds: float) -> None:
+    await crowd.wires.connect(url, size.lines)
+    await crowd.run(seconds)
 
 
 def work(size: Size) -> None:
     """Tell how fast grants are answered while the cell is at work."""
-    with full_cell(size) as cars:
-        ending = iter(range(1, size.computing + 1))
-        beating = itertools.cycle(range(size.computing, 0, -1))  # from the other end: those that end later
-        fresh = iter(range(size.computing + 1, size.cars + 1))
-        idle = itertools.cycle(range(1, size.cars))
-        rates = {
-            "beat": (size.computing / BEAT_S, cars.beat, beating),
-            "complete": (size.leases_per_s, cars.deliver, ending),
-            "grant": (size.leases_per_s, cars.poll, fresh),
-            "idle poll": ((size.cars - size.computing) / IDLE_S, poll_without_offer(cars), idle),
-        }
-        merged = heap_merge([every(rate, name, call, who) for name, (rate, call, who) in rates.items()])
-        calls = itertools.takewhile(lambda call: call[0] < size.seconds, merged)
-        scale = cars.driver.cell.scale()
+    with full_cell(size) as (cell, crowd):
+        crowd.equip(size.cars, size.ending_within(size.seconds))
+        plan_work(crowd, size, size.seconds)
+        scale = cell.scale()
+        before = flushes(cell)
         scale.start()
-        uvloop.run(play(cars, calls))
-        found = scale.read()
-        report_work(cars, found)
+        uvloop.run(act(crowd, size, cell.url, size.seconds))
+        count, waited_ms = (after - then for after, then in zip(flushes(cell), before, strict=True))
+        tell("flushes of the log, per s", count / size.seconds, "1/s")
+        tell("a flush of the log", waited_ms / max(1, count), "ms")
+        report(cell, crowd, scale.read(), size.seconds)
 
 
-def report_work(cars: Cars, found: dict[str, float]) -> None:
-    for name, times in cars.latency_ms.items():
+def flushes(cell: BenchCell) -> tuple[float, float]:
+    """Return how often PostgreSQL flushed its log, and how many milliseconds it waited for that, since its start."""
+    with psycopg.connect(cell.ledger_url) as owner:
+        found = owner.execute("SELECT sum(fsyncs), sum(fsync_time) FROM pg_stat_io WHERE object = 'wal'").fetchone()
+    assert found is not None
+    return float(found[0]), float(found[1])
+
+
+def report(cell: BenchCell, crowd: Crowd, found: dict[str, float], seconds: float) -> None:
+    for name, times in crowd.took_ms.items():
         metric = "grant_p99_ms" if name == "grant" else f"{name}, p99"
         tell(metric, float(np.percentile(times, 99)), "ms")
-        tell(f"{name}s, per s", len(times) / found["wall"], "1/s")
+        tell(f"{name}, median", float(np.median(times)), "ms")
+        tell(f"{name}s, per s", len(times) / seconds, "1/s")
+    for name, count in sorted(crowd.seen.items()):
+        tell(f"other answers: {name}", count, "")
+    tell("unanswered", crowd.wires.open, "")
     for name in ("gateway", "postgres", "driver"):
         tell(f"cores of {name}", found[name] / found["wall"], "cores")
-
-
-def poll_without_offer(cars: Cars) -> Callable[[Line, int], Awaitable[None]]:
-    """Return a poll of cars that the round has nothing for."""
-    other = 1 << 40
-
-    async def poll(line: Line, car: int) -> None:
-        await cars.poll(line, other + car)
-
-    return poll
-
-
-def heap_merge(flows: list[Iterator[Call]]) -> Iterator[Call]:
-    """Give the calls of all flows by time."""
-    import heapq
-
-    return heapq.merge(*flows, key=lambda call: call[0])
+    tell("driver late, p99", float(np.percentile(crowd.late_s, 99)) * 1000, "ms")
+    tell("memory of a gateway", max(memory_mib(one.pid) for one in cell.gateways), "MiB")
 
 
 def storm(size: Size) -> None:
     """Tell what is lost and how soon the cell is back after an outage."""
-    with full_cell(size) as cars:
-        before = size.leases_per_s * 60
-        cell = cars.driver.cell
-        cell.gateways[0].terminate()
-        cell.gateways[0].wait(60)
-        with psycopg.connect(cell.ledger_url) as owner:
-            owner.execute(
-                f"UPDATE fleetbatch.open_leases SET granted_at = granted_at - interval '{OUTAGE}',"
-                f" expires_at = expires_at - interval '{OUTAGE}', beat_at = beat_at - interval '{OUTAGE}'"
-            )
-            owner.execute(
-                f"UPDATE fleetbatch.service SET served_at = served_at - interval '{OUTAGE}',"
-                f" resumed_at = resumed_at - interval '{OUTAGE}'"
-            )
-        with start_gateway(cell, _DIALS):
-            started = time.monotonic()
+    with full_cell(size) as (cell, working):
+        working.equip(size.cars, size.ending_within(BEFORE_S))
+        plan_work(working, size, BEFORE_S)
+        uvloop.run(act(working, size, cell.url, BEFORE_S))
+        before = len(working.delivered_s)
+        outage(cell)
+        crowd = working.after_outage()
+        offer_next(cell, crowd, size)
+        crowd.equip(size.cars, range(1, size.computing + 1))
+        plan_return(crowd, size)
+        with restarted_gateways(cell, _DIALS):
             scale = cell.scale()
             scale.start()
-            uvloop.run(play(cars, come_back(cars, size)))
+            uvloop.run(act(crowd, size, cell.url, WATCHED_MINUTES * 60.0))
             found = scale.read()
-        lost = size.computing - cars.done["delivered"]
-        minutes = Counter(int((at - started) // 60) for at in cars.delivered_at)
-        goodput = max(minutes[minute] for minute in range(int(BACK_WITHIN_S // 60))) / before
-        tell("storm_goodput", goodput, "of the rate before")
-        tell("storm, leases lost", lost, "")
-        tell("storm, until all had delivered", cars.delivered_at[-1] - started, "s")
-        tell("storm, CPU of gateway and postgres", found["gateway"] + found["postgres"], "s")
+            report_storm(crowd, size, before)
+            report(cell, crowd, found, WATCHED_MINUTES * 60.0)
 
 
-def come_back(cars: Cars, size: Size) -> Iterator[Call]:
-    """Give every car's first call, at random instants of a minute."""
-    chance = random.Random(1)
-    calls: list[Call] = [
-        (chance.uniform(0, RECONNECT_S), "deliver", cars.deliver, car) for car in range(1, size.computing + 1)
-    ]
-    idle = poll_without_offer(cars)
-    calls += [(chance.uniform(0, RECONNECT_S), "poll", idle, car) for car in range(size.computing + 1, size.cars + 1)]
-    yield from sorted(calls, key=lambda call: call[0])
+def outage(cell: BenchCell) -> None:
+    """Stop the gateways and let 30 minutes pass, by the ledger's books."""
+    for gateway in cell.gateways:
+        gateway.terminate()
+    for gateway in cell.gateways:
+        gateway.wait(60)
+    with psycopg.connect(cell.ledger_url) as owner:
+        owner.execute(
+            f"UPDATE fleetbatch.open_leases SET granted_at = granted_at - interval '{OUTAGE}',"
+            f" expires_at = expires_at - interval '{OUTAGE}', beat_at = beat_at - interval '{OUTAGE}'"
+        )
+        owner.execute(
+            f"UPDATE fleetbatch.service SET served_at = served_at - interval '{OUTAGE}',"
+            f" resumed_at = resumed_at - interval '{OUTAGE}'"
+        )
+
+
+def plan_return(crowd: Crowd, size: Size) -> None:
+    """Let every car come at a random instant of a minute: with its part, or for work."""
+    at_s = np.random.default_rng(2).uniform(0, RECONNECT_S, size.cars).tolist()
+    for car, at in enumerate(at_s, start=1):
+        crowd.plan(crowd.deliver if car <= size.computing else crowd.poll, car, at)
+
+
+def report_storm(crowd: Crowd, size: Size, before: int) -> None:
+    minutes = Counter(int(at // 60) for at in crowd.delivered_s)
+    tell("storm, parts in the minute before", before, "1/min")
+    for minute in range(WATCHED_MINUTES):
+        tell(f"storm, parts in minute {minute + 1}", minutes[minute], "1/min")
+    tell("storm_goodput", max(minutes[m] for m in range(WATCHED_MINUTES)) / before, "of the minute before")
+    tell("storm, leases lost", size.computing - len(crowd.delivered_s), "")
+    tell("storm, until all had delivered", max(crowd.delivered_s), "s")
+    for minute in range(WATCHED_MINUTES):
+        computing = sum(at < (minute + 1) * 60 for at in crowd.granted_s) / size.computing
+        tell(f"storm, computing again after minute {minute + 1}", computing, "of those before")
+    tell("storm, until 90 % computed again", back_at_s(crowd.granted_s, FULL * size.computing), "s")
+
+
+def back_at_s(granted_s: Sequence[float], wanted: float) -> float:
+    """Return when so many cars had a lease again; infinity when they had not."""
+    return sorted(granted_s)[int(wanted) - 1] if len(granted_s) >= wanted else float("inf")
 
 
 if __name__ == "__main__":
@@ -290,6 +265,7 @@ if __name__ == "__main__":
     parser.add_argument("--cars", type=int, default=1_000_000)
     parser.add_argument("--computing", type=int, default=400_000)
     parser.add_argument("--seconds", type=float, default=60.0)
-    told = parser.parse_args()
-    wanted = Size(cars=told.cars, computing=told.computing, seconds=told.seconds)
-    work(wanted) if told.what == "work" else storm(wanted)
+    parser.add_argument("--gateways", type=int, default=2)
+    parser.add_argument("--lines", type=int, default=1000)
+    told = vars(parser.parse_args())
+    {"work": work, "storm": storm}[told.pop("what")](Size(**told))

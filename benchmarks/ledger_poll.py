@@ -89,14 +89,14 @@ def ours() -> None:
     """Weigh our gateway; what the polls said is written as telemetry, weighed apart."""
     import numpy as np
 
-    from benchmarks.ledger_cell import bench_cell
+    from benchmarks.ledger_cell import Serving, bench_cell
 
     with tempfile.TemporaryDirectory(prefix="fleetbatch-bench-") as home:
-        dials = ("--telemetry-every-s", "600")
-        with bench_cell(Path(home), cars=CARS, shards=1, dials=dials) as cell:
+        rarely = Serving(dials=("--telemetry-every-s", "600"))
+        with bench_cell(Path(home), cars=CARS, shards=1, serving=rarely) as cell:
             cell.offer(np.arange(OFFERS) + FIRST_OTHER, np.arange(OFFERS) + 1)
             time.sleep(6)
-            weigh(cell.urls[0], [cell.token(car + 1) for car in range(CARS)], cell.scale())
+            weigh(cell.url, [cell.token(car + 1) for car in range(CARS)], cell.scale())
     weigh_telemetry()
 
 
