@@ -52,8 +52,12 @@ def post(path: bytes, token: bytes, body: bytes) -> bytes:
 class Crowd:
     """Plays the cars. Which shard a car has follows from its number and from how many it has done."""
 
-    def __init__(self, cell: BenchCell, *, computing: int) -> None:
-        """Make a crowd in which the cars from 1 to `computing` hold a lease of the shard of their own number."""
+    def __init__(self, cell: BenchCell, *, computing: int, counted_from_s: float = 0.0) -> None:
+        """Make a crowd in which the cars from 1 to `computing` hold a lease of the shard of their own number.
+
+        What calls took is kept of those that were due from `counted_from_s` on.
+        """
+        self._counted_from_s = counted_from_s
         self.wires = Wires()
         self.took_ms: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
         self.seen: Counter[str] = Counter()
@@ -145,8 +149,9 @@ class Crowd:
 
     def _beaten(self, car: int, due: float, body: bytes) -> None:
         self._took("beat", due)
-        if _beat_reply(body).go_on:
-            self.plan(self.beat, car, self.now_s() + BEAT_S)
+        reply = _beat_reply(body)
+        if reply.go_on:
+            self.plan(self.beat, car, self.now_s() + (reply.beat_every_s or BEAT_S))
         else:
             self.seen["beat, stop"] += 1
 
@@ -200,7 +205,8 @@ class Crowd:
         )
 
     def _took(self, name: str, due: float) -> None:
-        self.took_ms[name].append((self.now_s() - due) * 1000)
+        if due >= self._counted_from_s:
+            self.took_ms[name].append((self.now_s() - due) * 1000)
 
     def _lease_id(self, car: int) -> str:
         return f"{self._night}-{shard_hex(self.shard_of(car))}-1"

@@ -1,10 +1,11 @@
 """A whole cell at work, and all its cars coming back at once: `ledger_million.py work|storm [options]`.
 
 `work`: CARS registered cars, COMPUTING of them under leases of 15 minutes, GATEWAYS processes that share a port.
-Every lease beats once a minute; leases end at COMPUTING / 900 s: the part is announced, uploaded (into the folder, as
-with a store that serves its own URLs) and confirmed with its ES256 signature, then the car asks for its next lease and
-is granted it; idle cars poll when they were told to, every IDLE_S at first. Calls come when they are due, whether or
-not the ones before were answered, and a call's time counts from when it was due.
+Every lease beats once a minute at first; leases end at COMPUTING / 900 s: the part is announced, uploaded (into the
+folder, as with a store that serves its own URLs) and confirmed with its ES256 signature, then the car asks for its next
+lease and is granted it; idle cars poll every IDLE_S at first. Cars keep the pace that the gateways tell them with every
+answer; the first minute, in which they learn of it, is not counted. Calls come when they are due, whether or not the
+ones before were answered, and a call's time counts from when it was due.
 
 `storm`: after a minute of that work the cell's gateways are stopped, every instant in the ledger is moved back by 30
 minutes (an outage, in no time), and the gateways start again. All cars come back within 60 s: those that computed have
@@ -43,6 +44,7 @@ IDLE_S: Final = 300.0
 """The pace that a gateway of so many cars sets (`poll_every`), so that most of its work is work."""
 GRANT_BATCH: Final = 1000
 OUTAGE: Final = "30 minutes"
+WARM_UP_S: Final = 60.0
 BEFORE_S: Final = 60.0
 RECONNECT_S: Final = 60.0
 WATCHED_MINUTES: Final = 5
@@ -124,11 +126,11 @@ def a_cell(size: Size, *, shards: int) -> Iterator[BenchCell]:
 
 
 @contextmanager
-def full_cell(size: Size) -> Iterator[tuple[BenchCell, Crowd]]:
+def full_cell(size: Size, counted_from_s: float = 0.0) -> Iterator[tuple[BenchCell, Crowd]]:
     """Give a cell with all its leases out, and an offer for each of their cars."""
     with a_cell(size, shards=TURNS * size.computing) as cell:
         fill(cell, size)
-        crowd = Crowd(cell, computing=size.computing)
+        crowd = Crowd(cell, computing=size.computing, counted_from_s=counted_from_s)
         offer_next(cell, crowd, size)
         yield cell, crowd
 
@@ -159,15 +161,16 @@ async def act(crowd: Crowd, size: Size, url: str, seconds: float) -> None:
 
 def work(size: Size) -> None:
     """Tell how fast grants are answered while the cell is at work."""
-    with full_cell(size) as (cell, crowd):
-        crowd.equip(size.cars, size.ending_within(size.seconds))
-        plan_work(crowd, size, size.seconds)
+    until_s = WARM_UP_S + size.seconds
+    with full_cell(size, WARM_UP_S) as (cell, crowd):
+        crowd.equip(size.cars, size.ending_within(until_s))
+        plan_work(crowd, size, until_s)
         scale = cell.scale()
         before = flushes(cell)
-        scale.start()
-        uvloop.run(act(crowd, size, cell.url, size.seconds))
+        crowd.plan(lambda *_: scale.start(), 0, WARM_UP_S)
+        uvloop.run(act(crowd, size, cell.url, until_s))
         count, waited_ms = (after - then for after, then in zip(flushes(cell), before, strict=True))
-        tell("flushes of the log, per s", count / size.seconds, "1/s")
+        tell("flushes of the log, per s", count / until_s, "1/s")
         tell("a flush of the log", waited_ms / max(1, count), "ms")
         report(cell, crowd, scale.read(), size.seconds)
 

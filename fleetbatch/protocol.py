@@ -128,6 +128,8 @@ class BeatReply(_Message, frozen=True, kw_only=True):
     go_on: bool
     reason: str
     expires_in_s: float
+    beat_every_s: float = 0.0
+    """The pace from here on: a gateway that has much to do asks for fewer beats; 0 leaves it as the lease said."""
 
 
 class PartRequest(_Message, frozen=True, kw_only=True):

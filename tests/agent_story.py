@@ -81,8 +81,9 @@ class Car:
         about = "" if call == "poll" else "lease-1"
         return self.happens(n.Unreached(call=call, lease_id=about, retry_after=retry_after, chance=chance))
 
-    def beat_answered(self, *, go_on: bool = True, minutes: float = 10) -> list[n.Action]:
-        return self.happens(n.BeatAnswered(lease_id="lease-1", go_on=go_on, expires_in=timedelta(minutes=minutes)))
+    def beat_answered(self, *, go_on: bool = True, minutes: float = 10, every_s: float = 0) -> list[n.Action]:
+        lasts, pace = timedelta(minutes=minutes), timedelta(seconds=every_s)
+        return self.happens(n.BeatAnswered(lease_id="lease-1", go_on=go_on, expires_in=lasts, beat_every=pace))
 
     def done(self, kind: type[Kind]) -> list[Kind]:
         return [action for action in self.doing if isinstance(action, kind)]

@@ -242,7 +242,8 @@ class NightCar:
         if isinstance(reply, Terminal):
             return n.Ended(lease_id=lease.lease_id, reason=reply.reason)
         expires_in = timedelta(seconds=reply.expires_in_s)
-        return n.BeatAnswered(lease_id=lease.lease_id, go_on=reply.go_on, expires_in=expires_in)
+        pace = timedelta(seconds=reply.beat_every_s)
+        return n.BeatAnswered(lease_id=lease.lease_id, go_on=reply.go_on, expires_in=expires_in, beat_every=pace)
 
     def _deliver(self, action: n.DeliverPart) -> n.Event:
         part = make_part(action.lease, action.start, action.stop, self.groups)

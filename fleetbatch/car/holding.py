@@ -110,6 +110,8 @@ def _beaten(held: n.Held, at: Moment, event: n.BeatAnswered) -> Step:
         # the cell is back: an outage of everything says nothing about the shard, and work need not wait
         held = replace(held, stalled_since=None, work_at=at.now if held.work_at is not None else None)
     held = replace(held, beating=False, unreached=0, expires_at=at.now + event.expires_in)
+    if event.beat_every:
+        held = replace(held, beat_at=at.now + min(event.beat_every, event.expires_in / 2))
     if held.working or held.work_at is not None or held.done >= held.lease.row_groups:
         return n.Holding(held=held), ()
     held, started = _resume(held, at)  # work had ended for want of contact

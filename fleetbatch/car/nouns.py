@@ -125,6 +125,8 @@ class BeatAnswered:
     lease_id: str
     go_on: bool
     expires_in: timedelta
+    beat_every: timedelta = timedelta()
+    """The pace from here on, if not as before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from time import process_time
 
 from fleetbatch import layout
 from fleetbatch.errors import TransientError
@@ -119,13 +120,14 @@ async def forget_assertions(gate: Gate) -> None:
 
 
 async def keep_pace(gate: Gate) -> None:
-    """Stretch the cars' waits while the event loop runs late."""
+    """Stretch the cars' waits while the event loop runs late or the process has little left of its core."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + _PACE_EVERY_S
+        began, cpu_s = loop.time(), process_time()
         await asyncio.sleep(_PACE_EVERY_S)
-        late = timedelta(seconds=max(0.0, loop.time() - due))
-        gate.pressure = next_pressure(gate.pressure, late=late, dials=gate.dials)
+        took_s = loop.time() - began
+        late, busy = timedelta(seconds=max(0.0, took_s - _PACE_EVERY_S)), (process_time() - cpu_s) / took_s
+        gate.pressure = next_pressure(gate.pressure, late=late, busy=busy, dials=gate.dials)
 
 
 async def _noticed(gate: Gate, *, for_s: float) -> bool:

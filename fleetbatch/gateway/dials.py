@@ -17,6 +17,12 @@ class Dials:
     """Share by which a wait is stretched or shortened, so that cars do not come in step."""
     pressure_max: float = 16.0
     """How far waits are stretched when the gateway is behind."""
+    poll_longest: timedelta = timedelta(minutes=10)
+    """No pressure makes an idle car wait longer: it must hear of its offers."""
+    busy_least: float = 0.6
+    busy_most: float = 0.75
+    """Shares of a core: above the second, waits and beats are stretched little by little, below the first they ease;
+    what is left is what answers wait for less."""
     behind_after: timedelta = timedelta(milliseconds=250)
     """A wait of the event loop from which on the gateway counts as behind."""
     in_flight_max: int = 2000
@@ -24,7 +30,9 @@ class Dials:
     requests_per_window: int = 300
     """What one car may ask in ten seconds; parts of a laptop's night come fast."""
     gather_for: timedelta = timedelta(milliseconds=2)
-    """How long grants, beats and parts are collected before they go to the ledger as one call."""
+    """How long grants and parts are collected before they go to the ledger as one call."""
+    gather_beats_for: timedelta = timedelta(milliseconds=20)
+    """The same for beats: most calls are beats, and no car stands still for the answer to one."""
     batch_max: int = 1000
     offers_per_poll: int = 4
     """How many offers are tried for one poll when others were faster."""

@@ -20,7 +20,7 @@ from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.identity import Assertion, TokenKey, es256_key, token_key
 from fleetbatch.gateway.metrics import Metrics
-from fleetbatch.gateway.pacing import Allowance, pressure_holding, wait_s
+from fleetbatch.gateway.pacing import Allowance, beat_every_s, pressure_holding, wait_s
 from fleetbatch.gateway.rounds import OfferBook
 from fleetbatch.gateway.telemetry import Telemetry
 from fleetbatch.ledger.glance import CellGlance
@@ -136,7 +136,8 @@ class Gate:
             Batcher, executor=self.executor, gather_for=self.dials.gather_for, batch_max=self.dials.batch_max
         )
         self.grants = batcher(self.ledger.grant, lambda question: question.car_id)
-        self.beats = batcher(self.ledger.beat, lambda question: question.lease_id)
+        gather_beats_for = self.dials.gather_beats_for
+        self.beats = batcher(self.ledger.beat, lambda question: question.lease_id, gather_for=gather_beats_for)
         self.deliveries = batcher(self.ledger.deliver, lambda question: question.lease_id)
         self.releases = batcher(self.ledger.release, lambda question: question.lease_id)
         self.leases = batcher(self.ledger.leases, lambda lease: lease)
@@ -148,6 +149,10 @@ class Gate:
         """Return when the next car comes back, in seconds; one that may hold a lease comes before it runs out."""
         pressure = min(self.pressure, pressure_holding(self.dials)) if holding else self.pressure
         return wait_s(self.dials, pressure=pressure, chance=self.chance())
+
+    def beat_every_s(self) -> float:
+        """Return the seconds until a lease's next beat."""
+        return beat_every_s(self.dials, pressure=self.pressure)
 
     async def off_loop(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what blocks on a thread."""

@@ -7,13 +7,21 @@ from fleetbatch.gateway.dials import Dials
 from fleetbatch.units import CarId
 
 _WINDOW: Final = timedelta(seconds=10)
-_EASE: Final = 0.5
+_STEP: Final = 1.02
+"""Small, since a car that is told to come less often does so a minute later: 16 times in a minute and a quarter."""
 _TRIES_A_LEASE: Final = 8
 
 
 def wait_s(dials: Dials, *, pressure: float, chance: float) -> float:
     """Return the seconds until the next poll; `chance` is uniform in [0, 1), `pressure` 1 when all is well."""
-    return dials.poll_every.total_seconds() * pressure * (1 + dials.jitter * (2 * chance - 1))
+    interval = min(dials.poll_every * pressure, max(dials.poll_every, dials.poll_longest))
+    return interval.total_seconds() * (1 + dials.jitter * (2 * chance - 1))
+
+
+def beat_every_s(dials: Dials, *, pressure: float) -> float:
+    """Return the seconds between a lease's beats; however hard the pressure, several fit into its length."""
+    longest = max(dials.beat_every, dials.lease_for / _TRIES_A_LEASE)
+    return min(dials.beat_every * pressure, longest).total_seconds()
 
 
 def pressure_holding(dials: Dials) -> float:
@@ -21,11 +29,13 @@ def pressure_holding(dials: Dials) -> float:
     return max(1.0, dials.lease_for / (_TRIES_A_LEASE * dials.poll_every))
 
 
-def next_pressure(pressure: float, *, late: timedelta, dials: Dials) -> float:
-    """Double when the gateway was behind, and ease off by half a step when it was not."""
+def next_pressure(pressure: float, *, late: timedelta, busy: float, dials: Dials) -> float:
+    """Double when the gateway was behind; else go up or down a little, by the share of a core that it was busy."""
     if late > dials.behind_after:
         return min(dials.pressure_max, pressure * 2)
-    return max(1.0, pressure * _EASE)
+    if busy > dials.busy_most:
+        return min(dials.pressure_max, pressure * _STEP)
+    return max(1.0, pressure / _STEP) if busy < dials.busy_least else pressure
 
 
 class Allowance:

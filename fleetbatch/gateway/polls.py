@@ -66,7 +66,8 @@ async def beat(gate: Gate, car: CarId, request: BeatRequest) -> BeatReply:
         gate.let_go(lease)
         say("stopped", car=car, lease=lease, reason=answer.reason)
     expires_in = gate.dials.lease_for.total_seconds() if answer.go_on else 0.0
-    return BeatReply(go_on=answer.go_on, reason=answer.reason, expires_in_s=expires_in)
+    pace_s = gate.beat_every_s() if answer.go_on else 0.0
+    return BeatReply(go_on=answer.go_on, reason=answer.reason, expires_in_s=expires_in, beat_every_s=pace_s)
 
 
 async def _first_grant(gate: Gate, car: CarId, request: PollRequest) -> Lease | None:
@@ -142,6 +143,6 @@ async def _lease(gate: Gate, granted: Granted, now: datetime) -> Lease:
         row_groups=granted.row_groups,
         start=granted.start,
         expires_in_s=min(max(left_s, 0.0), dials.lease_for.total_seconds()),
-        beat_every_s=dials.beat_every.total_seconds(),
+        beat_every_s=gate.beat_every_s(),
         part_every_s=dials.part_every.total_seconds(),
     )

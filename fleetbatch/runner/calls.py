@@ -66,7 +66,8 @@ class Calls:
             if not reply.go_on:
                 say("stopped by the gateway", lease=lease.lease_id, reason=reply.reason)
             wait = timedelta(seconds=reply.expires_in_s)
-            return n.BeatAnswered(lease_id=lease.lease_id, go_on=reply.go_on, expires_in=wait)
+            pace = timedelta(seconds=reply.beat_every_s)
+            return n.BeatAnswered(lease_id=lease.lease_id, go_on=reply.go_on, expires_in=wait, beat_every=pace)
 
         def refused(error: RejectedError) -> n.Event:
             return n.BeatRefused(lease_id=lease.lease_id, detail=str(error))

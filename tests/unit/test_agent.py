@@ -125,6 +125,18 @@ def test_a_beat_every_minute_says_how_far_it_got() -> None:
     assert of(car.look(seconds=1), n.Beat)
 
 
+def test_a_gateway_that_has_much_to_do_is_beaten_less_often_and_never_too_late_for_the_lease() -> None:
+    car = Car()
+    car.take()
+    car.look(seconds=60)
+    car.beat_answered(every_s=90)
+    assert of(car.look(seconds=89), n.Beat) == []
+    assert of(car.look(seconds=1), n.Beat)
+    car.beat_answered(minutes=4, every_s=3600)
+    assert of(car.look(seconds=119), n.Beat) == []
+    assert of(car.look(seconds=1), n.Beat)
+
+
 def test_a_gateway_that_says_stop_ends_the_work_and_everything_is_forgotten() -> None:
     car = Car()
     car.take()
