@@ -200,9 +200,8 @@ class Crowd:
         if told_s is not None:
             return told_s * (1 + self._chance.random() / 2)
         self._tries[car] += 1
-        return min(_RETRY_FIRST_S * 2 ** min(self._tries[car] - 1, 16), _RETRY_LONGEST_S) * (
-            0.5 + self._chance.random() / 2
-        )
+        doubled: float = _RETRY_FIRST_S * 2 ** min(self._tries[car] - 1, 16)
+        return min(doubled, _RETRY_LONGEST_S) * (0.5 + self._chance.random() / 2)
 
     def _took(self, name: str, due: float) -> None:
         if due >= self._counted_from_s:
