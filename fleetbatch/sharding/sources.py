@@ -146,7 +146,7 @@ def _walk(folder: Path) -> Iterator[Entry]:
     for child in children:
         if child.is_dir(follow_symlinks=False):
             yield from _walk(folder / child.name)
-        elif not child.is_dir():
+        else:
             yield _entry(folder / child.name)
 
 
@@ -158,6 +158,8 @@ def _entry(path: Path) -> Entry:
         return Entry(uri=path.as_uri(), size_bytes=0, error=why_not(error))
     except ValueError:
         return Entry(uri=path.as_uri(), size_bytes=0, error="not the name of a file")
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(uri=path.as_uri(), size_bytes=0, error="a folder, or a link to one, which is not followed")
     if not stat.S_ISREG(status.st_mode):
         return Entry(uri=path.as_uri(), size_bytes=0, error="not a regular file")
     return Entry(uri=path.as_uri(), size_bytes=status.st_size)

@@ -19,7 +19,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Auditing, Cutting, FrozenOrder, Order, OrderKey
 from fleetbatch.sealing import KEY_BYTES, shard_key, unseal
 from fleetbatch.sharding import Progress, cut_order, list_input, open_input
-from fleetbatch.sharding.sources import open_source
+from fleetbatch.sharding.sources import open_source, path_of
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName, Night, OrderName, Sha256, ShardId
 
@@ -184,6 +184,15 @@ def test_what_cannot_be_read_goes_in_with_its_error_and_nothing_stops(store: Sto
     assert rows.num_rows == 17
     assert total(manifest, "dead_rows") == 5
     assert total(manifest, "work_units") == 12
+
+
+def test_links_that_lead_to_folders_or_in_a_circle_are_named_and_not_followed(tmp_path: Path) -> None:
+    for name, target in (("there", "back"), ("back", "there"), ("up", "..")):
+        (tmp_path / name).symlink_to(target)
+    told = {path_of(entry.uri).name: entry.error or "" for entry in open_source(str(tmp_path)).entries()}
+    assert told.keys() == {"there", "back", "up"}
+    assert "symbolic links" in told["back"]
+    assert "not followed" in told["up"]
 
 
 def test_names_that_are_not_utf8_or_need_quoting_are_read(store: Store, tmp_path: Path) -> None:
