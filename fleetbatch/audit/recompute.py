@@ -221,7 +221,7 @@ def _compare(job: AuditJob, file: pq.ParquetFile, rows: Sequence[int], delivered
         places = [row - int(bounds[group]) for row in rows if bounds[group] <= row < bounds[group + 1]]
         ours = _compute(job.trusted, file.read_row_group(group).take(places), group, clock)
         theirs = delivered.filter(pc.is_in(delivered["item_id"], value_set=ours["item_id"].combine_chunks()))
-        items += [str(item) for item in ours["item_id"].to_pylist()]
+        items += [str(item) for item in ours["item_id"].unique().to_pylist()]  # one may have several answers
         disagreements += kind.compare(ours, theirs).disagreements
     return judge(items, disagreements)
 

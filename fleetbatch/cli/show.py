@@ -14,6 +14,7 @@ from rich.text import Text
 _READERS: Final = {"polars": "polars (Python)", "duckdb": "DuckDB (SQL)", "spark": "Spark (Python)"}
 _TITLE_WIDTH: Final = 10
 _NARROWEST: Final = 20
+_AS_GOOD_AS_ALL: Final = 0.9999
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -28,7 +29,7 @@ def print_facts(facts: Mapping[str, Any], *, json: bool) -> None:
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(name, escape(str(value)))
     Console(highlight=False).print(table)
@@ -112,13 +113,21 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         wasted = (
             f", {s['wasted_wh']:.3f} Wh of it for work that did not count" if round(s.get("wasted_wh", 0.0), 3) else ""
         )
-        lines.append(("energy", f"{s['energy_wh']:.3f} Wh drawn by the cars to compute, estimated{wasted}"))
+        lines.append(("energy", f"{s['energy_wh']:.3f} Wh drawn by the cars to compute, {_how_known(s)}{wasted}"))
     lines.append(("table", f"{s['table']}  version {s['table_version']}"))
     if s.get("report"):
         lines.append(("report", f"{s['report']}  (open it in a browser)"))
     took = "it took" if s.get("no_op") else "took"
     lines.append((took, f"{s['seconds']:.0f} s, {s['task_instances']} task instances in Airflow"))
     return lines
+
+
+def _how_known(summary: Mapping[str, Any]) -> str:
+    """Return in words how much of the energy that counts was measured."""
+    measured = summary.get("measured_wh", 0.0) / (summary.get("counted_wh") or 1.0)
+    if not measured:
+        return "estimated"
+    return "measured" if measured > _AS_GOOD_AS_ALL else f"{100 * measured:.0f} % of it measured"
 
 
 def _missing(summary: Mapping[str, Any]) -> str:

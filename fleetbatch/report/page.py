@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from fleetbatch import layout, pages
 from fleetbatch.nouns import OrderKey
@@ -25,6 +25,9 @@ _WALK = {
     "leases whose work was refused": "refused",
     "task instances in Airflow": "task_instances",
 }
+
+_AS_GOOD_AS_NONE_WH: Final = 0.005
+"""Rounds to nothing."""
 
 
 def write_report(
@@ -100,14 +103,26 @@ def _energy(summary: Mapping[str, Any], tally: Tally) -> str:
         ("of it for work that did not count, Wh", float(summary.get("wasted_wh", 0.0))),
         ("for a thousand rows, Wh", 1000 * tally.energy_wh / answered if answered else 0.0),
     ]
-    how = pages.paragraph("Estimated from each car's rated power and the seconds that it computed.", kind="faint")
+    how = pages.paragraph(_how_known(tally), kind="faint")
     return pages.section("Energy", how, pages.table(("", ""), rows))
+
+
+def _how_known(tally: Tally) -> str:
+    estimated_wh = tally.energy_wh - tally.measured_wh
+    estimate = "estimated from each car's rated power and the seconds that it computed"
+    if not tally.measured_wh:
+        return f"{estimate.capitalize()}."
+    if estimated_wh < _AS_GOOD_AS_NONE_WH:
+        return "Measured by the cars."
+    measured, rest = pages.count(tally.measured_wh), pages.count(estimated_wh)
+    return f"Of what counts, {measured} Wh were measured by the cars and {rest} Wh are {estimate}."
 
 
 def _answers(tally: Tally) -> str:
     body = (
         [pages.bars([(label, float(rows), pages.count(rows)) for label, rows in tally.labels])] if tally.labels else []
     )
+    body.insert(0, pages.paragraph(f"The table has {pages.count(tally.answers)} rows.", kind="faint"))
     if tally.accuracy is not None:
         share = (
             f"{100 * tally.accuracy:.2f} % of the {pages.count(tally.labelled_rows)} answers whose label is known "
@@ -115,8 +130,10 @@ def _answers(tally: Tally) -> str:
         )
         body.insert(0, pages.paragraph(share))
     if tally.numbers:
-        rows = [(one.column, one.known, one.least, one.mean, one.most) for one in tally.numbers]
-        body.append(pages.table(("column", "answers", "least", "mean", "most"), rows))
+        rows = [(one.column, one.known, one.least, one.mean, one.most) for one in tally.numbers if not one.yes_or_no]
+        body += [pages.table(("column", "answers", "least", "mean", "most"), rows)] if rows else []
+        shares = [(one.column, one.known, f"{100 * one.mean:.1f} %") for one in tally.numbers if one.yes_or_no]
+        body += [pages.table(("column", "answers", "yes"), shares)] if shares else []
     return pages.section("Answers", *body)
 
 

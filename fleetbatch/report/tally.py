@@ -36,6 +36,8 @@ class ClassTally:
 class Numbers:
     """What one column of numbers holds; of yes and no, the mean is the share of yes."""
 
+    yes_or_no: bool
+
     column: str
     known: int
     """Answers in which it is not null."""
@@ -60,6 +62,10 @@ class Tally:
     audit_states: tuple[tuple[str, int], ...]
     energy_wh: float
     """Of the rows that count."""
+    measured_wh: float
+    """The part of it that was measured; the rest is estimated."""
+    answers: int
+    """Rows of the table; an item may have several."""
     labelled_rows: int
     """Answered rows whose true label is known."""
     right_rows: int
@@ -98,6 +104,7 @@ def tally_night(store: Store, order: FrozenOrder, merged: Merged, rates: pa.Tabl
             _most(rows, "audit_state"),
             drawn.select(pl.len(), right.sum().alias("right")),
             rows.select(_sums(of)),
+            rows.filter(pl.col("energy_source") == "measured").select(pl.col("energy_wh").cast(pl.Float64).sum()),
         ],
         engine="streaming",
     )
@@ -115,6 +122,8 @@ def tally_night(store: Store, order: FrozenOrder, merged: Merged, rates: pa.Tabl
         missing=tuple(found[3].rows()),
         audit_states=tuple(found[4].rows()),
         energy_wh=sum(one.energy_wh for one in by_class),
+        measured_wh=found[7].item(),
+        answers=sum(one.rows for one in by_class),
         labelled_rows=labelled,
         right_rows=right_rows or 0,
     )
@@ -150,6 +159,9 @@ def summarise(
         "numbers": {one.column: {"least": one.least, "mean": one.mean, "most": one.most} for one in tally.numbers},
         "classes": [asdict(one) for one in tally.classes],
         "audit_states": dict(tally.audit_states),
+        "counted_wh": tally.energy_wh,
+        "measured_wh": tally.measured_wh,
+        "answers": tally.answers,
         "accuracy": tally.accuracy,
         "labelled_rows": tally.labelled_rows,
         "right_rows": tally.right_rows,
@@ -188,7 +200,8 @@ def _numbers(of: Contract, sums: pl.DataFrame) -> Iterator[Numbers]:
     for name in _number_columns(of):
         known, least, mean, most = (row[f"{name} {which}"] for which in range(4))
         if known:
-            yield Numbers(column=name, known=known, least=least, mean=mean, most=most)
+            yes_or_no = pa.types.is_boolean(of.schema.field(name).type)
+            yield Numbers(column=name, known=known, least=least, mean=mean, most=most, yes_or_no=yes_or_no)
 
 
 def _speeds(rates: pa.Table, workload: str) -> dict[tuple[str, str], float]:

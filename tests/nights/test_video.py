@@ -50,6 +50,7 @@ def test_every_frame_is_published_once_though_cars_leave_in_the_midst_of_a_shard
     assert {"leaver", "relief"} <= {who for *_, who in night.parts()}
     assert night.stats()["resumed_shards"] >= 1
     assert night.stats()["disagreements"] == 0
+    assert 0 < night.stats()["audited_rows"] <= merged.rows_in, "segments are counted, not their frames"
     assert (merged.rows_in, merged.missing_rows) == (2 * 8 + 6 + 2, 0)
     strange = check_order(night.store, stored_order(night.store, night.key), merged, labels=("bus",))
     assert [check.column for check in strange.checks if not check.success] == ["labels_unknown"]

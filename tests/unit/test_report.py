@@ -1,5 +1,6 @@
 """The report: numbers that add up, on a page that opens without a network."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from fleetbatch import layout
 from fleetbatch.merge import merge_order
 from fleetbatch.nouns import Merged
 from fleetbatch.report import Tally, summarise, tally_night, write_report
+from fleetbatch.report.tally import Numbers
 from fleetbatch.store import Store, open_store
 
 STATS = {"leases": 3, "cars": 2, "resumed_shards": 1, "audited_rows": 1, "disagreements": 0, "energy_wh": 4.0}
@@ -56,6 +58,24 @@ def test_a_class_has_the_rate_that_its_parts_measured_in_all_cells(store: Store)
     [one] = tally_night(store, night.order, merged, RATES).classes
     assert (one.name, one.rows, one.rows_per_s) == ("ecu_2", 3, 10.0)
     assert one.energy_wh == pytest.approx(1.5)
+
+
+def test_energy_is_called_measured_only_as_far_as_it_was(store: Store) -> None:
+    night, merged = night_of(store)
+    tally = tally_night(store, night.order, merged, RATES)
+    assert (tally.answers, tally.measured_wh) == (3, 0)
+    assert '<p class="faint">Estimated from each car' in page(store, night, merged, tally)
+    whole = replace(tally, measured_wh=tally.energy_wh)
+    assert "Measured by the cars." in page(store, night, merged, whole)
+    part = replace(tally, measured_wh=0.5)
+    assert "0.50 Wh were measured by the cars and 1.00 Wh are estimated" in page(store, night, merged, part)
+
+
+def test_yes_and_no_are_told_as_a_share(store: Store) -> None:
+    night, merged = night_of(store)
+    numbers = (Numbers(column="reencoded", yes_or_no=True, known=8, least=0, mean=0.25, most=1),)
+    told = page(store, night, merged, replace(tally_night(store, night.order, merged, RATES), numbers=numbers))
+    assert '<td>reencoded</td><td class="n">8</td><td>25.0 %</td>' in told
 
 
 def test_accuracy_is_known_where_the_source_says_the_label(store: Store) -> None:

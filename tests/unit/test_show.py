@@ -56,6 +56,12 @@ def test_accuracy_is_told_only_where_labels_are_known(capsys: pytest.CaptureFixt
     assert "accuracy 98.76 %" in shown(capsys, accuracy=0.98764)
 
 
+def test_energy_is_called_measured_only_as_far_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "to compute, estimated" in shown(capsys)
+    assert "to compute, measured" in shown(capsys, measured_wh=0.6, counted_wh=0.6)
+    assert "to compute, 50 % of it measured" in shown(capsys, measured_wh=0.3, counted_wh=0.6)
+
+
 def test_a_path_in_square_brackets_is_not_taken_for_markup(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys).count("/[home]/store/") == 2
 
