@@ -138,10 +138,14 @@ def _labels(path: Path, problems: list[str]) -> tuple[str, ...]:
     return tuple(line.split(",")[1].strip() if "," in line else "" for line in lines)
 
 
+def _in_folder(folder: Path) -> list[Path]:
+    """Return the pictures of a folder by their names; other files may lie beside them."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+
+
 def _pictures(places: tuple[Path, ...], problems: list[str]) -> dict[str, bytes]:
     """Return file name to content; a golden that cannot be decoded is a problem, not a dead letter."""
-    files = [f for place in places for f in (sorted(place.iterdir()) if place.is_dir() else [place])]
-    chosen = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+    chosen = [file for place in places for file in (_in_folder(place) if place.is_dir() else [place])]
     if not chosen:
         problems.append("there are no golden pictures; a car could not tell a right answer from a wrong one")
     if len(chosen) > GOLDENS_MAX:

@@ -10,7 +10,7 @@ from fleetbatch.units import Night, OrderName
 
 
 def published_files(store: Store, name: OrderName, night: Night | None = None) -> list[str]:
-    """Return the URIs of the published files of a table, or of one of its nights; raise RejectedError without a table.
+    """Return the URIs of the published files of a table, or of one of its nights; raise RejectedError without one.
 
     A plain glob over the folder could also meet files of a replaced generation; these are exactly the current ones.
     """
@@ -19,7 +19,12 @@ def published_files(store: Store, name: OrderName, night: Night | None = None) -
     except TableNotFoundError as error:
         summary = f"there is no table of order {name!r} yet: no night of it was published"
         raise RejectedError(summary) from error
-    return sorted(uri for uri in table.file_uris() if night is None or f"/night={night}/" in uri)
+    files = sorted(uri for uri in table.file_uris() if night is None or f"/night={night}/" in uri)
+    if night is not None and not files:
+        nights = sorted({part["night"] for part in table.partitions()})
+        summary = f"no row of night {night} of order {name!r} is published; nights with rows: {', '.join(nights)}"
+        raise RejectedError(summary)
+    return files
 
 
 def how_to_open(uri: str, files: list[str], night: Night | None = None) -> dict[str, str]:

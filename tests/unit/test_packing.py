@@ -130,6 +130,14 @@ def test_every_missing_piece_is_named_at_once(tmp_path: Path) -> None:
         assert word in named
 
 
+def test_a_golden_that_is_named_is_taken_or_refused_whatever_its_ending(request_: PackRequest, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    named = replace(request_, goldens=(*request_.goldens, tmp_path / "notes.txt"))
+    with pytest.raises(RejectedError, match="no bundle can be made") as refused:
+        pack_bundle(named)
+    assert "golden notes.txt" in str(refused.value)
+
+
 def test_preprocessing_that_contradicts_the_model_is_refused(request_: PackRequest) -> None:
     request_.preprocessing.write_text(DESCRIBED.replace('"RGB"', '"RGB"\nwidth = 224\nlayout = "NHWC"'))
     with pytest.raises(RejectedError) as refused:

@@ -126,6 +126,12 @@ def test_a_next_generation_replaces_its_own_night_only(store: Store) -> None:
     assert len(published_files(store, NAME)) == 2
 
 
+def test_a_night_without_published_rows_is_named_beside_those_that_have_some(store: Store) -> None:
+    publish(store)
+    with pytest.raises(RejectedError, match=r"no row of night 2026-11-23 .* with rows: 2026-11-22"):
+        published_files(store, NAME, Night("2026-11-23"))
+
+
 def test_an_earlier_or_the_same_generation_never_replaces_a_night(store: Store) -> None:
     first = checked_night(store)
     other = checked_night(store, rows=4, priority=2)
