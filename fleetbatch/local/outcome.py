@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from fleetbatch import layout
 from fleetbatch.contracts import conform
 from fleetbatch.errors import RejectedError
-from fleetbatch.nouns import OrderKey
+from fleetbatch.nouns import FrozenOrder, OrderKey
+from fleetbatch.orders import order_from_json
 from fleetbatch.units import Night, OrderName
 
 _REFUSED = re.compile(r"was refused: (?P<reason>.+?)(?=\n\S|\Z)", re.DOTALL)
@@ -30,6 +31,13 @@ def published_summary(home: Path, order: str, night: str) -> dict[str, Any] | No
     key = OrderKey(night=Night(night), order=OrderName(order), generation=max(row["generation"] for row in rows))
     path = store / layout.summary(key)
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def begun_order(home: Path, order: str, night: str) -> FrozenOrder | None:
+    """Return what a night's newest generation was frozen with, published or not; None when it was never begun."""
+    first = home / "store" / layout.order(OrderKey(night=Night(night), order=OrderName(order), generation=1))
+    files = sorted(first.parents[1].glob("g*/order.json"), key=lambda file: int(file.parent.name[1:]))
+    return order_from_json(files[-1].read_bytes()) if files else None
 
 
 def refusal(log: str) -> RejectedError | None:

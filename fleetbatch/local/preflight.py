@@ -6,13 +6,15 @@ from typing import Final
 
 import pyarrow as pa
 
+from fleetbatch.bundle import bundle_sha256
 from fleetbatch.errors import RejectedError
 from fleetbatch.local.airflow import dags_folder
 from fleetbatch.local.laptop import CELLS
+from fleetbatch.local.outcome import begun_order
 from fleetbatch.local.progress import Progress
 from fleetbatch.local.request import NightRequest, order_name_of, own_options, own_order
-from fleetbatch.nouns import Order
-from fleetbatch.orders import Estimate, load_order, read_model
+from fleetbatch.nouns import FrozenOrder, Order
+from fleetbatch.orders import Estimate, load_order, model_file, read_model
 from fleetbatch.sharding import list_input, open_input
 from fleetbatch.steps.examining import estimated, known_in
 
@@ -31,8 +33,27 @@ def prepare_order(request: NightRequest, progress: Progress) -> Path:
     else:
         path = request.home / "orders" / f"{order_name_of(request)}.toml"
         order, estimate = _write_own_order(request, path, regions)
+    if not request.force and (was := begun_order(request.home, order.name, request.night)) is not None:
+        refuse_another(was, order, None if not order.model else bundle_sha256(model_file(order.model).read_bytes()))
     progress.event(f"order {order.name}: {estimate}")
     return path.parent
+
+
+def refuse_another(was: FrozenOrder, order: Order, model_sha256: str | None) -> None:
+    """Raise RejectedError when a night was begun by another order of that name, which would be taken for this one."""
+    pairs = {
+        "workload": (was.order.workload, order.workload),
+        "source": (was.order.source, order.source),
+        "model": (was.model_sha256[:12] or "none", (model_sha256 or "")[:12] or "none"),
+        "options": (dict(was.order.options), dict(order.options)),
+    }
+    differences = [f"{name}: {theirs} then, {ours} now" for name, (theirs, ours) in pairs.items() if theirs != ours]
+    if differences:
+        summary = (
+            f"night {was.key.night} of {order.name} was begun with something else; "
+            "--force computes it anew, --night is another one"
+        )
+        raise RejectedError(summary, differences)
 
 
 def examine_order(path: Path, *, regions: frozenset[str]) -> tuple[Order, Estimate]:

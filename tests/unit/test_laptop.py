@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,11 +14,18 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.local.charging import Charging, vehicle_signals
 from fleetbatch.local.incidents import in_mid_shard
 from fleetbatch.local.laptop import CELLS, laptop_cars, write_settings
+from fleetbatch.local.outcome import begun_order
 from fleetbatch.local.postgres import Postgres
+from fleetbatch.local.preflight import refuse_another
 from fleetbatch.local.processes import children, wait_ready
 from fleetbatch.local.reaper import DATA_PREFIX, forget_data
 from fleetbatch.local.request import NightRequest, check_request
-from fleetbatch.units import CarId
+from fleetbatch.nouns import FrozenOrder
+from fleetbatch.orders import freeze_order
+from fleetbatch.orders.parse import parse_order
+from fleetbatch.steps.examining import known_in
+from fleetbatch.store import open_store
+from fleetbatch.units import CarId, Night
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PLUGGED = "Vehicle.Powertrain.TractionBattery.Charging.IsChargingCableConnected"
@@ -110,6 +118,24 @@ def test_a_request_is_refused_with_everything_that_is_wrong(tmp_path: Path) -> N
     text = str(caught.value)
     for word in ("go together", "absent", "YYYY-MM-DD", "negative"):
         assert word in text
+
+
+def test_a_night_that_was_begun_with_another_folder_of_that_name_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri(), deployment_key=b"k" * 32)
+    raw = {"name": "pictures", "source": str(tmp_path), "model": "road-signs"}
+    mine = parse_order(raw, known_in(frozenset()), base=tmp_path, where="here")
+    for order in (replace(mine, source="/elsewhere/pictures"), mine):
+        frozen = freeze_order(store, order, night=Night("2026-11-22"), force=True, now=NOON, deployment_key=b"k" * 32)
+        assert isinstance(frozen, FrozenOrder)
+    begun = begun_order(tmp_path, mine.name, "2026-11-22")
+    assert begun is not None
+    assert begun.key.generation == 2
+    assert begun_order(tmp_path, mine.name, "2026-11-23") is None
+    refuse_another(begun, mine, begun.model_sha256)
+    other = replace(mine, source="/elsewhere/pictures", options=(("seed", "1"),))
+    with pytest.raises(RejectedError, match="was begun with something else; --force") as refused:
+        refuse_another(begun, other, "f" * 64)
+    assert [problem.partition(":")[0] for problem in refused.value.problems] == ["source", "model", "options"]
 
 
 def test_only_a_folder_made_for_one_server_goes_with_its_data(tmp_path: Path) -> None:
