@@ -9,6 +9,7 @@ import multiprocessing
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -56,16 +57,21 @@ class NotAPart:
 
 
 class PartReader:
-    """Opens delivered parts, one after another, in a child that it replaces when one kills it."""
+    """Opens delivered parts, one after another whatever threads ask, in a child that it replaces when one kills it."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         """Start nothing yet."""
         self._limits = limits or Limits()
         self._pipe: Connection | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        self._one_at_a_time = threading.Lock()
 
     def read(self, data: bytes, name: str, rows: int) -> pa.Table | NotAPart:
         """Return the part as a table of contract `name` for exactly that many items, or why it is none."""
+        with self._one_at_a_time:
+            return self._read(data, name, rows)
+
+    def _read(self, data: bytes, name: str, rows: int) -> pa.Table | NotAPart:
         pipe = self._open()
         try:
             pipe.send((data, name, rows))

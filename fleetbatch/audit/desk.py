@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from fleetbatch.audit.answering import TRUSTED
 from fleetbatch.audit.lane import Lane, due_before
 from fleetbatch.audit.recompute import (
-    TRUSTED,
     Audited,
     AuditJob,
     PartJob,

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleetbatch import layout
+from fleetbatch.audit.answering import Answerer, Recipe
 from fleetbatch.audit.choice import Judgement, audit_seed, choose_rows, judge, refuse
 from fleetbatch.audit.delivered import Limits, NotAPart, PartReader, form_problem
 from fleetbatch.bundle import bundle_sha256
@@ -22,10 +23,8 @@ from fleetbatch.nouns import FrozenOrder
 from fleetbatch.sealing import shard_key, unseal
 from fleetbatch.store import MissingObject, Store
 from fleetbatch.units import CLOUD_CAR, LeaseId, Sha256, ShardId, shard_hex
-from fleetbatch.workloads import Answer, Device, answer_rows, workload
+from fleetbatch.workloads import workload
 
-TRUSTED: Final = Device(provider="CPUExecutionProvider", threads=1)
-"""The engine runs a process per core."""
 _PART_OVERHEAD_BYTES: Final = 64 * 1024
 """A Parquet file's schema and footer, however few its rows."""
 
@@ -70,8 +69,8 @@ class PartJob:
 
 _reader: Final = PartReader()
 """This worker process's child that opens strangers' files; it starts with the first one."""
-_opened: Final[dict[str, Answer]] = {}
-"""What this worker process opened last: opening takes longer than many a shard."""
+_answerer: Final = Answerer()
+"""This worker process's child that computes; it has open what was asked for last: opening takes longer than a shard."""
 
 
 def audit_shard(job: AuditJob) -> Audited:
@@ -227,21 +226,12 @@ def _compare(job: AuditJob, file: pq.ParquetFile, rows: Sequence[int], delivered
 
 
 def _compute(trusted: Trusted, rows: pa.Table, row_group: int, clock: _Clock) -> pa.Table:
-    answer, began = _answer(trusted), time.monotonic()
-    answers = answer_rows(workload(trusted.order.order.workload), answer, rows, row_group=row_group)
+    order, began = trusted.order.order, time.monotonic()
+    recipe = Recipe(workload=order.workload, model_sha256=trusted.order.model_sha256, options=order.options)
+    answers = _answerer.answer(recipe, lambda: _model(trusted), rows, row_group=row_group)
     clock.rows += rows.num_rows
     clock.busy_s += time.monotonic() - began
     return answers
-
-
-def _answer(trusted: Trusted) -> Answer:
-    """Return what answers the order's rows; orders of one workload, model and options share it."""
-    order, sha256 = trusted.order.order, trusted.order.model_sha256
-    name = f"{order.workload} {sha256} {order.options}"
-    if name not in _opened:
-        _opened.clear()
-        _opened[name] = workload(order.workload).open(_model(trusted), TRUSTED, dict(order.options))
-    return _opened[name]
 
 
 def _model(trusted: Trusted) -> bytes | None:

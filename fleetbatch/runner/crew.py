@@ -2,13 +2,12 @@
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Final, TypeAlias
+from typing import IO, TypeAlias
 
 import pyarrow as pa
 
@@ -19,9 +18,7 @@ from fleetbatch.runner.frames import Failed, GroupDone, Work, from_worker, read_
 from fleetbatch.runner.rota import Rota, Worker, overdue
 from fleetbatch.runner.whereabouts import Whereabouts
 from fleetbatch.runner.worker import WorkerSettings, load, work
-
-FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
-"""Signals by which a process ends through what it computed; any other end says nothing about a row."""
+from fleetbatch.workloads import why_ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +80,7 @@ class Crew:
                 if self._rota.done(message.pid, done.row_group) and message.pid in self._hands:
                     self._give(message.pid)
             case WorkerEnded() if message.pid in self._hands:
-                fault = -message.returncode in FAULTS
-                why = f"the worker died of {signal.Signals(-message.returncode).name} at this row" if fault else ""
-                if not self._lose(message.pid, why):
+                if not self._lose(message.pid, why_ended(message.returncode)):
                     return f"worker ended: {message.returncode}"
                 self._staff()
             case _:

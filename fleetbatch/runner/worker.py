@@ -28,7 +28,7 @@ from fleetbatch.runner.frames import Failed, GroupDone, Work, read_frame, work_o
 from fleetbatch.runner.memory import refuse_too_large
 from fleetbatch.runner.remote import RemoteShard
 from fleetbatch.runner.whereabouts import Whereabouts
-from fleetbatch.workloads import Answer, Device, Workload, answer_rows, workload
+from fleetbatch.workloads import Answer, Device, Workload, answer_rows, with_dead, workload
 
 ROWS_AT_ONCE: Final = 16
 """Rows that the workload is asked for at once: so many can be to blame for a hang until they are tried one by one."""
@@ -150,16 +150,6 @@ class Bench:
         self.whereabouts.leave()
         give_back()
         return pa.concat_tables(pieces)
-
-
-def with_dead(rows: pa.Table, dead: dict[int, str]) -> pa.Table:
-    """Return the rows with the reasons of the dead ones as their errors, so that nothing is computed of them."""
-    if not dead:
-        return rows
-    errors = rows["error"].to_pylist()
-    for row, why in dead.items():
-        errors[row] = why
-    return rows.set_column(rows.schema.get_field_index("error"), "error", pa.array(errors, pa.string()))
 
 
 def load() -> None:

@@ -1,6 +1,6 @@
 """What cars can compute. A workload turns rows into answers and compares two answers; packages may bring their own."""
 
-from fleetbatch.workloads.answering import answer_rows
+from fleetbatch.workloads.answering import answer_rows, why_ended, with_dead
 from fleetbatch.workloads.known import known_workloads, usable_workloads, workload
 from fleetbatch.workloads.protocol import Answer, AnswerRow, Comparison, Device, Workload
 
@@ -13,5 +13,7 @@ __all__ = [
     "answer_rows",
     "known_workloads",
     "usable_workloads",
+    "why_ended",
+    "with_dead",
     "workload",
 ]

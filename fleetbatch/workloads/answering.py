@@ -1,5 +1,7 @@
 """Rows in, answers out, whatever the workload: no item is left out, and a row that breaks its workload is dead."""
 
+import signal
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Final
 
@@ -10,6 +12,8 @@ from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import FleetbatchError, RejectedError
 from fleetbatch.workloads.protocol import Answer, Workload
 
+FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""Signals by which a process ends through what it computed."""
 _REASON_CHARACTERS: Final = 200
 
 
@@ -32,13 +36,30 @@ def answer_rows(kind: Workload, answer: Answer, rows: pa.Table, *, row_group: in
     return table.take(pc.sort_indices(place))
 
 
+def with_dead(rows: pa.Table, dead: Mapping[int, str]) -> pa.Table:
+    """Return the rows with the reasons of the dead ones as their errors, so that nothing is computed of them."""
+    if not dead:
+        return rows
+    errors = rows["error"].to_pylist()
+    for row, why in dead.items():
+        errors[row] = why
+    return rows.set_column(rows.schema.get_field_index("error"), "error", pa.array(errors, pa.string()))
+
+
+def why_ended(returncode: int) -> str:
+    """Return how a worker's process ended when that may be the doing of the row it was at, else nothing."""
+    if -returncode in FAULTS:
+        return f"the worker died of {signal.Signals(-returncode).name} at this row"
+    return f"the worker ended with {returncode} at this row" if returncode > 0 else ""
+
+
 def _answered(kind: Workload, answer: Answer, rows: pa.Table) -> pa.Table:
     """Ask for all rows at once and, when that breaks, for one after the other."""
     try:
         table = answer(rows)
     except FleetbatchError:
         raise
-    except Exception as error:  # noqa: BLE001 (a user's code raises whatever it raises)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a user's code raises whatever it raises)
         if rows.num_rows > 1:
             each = [_answered(kind, answer, rows.slice(number, 1)) for number in range(rows.num_rows)]
             return pa.concat_tables(each, promote_options="permissive")
@@ -52,7 +73,11 @@ def _dead(rows: pa.Table, reasons: list[str]) -> pa.Table:
     return pa.table({"item_id": rows["item_id"], "error": pa.array(reasons, pa.string())})
 
 
-def _refuse_incomplete(kind: Workload, table: pa.Table, rows: pa.Table) -> None:
+def _refuse_incomplete(kind: Workload, table: object, rows: pa.Table) -> None:
+    if not isinstance(table, pa.Table) or "item_id" not in table.column_names:
+        found = f"columns {table.column_names}" if isinstance(table, pa.Table) else type(table).__name__
+        summary = f"workload {kind.name!r} gave {found}; expected an Arrow table with item_id and the answers"
+        raise RejectedError(summary)
     answered = table["item_id"].to_pylist()
     if len(contract(kind.answers_contract).key) > 1:
         answered = [item for item, _ in groupby(answered)]

@@ -1,5 +1,6 @@
 """Whatever a workload does, every item of a row group is answered once, in order, or its code is refused."""
 
+import sys
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -53,6 +54,18 @@ def test_an_item_left_out_doubled_or_out_of_order_is_the_workloads_mistake() -> 
     for places in ([0], [0, 0], [1, 0], [0, 1, 1]):
         with pytest.raises(RejectedError, match=r"answered \d items of 2, or not in their order"):
             answer_rows(ECHO, lambda given, places=places: ANSWER(given).take(places), two, row_group=0)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("given", [None, [1, 2], {"item_id": ["s-000000"]}, pa.table({"label": ["a"]})], ids=str)
+def test_what_is_no_table_of_answers_is_the_workloads_mistake(given: object) -> None:
+    with pytest.raises(RejectedError, match="expected an Arrow table with item_id"):
+        answer_rows(ECHO, lambda _: given, rows((b"a", None)), row_group=0)  # type: ignore[arg-type,return-value]
+
+
+def test_a_row_at_which_the_workload_ends_the_process_is_dead() -> None:
+    assert (
+        answer_rows(ECHO, lambda _: sys.exit(3), rows((b"a", None)), row_group=0)["error"][0].as_py() == "SystemExit: 3"
+    )
 
 
 def test_what_says_that_the_world_was_not_ready_is_not_taken_for_a_broken_row() -> None:
