@@ -2,11 +2,11 @@
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from fleetbatch.errors import RejectedError
@@ -16,7 +16,12 @@ from fleetbatch.sharding.sweep import DIALS as SWEEP_DIALS
 from fleetbatch.sharding.sweep import sweep
 
 GENERATOR = "generator:"
-GENERATORS = ("road-signs", "drive", "scenarios")
+GENERATORS: Final[Mapping[str, Collection[str]]] = {
+    "road-signs": road_signs.DIALS,
+    "drive": drive.DIALS,
+    "scenarios": SWEEP_DIALS,
+}
+"""Name to dials."""
 
 
 class Source(Protocol):
@@ -116,19 +121,23 @@ def open_source(source: str, options: Mapping[str, str] = MappingProxyType({})) 
 def _generator(source: str, options: Mapping[str, str]) -> Source:
     parts = urlsplit(source.removeprefix(GENERATOR))
     own = dict(parse_qsl(parts.query, keep_blank_values=True))
+    told = {**{name: text for name, text in options.items() if name in dials_of(source)}, **own}
     match parts.path:
         case "road-signs":
-            dials = {name: text for name, text in options.items() if name in road_signs.DIALS}
-            return RoadSigns(dials=road_signs.drawing({**dials, **own}))
+            return RoadSigns(dials=road_signs.drawing(told))
         case "drive":
-            dials = {name: text for name, text in options.items() if name in drive.DIALS}
-            return Drive(dials=drive.driving({**dials, **own}))
+            return Drive(dials=drive.driving(told))
         case "scenarios":
-            dials = {name: text for name, text in options.items() if name in SWEEP_DIALS}
-            return sweep({**dials, **own})
+            return sweep(told)
         case _:
             summary = f"source {source!r}: there is no generator {parts.path!r}; there are {', '.join(GENERATORS)}"
             raise RejectedError(summary)
+
+
+def dials_of(source: str) -> frozenset[str]:
+    """Return the options that are a source's, not its workload's: a generator's dials."""
+    name = source.removeprefix(GENERATOR).partition("?")[0] if source.startswith(GENERATOR) else ""
+    return frozenset(GENERATORS.get(name, ()))
 
 
 def why_not(error: OSError) -> str:

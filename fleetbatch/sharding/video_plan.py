@@ -5,13 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.units import MIB
 from fleetbatch.workloads.segments import Segment
-
-OPTIONS: Final = ("every_frames", "every_s", "segment_s", "segment_bytes", "reencode")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

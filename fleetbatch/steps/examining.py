@@ -2,9 +2,10 @@
 
 import pyarrow as pa
 
+from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Order
 from fleetbatch.orders import Estimate, Known, estimate_order
-from fleetbatch.sharding import GENERATORS, list_input, open_input
+from fleetbatch.sharding import GENERATORS, dials_of, list_input, open_input
 from fleetbatch.workloads import known_workloads, workload
 
 
@@ -23,6 +24,7 @@ def estimated(order: Order, *, rates: pa.Table, free_car_hours: float | None) ->
 
     `rates` and `free_car_hours` are as in orders.estimate_order.
     """
+    _refuse_unknown_options(order)
     listing = list_input(open_input(order.workload, order.source, dict(order.options)))
     return estimate_order(
         order,
@@ -32,3 +34,19 @@ def estimated(order: Order, *, rates: pa.Table, free_car_hours: float | None) ->
         assumed=workload(order.workload).rows_per_s,
         free_car_hours=free_car_hours,
     )
+
+
+def _refuse_unknown_options(order: Order) -> None:
+    """Raise RejectedError for an option that neither the workload nor the source knows: it would be passed over."""
+    own = workload(order.workload).options
+    if own is None:
+        return
+    known = own | dials_of(order.source)
+    problems = [
+        f"`options.{name}` is not known; known are {', '.join(sorted(known))}"
+        for name, _ in order.options
+        if name not in known
+    ]
+    if problems:
+        summary = f"order {order.name} has options that nothing here reads"
+        raise RejectedError(summary, problems)

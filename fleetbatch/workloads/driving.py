@@ -67,6 +67,15 @@ def drive(scenario: Scenario, policy: Policy, *, steps_max: int) -> Episode:
         raise ScenarioError(message) from error
 
 
+def problem_of(scenario: Scenario) -> str:
+    """Return why its environment cannot be made here with its configuration, or nothing."""
+    try:
+        with _quiet(), contextlib.closing(_make(scenario)):
+            return ""
+    except ScenarioError as error:
+        return str(error)
+
+
 def _drive(environment: Any, seed: int, policy: Policy, steps_max: int) -> Episode:  # noqa: ANN401 (generic)
     observation, _ = environment.reset(seed=seed)
     watch = _Watch.of(environment.unwrapped)

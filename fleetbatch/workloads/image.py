@@ -24,6 +24,7 @@ class ImageWorkload(Workload):
 
     name = "image"
     opener = "fleetbatch.sharding.openers:Pictures"
+    options = frozenset({"decode", "precision"})
     score_tolerance: ClassVar[float] = 0.02
     """Hardware, provider and precision may move a score by this much (the bundle's goldens allow the same)."""
 

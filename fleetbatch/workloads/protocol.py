@@ -54,6 +54,9 @@ class Workload(ABC):
     opener: ClassVar[str] = "fleetbatch.sharding.openers:Files"
     """`module:name` of what cuts its input into rows (sharding.openers.Opener); only trusted machines load it."""
 
+    options: ClassVar[frozenset[str] | None] = None
+    """Names of the order's options that `open` and the opener know, so that another is refused; None: it may be any."""
+
     rows_per_s: ClassVar[float] = 50 / 3
     """What the reference car is taken to answer until cars were measured; an order that does not say how it is cut has
     shards of 20 minutes at this rate."""

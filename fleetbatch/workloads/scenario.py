@@ -29,6 +29,7 @@ class ScenarioWorkload(Workload):
     name = "scenario"
     needs = ("gymnasium",)
     opener = "fleetbatch.sharding.scenarios:Scenarios"
+    options = frozenset({"package", "steps_max"})
     rows_per_s = 0.5
     """40 s of highway-env with 30 cars, driven twice a simulated second, took one core 2 s."""
     tolerance: ClassVar[float] = 1e-3

@@ -39,6 +39,7 @@ class VideoWorkload(Workload):
     name = "video"
     needs = ("av",)
     opener = "fleetbatch.sharding.video:Videos"
+    options = frozenset({"every_frames", "every_s", "segment_s", "segment_bytes", "reencode"})
     rows_per_s = 3.0
     """Segments of 2 s, of which two frames are looked at."""
     score_tolerance: ClassVar[float] = 0.02

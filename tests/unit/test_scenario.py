@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from fleetbatch.bundle.policy import PolicyGolden, PolicyManifest, build_policy, open_policy
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
-from fleetbatch.orders import Known, load_order, model_file
+from fleetbatch.orders import model_file
 from fleetbatch.packing.policy import pack_policy
-from fleetbatch.sharding import list_input, open_input
 from fleetbatch.workloads import Answer, Device, answer_rows, workload
 from fleetbatch.workloads.driving import Scenario, drive
 from fleetbatch.workloads.scenario import ScenarioWorkload, driver
@@ -26,13 +24,6 @@ CPU = Device(provider="CPUExecutionProvider")
 SHORT: dict[str, Any] = {"duration": 4, "vehicles_count": 4}
 HIGHWAY = "highway_env:highway-fast-v0"
 SCENARIO = ScenarioWorkload()
-FIVE_LINES = """
-workload = "scenario"
-model = "driving-policy"
-source = "generator:scenarios?seeds=1000"
-options.sweep.vehicles_count = [10, 20, 30, 40, 50]
-options.sweep.vehicles_density = [1.0, 1.5]
-"""
 
 
 def policy(*, values: int = 25, choice: int = 1, wrong: bool = False, nothing: bool = False) -> bytes:
@@ -206,59 +197,6 @@ def test_the_default_policy_crashes_less_often_than_one_that_does_nothing() -> N
     ends = [row["termination"] for row in answered(learnt, scenarios)]
     idle = [row["termination"] for row in answered(driver(lambda _: np.eye(5)[1]), scenarios)]
     assert ends.count("collision") < idle.count("collision")
-
-
-# --- the sweep ----------------------------------------------------------------------------------------------------
-
-
-def test_five_lines_of_an_order_are_ten_thousand_scenarios(tmp_path: Path) -> None:
-    (tmp_path / "sweep.toml").write_text(FIVE_LINES)
-    known = Known(
-        regions=frozenset(),
-        workloads=frozenset({"scenario"}),
-        rows_per_s=lambda name: workload(name).rows_per_s,
-        generators=frozenset({"scenarios"}),
-    )
-    order = load_order(tmp_path / "sweep.toml", known)
-    given = open_input(order.workload, order.source, dict(order.options))
-    assert list_input(given).items == 10_000
-    assert (order.cutting.shard_rows, order.cutting.row_group_rows) == (600, 60)
-    entries = list(given.entries())
-    contents = [given.row(entry, bytes_max=1 << 20).content for entry in (entries[0], entries[-1])]
-    assert [json.loads(content or b"") for content in contents] == [
-        {"environment": HIGHWAY, "seed": 0, "config": {"vehicles_count": 10, "vehicles_density": 1.0}},
-        {"environment": HIGHWAY, "seed": 999, "config": {"vehicles_count": 50, "vehicles_density": 1.5}},
-    ]
-    assert len({entry.uri for entry in entries}) == 10_000
-
-
-def test_a_sweep_keeps_what_is_fixed_and_takes_several_environments() -> None:
-    options = {
-        "environment": '["CartPole-v1", "Acrobot-v1"]',
-        "config": '{"duration": 5}',
-        "sweep": '{"lanes": [1, 2]}',
-    }
-    given = open_input("scenario", "generator:scenarios?seeds=2&first_seed=7", options)
-    scenarios = [json.loads(given.row(entry, bytes_max=1000).content or b"") for entry in given.entries()]
-    assert len(scenarios) == 8
-    assert scenarios[0] == {"environment": "CartPole-v1", "seed": 7, "config": {"duration": 5, "lanes": 1}}
-
-
-def test_a_sweep_that_cannot_be_is_refused_with_every_mistake() -> None:
-    with pytest.raises(RejectedError) as refused:
-        open_input("scenario", "generator:scenarios?seeds=0&speed=3", {"sweep": '{"a": 1}', "config": "[]"})
-    said = "\n".join(refused.value.problems)
-    for name in ("`seeds`", "`speed`", "`sweep.a`", "`config`"):
-        assert name in said
-
-
-def test_scenarios_may_come_as_files(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(as_json(highway(1))))
-    (tmp_path / "b.json").write_text('{"environment": "CartPole-v1", "seed": -1}')
-    (tmp_path / "c.txt").write_text("hello")
-    given = open_input("scenario", str(tmp_path), {})
-    found = [given.row(entry, bytes_max=1000) for entry in given.entries()]
-    assert [row.error is None for row in found] == [True, False, False]
 
 
 def test_an_episode_follows_from_its_scenario_and_policy_alone() -> None:
