@@ -123,7 +123,7 @@ def _key(path: Path) -> tuple[CarId, str]:
 def _print(finding: "Finding") -> None:
     row = Table.grid(padding=(0, 2))
     row.add_column(width=8, style=_STYLES[finding.outcome])
-    row.add_column(width=32)
+    row.add_column(width=34)
     row.add_column()
     row.add_row(finding.outcome, finding.check, Text(finding.found))
     if finding.advice:

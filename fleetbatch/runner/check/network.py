@@ -20,6 +20,7 @@ SKEW_MAX: Final = timedelta(seconds=30)
 """A gateway refuses a car's token request when its clock is further off."""
 SLOW: Final = timedelta(seconds=1)
 RETRY_LONGEST_S: Final = 3600.0
+_NO_GATEWAY: Final = "something else than a gateway answers there: look at the URL, and for a proxy on the way"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -53,7 +54,7 @@ def _unreachable(url: str, error: Exception) -> Finding:
 def _reached(url: str, response: httpx.Response, took: timedelta) -> Finding:
     found = f"{url} answered {response.status_code} in {took.total_seconds() * 1000:.0f} ms"
     if response.status_code != HTTPStatus.OK:
-        return bad("gateway reached", found, "something else than a gateway answers there: look at the URL")
+        return bad("gateway reached", found, _NO_GATEWAY)
     if took > SLOW:
         return odd("gateway reached", found, "the link is slow: parts will be, too")
     return fine("gateway reached", found)
@@ -89,7 +90,8 @@ def _enrolled(client: GatewayClient, identity: Identity, hardware: Hardware) -> 
         yield _refused(str(error), identity)
         return
     except TransientError as error:
-        yield bad("poll", str(error), "the gateway asks for patience, or its ledger is away: try again in a minute")
+        patience = "the gateway asks for patience, or its ledger is away: try again in a minute"
+        yield bad("poll", str(error), _NO_GATEWAY if "answered what is not" in str(error) else patience)
         return
     yield fine("identity", f"the gateway knows car {identity.name} and sold it a token")
     yield fine("protocol", f"version {PROTOCOL} is served")
