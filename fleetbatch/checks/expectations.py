@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S: Final = 600
 _WORDS_OF_TRACE: Final = 2000
+_WHERE_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,14 @@ class Check:
     success: bool
     observed: str
     failing: tuple[str, ...]
+
+
+def in_words(check: Check) -> str:
+    """Return what a person must know of a check that failed: the rule, what was found, and where."""
+    where = f"; in {', '.join(check.failing[:_WHERE_SHOWN])}" if check.failing else ""
+    more = f" and {len(check.failing) - _WHERE_SHOWN} more" if len(check.failing) > _WHERE_SHOWN else ""
+    found = check.observed or "otherwise"
+    return f"{check.suite}, {check.column or 'table'}: {check.expectation}, found {found}{where}{more}"
 
 
 def judge_suites(suites: Sequence[Suite], folder: Path) -> list[Check]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from fleetbatch import layout
-from fleetbatch.checks import Verdict, check_order
+from fleetbatch.checks import Verdict, check_order, in_words
 from fleetbatch.engine import open_engine
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.messages import NightStats
@@ -80,7 +80,7 @@ def check_step(settings: Settings, key: OrderKey) -> Verdict:
         summary = (
             f"{key} is not published: {len(verdict.failing_shards)} shards break a rule; see {layout.verdict(key)}"
         )
-        raise RejectedError(summary, [str(check) for check in verdict.checks])
+        raise RejectedError(summary, [in_words(check) for check in verdict.checks if not check.success])
     return verdict
 
 

@@ -11,7 +11,7 @@ import pytest
 from result_nights import LABELS, ResultNight, missing_shards
 
 from fleetbatch import layout
-from fleetbatch.checks import Checking, Verdict, check_order, load_verdict
+from fleetbatch.checks import Checking, Verdict, check_order, in_words, load_verdict
 from fleetbatch.checks.checking import verdict_page
 from fleetbatch.checks.expectations import Check, _crashes
 from fleetbatch.checks.profile import ProfileJob, profile_file, profile_table
@@ -150,6 +150,13 @@ def test_great_expectations_judges_names_the_failing_shards_and_the_verdict_is_k
     page = store.read(layout.report(night.order.key, "checks.html")).decode()
     assert "labels_unknown" in page
     assert "did not pass" in page
+
+
+def test_a_rule_that_is_broken_is_said_in_one_line_with_its_shards() -> None:
+    failing = tuple(f"shard-{number}" for number in range(7))
+    broken = Check(suite="s", expectation="at most 0", column="nulls", success=False, observed="3", failing=failing)
+    five = "shard-0, shard-1, shard-2, shard-3, shard-4"
+    assert in_words(broken) == f"s, nulls: at most 0, found 3; in {five} and 2 more"
 
 
 def test_the_page_of_a_verdict_escapes_what_it_shows_and_links_nowhere() -> None:
