@@ -11,7 +11,14 @@ so that the same content is the same bytes:
     goldens/<picture>     the pictures, as files
 """
 
-from fleetbatch.bundle.archive import BUNDLE_BYTES, build_bundle, bundle_sha256, bundle_workload, open_bundle
+from fleetbatch.bundle.archive import (
+    BUNDLE_BYTES,
+    build_bundle,
+    bundle_sha256,
+    bundle_workload,
+    open_bundle,
+    read_model_file,
+)
 from fleetbatch.bundle.boxes import Found, difference, found_in, golden_found, overlap, places_of
 from fleetbatch.bundle.content import Bundle, Content, Golden
 from fleetbatch.bundle.manifest import (
@@ -66,5 +73,6 @@ __all__ = [
     "overlap",
     "placement",
     "places_of",
+    "read_model_file",
     "read_section",
 ]

@@ -4,6 +4,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,23 @@ from fleetbatch.units import MIB, Sha256
 
 BUNDLE_BYTES: Final = 256 * MIB
 """A bundle larger than this is refused: a car holds it in memory."""
+
+
+def read_model_file(path: Path) -> bytes:
+    """Return the bytes of a bundle or of what goes into one; raise RejectedError when they are no file's, or too many.
+
+    No more is read than may be there: a file of 256 GiB would not fit into memory only to be refused.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(BUNDLE_BYTES + 1)
+    except OSError as error:
+        summary = f"cannot read {path}: {error.strerror}"
+        raise RejectedError(summary) from error
+    if len(data) > BUNDLE_BYTES:
+        summary = f"{path} has more than {BUNDLE_BYTES} bytes, the most that a car holds in memory"
+        raise RejectedError(summary)
+    return data
 
 
 def build_bundle(content: Content) -> bytes:

@@ -65,11 +65,10 @@ def pack_driver(
     json: Json = False,
 ) -> None:
     """Make a bundle of a driving policy; it is checked as a car will check it before anything is written."""
-    from fleetbatch.bundle import bundle_sha256
+    from fleetbatch.bundle import bundle_sha256, read_model_file
     from fleetbatch.packing.policy import pack_policy
 
-    with _named(model):
-        data = pack_policy(model.read_bytes(), model.stem)
+    data = pack_policy(read_model_file(model), model.stem)
     _write(out, data)
     print_facts({"bundle": str(out), "bytes": len(data), "sha256": bundle_sha256(data)}, json=json)
 
@@ -110,11 +109,11 @@ def check(
     json: Json = False,
 ) -> None:
     """See whether this machine reproduces the bundle's golden answers, as every car does before it computes."""
-    from fleetbatch.bundle import bundle_workload
+    from fleetbatch.bundle import bundle_workload, read_model_file
     from fleetbatch.workloads import Device, workload
 
+    data = read_model_file(bundle)
     with _named(bundle):
-        data = bundle.read_bytes()
         kind = workload(bundle_workload(data))
         kind.open(data, Device(provider=provider, threads=threads), {})
     print_facts(
@@ -124,10 +123,11 @@ def check(
 
 def _open(path: Path) -> "Bundle":
     """Return the bundle in a file; raise RejectedError that names the file."""
-    from fleetbatch.bundle import open_bundle
+    from fleetbatch.bundle import open_bundle, read_model_file
 
+    data = read_model_file(path)
     with _named(path):
-        return open_bundle(path.read_bytes(), expected_sha256=None)
+        return open_bundle(data, expected_sha256=None)
 
 
 @contextlib.contextmanager
@@ -135,9 +135,6 @@ def _named(path: Path) -> Iterator[None]:
     """Put the file's name before whatever is wrong with it."""
     try:
         yield
-    except OSError as error:
-        summary = f"cannot read the bundle {path}: {error.strerror}"
-        raise RejectedError(summary) from error
     except RejectedError as error:
         summary = f"{path}: {error.summary}"
         raise RejectedError(summary, error.problems) from error

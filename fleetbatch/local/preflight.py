@@ -6,7 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from fleetbatch.bundle import bundle_sha256
+from fleetbatch.bundle import bundle_sha256, read_model_file
 from fleetbatch.errors import RejectedError
 from fleetbatch.local.airflow import dags_folder
 from fleetbatch.local.laptop import CELLS
@@ -34,7 +34,7 @@ def prepare_order(request: NightRequest, progress: Progress) -> Path:
         path = request.home / "orders" / f"{order_name_of(request)}.toml"
         order, estimate = _write_own_order(request, path, regions)
     if not request.force and (was := begun_order(request.home, order.name, request.night)) is not None:
-        refuse_another(was, order, None if not order.model else bundle_sha256(model_file(order.model).read_bytes()))
+        refuse_another(was, order, None if not order.model else bundle_sha256(read_model_file(model_file(order.model))))
     progress.event(f"order {order.name}: {estimate}")
     return path.parent
 

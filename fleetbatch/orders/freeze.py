@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleetbatch import layout
-from fleetbatch.bundle import bundle_sha256
+from fleetbatch.bundle import bundle_sha256, read_model_file
 from fleetbatch.contracts import conform, empty
-from fleetbatch.errors import RejectedError
+from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.nouns import FrozenOrder, Order, OrderKey
 from fleetbatch.orders.parse import model_file
 from fleetbatch.sealing import KEY_BYTES, wrap_secret
@@ -120,19 +120,18 @@ def read_model(order: Order) -> bytes | None:
 
     Raises RejectedError when no car could use it, the workload's own reasons included.
     """
-    data = None
-    if order.model:
-        path = model_file(order.model)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            summary = f"cannot read the model bundle {path}: {error.strerror}"
-            raise RejectedError(summary) from error
+    data = read_model_file(model_file(order.model)) if order.model else None
     try:
         workload(order.workload).open(data, _TRUSTED, dict(order.options))
     except RejectedError as error:
         summary = f"order {order.name}, model {order.model or 'none'}: {error.summary}"
         raise RejectedError(summary, error.problems) from error
+    except TransientError:
+        raise
+    except Exception as error:
+        # a user's workload raises whatever it raises
+        summary = f"order {order.name}: workload {order.workload!r} cannot be opened: {type(error).__name__}: {error}"
+        raise RejectedError(summary) from error
     return data
 
 

@@ -19,6 +19,7 @@ from fleetbatch.bundle import (
     Precision,
     build_bundle,
     open_bundle,
+    read_model_file,
     read_section,
 )
 from fleetbatch.errors import RejectedError
@@ -114,9 +115,9 @@ def _manifest(described: Mapping[str, Any], signature: Signature, model: Path, p
 
 def _read(path: Path, problems: list[str]) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        problems.append(f"cannot read {path}: {error.strerror}")
+        return read_model_file(path)
+    except RejectedError as error:
+        problems.append(error.summary)
         return b""
 
 

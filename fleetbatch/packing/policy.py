@@ -31,8 +31,13 @@ def pack_policy(model: bytes, name: str, *, observations: Floats | None = None) 
     values = taken.type.tensor_type.shape.dim[1].dim_value
     if observations is None:
         observations = np.random.default_rng(0).uniform(-1, 1, (GOLDENS, values)).astype(np.float32)
-    evaluator = ReferenceEvaluator(graph)
-    goldens = tuple(_golden(evaluator, taken.name, one) for one in observations)
+    try:
+        evaluator = ReferenceEvaluator(graph)
+        goldens = tuple(_golden(evaluator, taken.name, one) for one in observations)
+    except Exception as error:
+        # the evaluator raises whatever its operators raise
+        summary = f"onnx's reference evaluator cannot run {name}: {type(error).__name__}: {error}"
+        raise RejectedError(summary) from error
     data = build_policy(PolicyManifest(name=name, input=taken.name, values=values), model, goldens)
     open_driver(open_policy(data), threads=1)
     return data

@@ -1,6 +1,7 @@
 import io
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from fleetbatch.bundle import (
     build_bundle,
     bundle_sha256,
     open_bundle,
+    read_model_file,
     read_section,
 )
 from fleetbatch.errors import RejectedError
@@ -139,3 +141,13 @@ def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> 
         for name, data in members.items():
             archive.writestr(name, data)
     return buffer.getvalue()
+
+
+def test_a_file_that_no_car_could_hold_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    huge = tmp_path / "huge.zip"
+    with huge.open("wb") as file:
+        file.truncate(256 << 30)
+    with pytest.raises(RejectedError, match="more than 268435456 bytes"):
+        read_model_file(huge)
+    with pytest.raises(RejectedError, match=r"cannot read .*absent.zip: No such file"):
+        read_model_file(tmp_path / "absent.zip")

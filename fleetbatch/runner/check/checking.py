@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleetbatch.errors import RejectedError
+from fleetbatch.bundle import read_model_file
 from fleetbatch.runner.check.dry_run import MODEL
 from fleetbatch.runner.check.findings import Finding
 from fleetbatch.runner.check.machine import check_machine
@@ -20,17 +20,9 @@ def check_car(flags: list[str], *, model: Path | None = None, work_s: float = 0.
     Raises RejectedError when the flags, the key or the hardware file cannot be used at all.
     """
     setup = read_setup(parser().parse_args(flags))
-    data = _model(model or MODEL)
+    data = read_model_file(model or MODEL)
     with open_http() as http:
         yield from check_network(setup.gateway, setup.identity, setup.hardware, http)
     yield from check_vehicle(setup.source.current(), setup.limits)
     yield from check_machine(setup.worker, setup.hardware.memory_bytes, data)
     yield from check_round_trip(flags, work_s)
-
-
-def _model(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        summary = f"cannot read the bundle {path}: {error.strerror}"
-        raise RejectedError(summary) from error
