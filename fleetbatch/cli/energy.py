@@ -55,5 +55,8 @@ def read_file(path: Path) -> pa.Table:
     except (OSError, pl.exceptions.PolarsError) as error:
         summary = f"cannot read energy prices from {path}"
         raise RejectedError(summary, [str(error).partition("\n")[0]]) from error
+    if isinstance(kind := frame.schema.get("from_at"), pl.Datetime) and kind.time_zone is None:
+        summary = f"{path} says no time zone with its instants; expected `from_at` such as 2026-11-22T23:00:00+01:00"
+        raise RejectedError(summary)
     known = [name for name in contract("energy").schema.names if name in table.column_names]
     return table.select(known)

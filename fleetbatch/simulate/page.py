@@ -95,7 +95,7 @@ def _energy(summary: Mapping[str, Any]) -> str:
     worth = summary["scenario"]["carbon_eur_per_tonne"]
     return pages.paragraph(
         f"{pages.count(round(kwh))} kWh for {summary['energy_eur']:.2f} EUR; {grams / 1000:,.1f} kg of CO2, "
-        f"{grams / max(kwh, 1e-9):.0f} g a kWh, of which a tonne counted as {worth:g} EUR."
+        f"{grams / max(kwh, 1e-9):.0f} g a kWh; the plan counted a tonne as {worth:g} EUR."
     )
 
 

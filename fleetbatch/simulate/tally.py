@@ -39,7 +39,7 @@ def summary(night: Night) -> dict[str, Any]:
         "complete": bool(night.whole.all()),
         "able_s": able_s(world),
         "busy_s": busy,
-        "idle_s": able_s(world) - float(meter.busy_s[~world.fleet.bad].sum()),
+        "idle_s": max(round(able_s(world) - float(meter.busy_s[~world.fleet.bad].sum()), 3), 0.0),
         "fetch_s": meter.fetch_s,
         "loading_s": meter.load_s,
         "lost_s": dict(zip(LOST, meter.lost_s.tolist(), strict=True)),

@@ -179,9 +179,9 @@ def _words(names: tuple[str, ...], codes: npt.NDArray[Any]) -> "pa.Array[Any]":
 
 def _held(cached: Bools) -> "pa.Array[Any]":
     """Return the names of the models that each car holds as a list."""
-    car, model = np.nonzero(cached)
-    first: Any = pa.array(np.append(0, np.cumsum(np.bincount(car, minlength=len(cached)))).astype(np.int32))
-    return pa.ListArray.from_arrays(first, _names(WORKLOADS, model))
+    sets = [[name for bit, name in enumerate(WORKLOADS) if number >> bit & 1] for number in range(1 << len(WORKLOADS))]
+    which = np.packbits(cached, axis=1, bitorder="little")[:, 0].astype(np.int64)
+    return pa.array(sets, pa.list_(pa.string())).take(which)
 
 
 def _micros(instant: datetime) -> int:

@@ -254,6 +254,13 @@ def test_a_file_or_setting_that_does_not_fit_is_refused_by_name(
     assert list(store.keys("cells/")) == []
 
 
+def test_instants_without_a_time_zone_are_refused(tmp_path: Path) -> None:
+    rows = {"zone": ["FR"], "from_at": [datetime(2026, 11, 22, 22, tzinfo=UTC).replace(tzinfo=None)]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "day.parquet")
+    with pytest.raises(RejectedError, match="no time zone"):
+        read_file(tmp_path / "day.parquet")
+
+
 def test_no_file_is_refused_by_name(tmp_path: Path) -> None:
     for name in ("absent.csv", "absent.parquet"):
         with pytest.raises(RejectedError, match="cannot read energy prices"):
