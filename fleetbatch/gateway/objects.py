@@ -1,6 +1,7 @@
 """/store/KEY: the local folder behind signed URLs, so that cars speak to it as they would to S3."""
 
 import hashlib
+import logging
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from fleetbatch.gateway.admission import whole_body
 from fleetbatch.gateway.bodies import Receive, Scope, read_query
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Headers, Kind, ProblemError, Reply
+from fleetbatch.logs import say
 from fleetbatch.store.local import LocalStore
 from fleetbatch.store.signing import PATH, UrlClaim, checked_url
 
@@ -53,7 +55,8 @@ async def serve(gate: Gate, scope: Scope, receive: Receive) -> Reply | FileReply
         if method == "PUT":
             return await _put(gate, gate.store, claim, scope, receive)
         return await _get(gate, gate.store, claim, _header(scope, b"range"))
-    except RejectedError as error:
+    except RejectedError as error:  # of our own set-up: the car only tries again, so a person must hear of it here
+        say("store refused", level=logging.ERROR, key=key, detail=error.summary)
         raise ProblemError(Kind.STORE_REFUSED, error.summary) from error
 
 

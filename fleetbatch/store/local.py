@@ -174,7 +174,7 @@ def _writing(key: str) -> Iterator[None]:
 
 
 def _sorted(error: OSError, key: str) -> RejectedError | TransientError:
-    if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
+    if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError | FileExistsError):
         return RejectedError(f"the store's folder refuses {key!r}: {error.strerror}; check its owner and rights")
     return TransientError(f"the store's folder cannot serve {key!r} now: {error.strerror or error}")
 

@@ -1,5 +1,6 @@
 """What cars bring: looked at before it counts, and moved through signed URLs."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -180,3 +181,18 @@ def test_a_lease_has_one_spelling_since_its_parts_lie_under_it(door: Door, car: 
     for path in ("/v1/part", "/v1/part/confirm"):
         assert car.say(path, part).status_code == codes.CONFLICT
     assert car.deliver(car.part(lease, 0, 1, rows=3)).done_through == 1
+
+
+def test_a_folder_that_cannot_be_written_is_told_to_people_and_the_part_is_taken_when_it_can(
+    door: Door, car: TestedCar, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = car.take()
+    part = car.part(lease, 0, 1, rows=3)
+    in_the_way = Path(door.store.uri(key_of(part))).parent
+    assert not in_the_way.exists()
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.write_text("a file where a folder should be")
+    assert car.upload(part).status_code == codes.FORBIDDEN
+    assert "store refused" in [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    in_the_way.unlink()
+    assert car.deliver(part).done_through == 1

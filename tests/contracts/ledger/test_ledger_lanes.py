@@ -5,9 +5,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
+from faults.simulation.faulty import FaultyLedger
 from ledger_nights import Cell, judge, no, open_cell, part, request, yes
 
 from fleetbatch.errors import TransientError
@@ -163,3 +165,28 @@ def test_threads_share_a_few_connections(cell: Cell, cell_url: str) -> None:
             found = owner.execute(b"SELECT count(*)" + OTHERS).fetchone()
     assert found is not None
     assert found[0] <= 2 + 4  # the cell of this test holds up to four of its own
+
+
+def test_a_lease_that_is_granted_while_its_order_is_cancelled_ends_with_it(cell: Cell, cell_url: str) -> None:
+    cell.enrol(1)
+    key = cell.open({7: (1,)})
+    cancelling = threading.Thread(target=cell.ledger.cancel, args=(key, "wrong folder"))
+    with FaultyLedger.open(cell_url) as gateway:
+        gateway.turn_clock(cell.now)
+        with gateway.faults.held_open(), psycopg.connect(cell_url, autocommit=True) as owner:
+            [lease] = gateway.grant([request(1, 7)])
+            assert isinstance(lease, Granted)
+            cancelling.start()  # it finds no lease yet, and waits for the shard
+            until(owner, b"SELECT count(*)" + OTHERS + b" AND wait_event_type = 'Lock'", 1)
+    cancelling.join(30)
+    assert cell.ledger.counts(key).missing == 1
+    assert cell.beat(lease).reason == "the lease is revoked: the order is cancelled: wrong folder"
+
+
+def until(owner: psycopg.Connection[Any], query: bytes, wanted: int) -> None:
+    """Wait until a count is that, as long as any lane of these tests."""
+    for _ in range(3000):
+        if owner.execute(query).fetchone() == (wanted,):
+            return
+        threading.Event().wait(0.01)
+    pytest.fail(f"never {wanted}: {query.decode()}")
