@@ -25,7 +25,7 @@ def ours() -> None:
     from benchmarks.planner_fleet import NOW, evening
     from fleetbatch.planner import plan_round
     from fleetbatch.planner.inputs import read_inputs
-    from fleetbatch.planner.pieces import AT_A_TIME, expected_row_groups
+    from fleetbatch.planner.weighing import AT_A_TIME, expected_row_groups
 
     arrays = pieces()
 

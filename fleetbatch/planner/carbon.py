@@ -3,8 +3,8 @@
 import numpy as np
 
 from fleetbatch.planner.inputs import Cars, Floats
-from fleetbatch.planner.pieces import Weighed
 from fleetbatch.planner.policy import HORIZON_S, Policy
+from fleetbatch.planner.weighing import Weighed
 
 
 def carbon_g(cars: Cars, policy: Policy, found: Weighed) -> float:

@@ -1,18 +1,21 @@
 """What a round is worth, and what it is measured against. Pure."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.planner.bound import upper_bound
 from fleetbatch.planner.carbon import carbon_g
 from fleetbatch.planner.fill import Given
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import Cars, Floats, Ints, Shards
+from fleetbatch.planner.inputs import Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.nouns import Certificate
-from fleetbatch.planner.pieces import Weighed
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution, costs
+from fleetbatch.planner.weighing import Weighed
 
 _PRICE_TYPES: dict[str, pa.DataType] = {
     "workload": pa.uint8(),
@@ -32,14 +35,16 @@ def certificate_of(cars: Cars, shards: Shards, policy: Policy, found: Weighed) -
     open_ = np.flatnonzero(shards.open())
     levels = len(policy.value_per_unit)
     units = shards.units(open_) * shards.left(open_) * bool(len(cars.car_id))
-    demand = np.asarray(np.bincount(_level(shards, policy, open_), weights=units, minlength=levels), np.float64)
+    demand = _sums(_level(shards, policy, open_), units, levels)
     level = _level(shards, policy, found.pieces.shard)
+    expected = _sums(level, found.expected, levels)
+    of_open = _sums(level, found.expected * ~shards.held[found.pieces.shard], levels)
     return Certificate(
-        placed=_value(policy, level, found.expected),
-        value=_value(policy, level, found.expected * ~shards.held[found.pieces.shard]),
-        upper_bound=float(np.sum(demand * np.asarray(policy.value_per_unit))),
+        placed=_value(policy, expected),
+        value=_value(policy, of_open),
+        upper_bound=_value(policy, demand),
         carbon_g=carbon_g(cars, policy, found),
-        priorities=_priorities(level, found, demand),
+        priorities=_priorities(expected, demand),
         prices=NO_PRICES.empty_table(),
     )
 
@@ -49,31 +54,38 @@ def certificate_by_prices(given: Given, solution: Solution, found: Weighed) -> C
     cheapest = costs(given.fleet, given.grid, given.policy, dearest=False)
     bound = upper_bound(given.fleet, given.work, given.grid, given.policy, solution.price, cheapest)
     level = _level(given.shards, given.policy, found.pieces.shard)
+    expected = _sums(level, found.expected, len(given.policy.value_per_unit))
     return Certificate(
-        placed=_value(given.policy, level, found.expected),
+        placed=_value(given.policy, expected),
         value=solution.value,
         upper_bound=bound,
         carbon_g=carbon_g(given.cars, given.policy, found),
-        priorities=_priorities(level, found, given.work.demand.sum(axis=(0, 1))),
+        priorities=_priorities(expected, given.work.demand.sum(axis=(0, 1))),
         prices=_prices(given.work, given.grid, solution),
     )
 
 
-def _level(shards: Shards, policy: Policy, places: Ints) -> Ints:
+def _level(shards: Shards, policy: Policy, places: npt.NDArray[Any]) -> Ints:
     """Return priorities, those beyond the last dial as the last."""
-    return np.minimum(shards.priority[places], len(policy.value_per_unit) - 1).astype(np.int64)
+    return np.minimum(shards.priority.take(places), len(policy.value_per_unit) - 1).astype(np.int64)
 
 
-def _value(policy: Policy, level: Ints, units: Floats) -> float:
-    return float(np.dot(np.asarray(policy.value_per_unit, np.float64)[level], units))
+def _sums(level: Ints, units: Floats | Singles, levels: int) -> Floats:
+    """Return the units of each priority."""
+    return np.asarray(np.bincount(level, weights=units, minlength=levels), np.float64)
 
 
-def _priorities(level: Ints, found: Weighed, demand: Floats) -> pa.Table:
+def _value(policy: Policy, units: Floats) -> float:
+    """Return what the units of each priority are worth."""
+    return float(np.dot(np.asarray(policy.value_per_unit, np.float64), units))
+
+
+def _priorities(expected: Floats, demand: Floats) -> pa.Table:
     return pa.table(
         {
             "priority": np.arange(len(demand), dtype=np.uint8),
             "demand": demand,
-            "expected": np.bincount(level, weights=found.expected, minlength=len(demand)),
+            "expected": expected,
         }
     )
 

@@ -4,24 +4,23 @@ Between cars of one class only speed and presence differ, which scale everything
 car is its link per speed, so that is what classes are narrow in.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Singles, counting_order
+from fleetbatch.planner.inputs import CHUNK, Bytes, Cars, Floats, Ints, Singles, counting_order
 from fleetbatch.planner.kinds import Kinds
-from fleetbatch.planner.policy import ANY_REGION, GRID_POINTS, GRID_S, HORIZON_S, Policy, rate_matrix
+from fleetbatch.planner.policy import ANY_REGION, HORIZON_S, Policy, rate_matrix
+from fleetbatch.planner.presence import presence_of
 
 LINK_BUCKETS = 5
 SAMPLE = 65_536
-CURVES = 4096
-"""Cars whose curves are looked at at a time: as many as fit into the cache."""
 CLASSES_MAX = 4000
 ALL_HARDWARE = 255
 SAME = 1e-6
-LATER_POINT = 8
 TURNS = 16
 """Steps in which owners' deficits are told apart; with the classes they fit into 16 bits."""
 DENSE = 1 << 22
@@ -48,10 +47,14 @@ class Fleet:
     """[kind, car in class order], units a second, 0 where the car may not."""
     best: Singles
     """The same with the fewest bytes per unit of each kind: never less than any shard's true rate."""
-    car_hw: npt.NDArray[np.uint8]
-    """[car in class order], as the two that follow."""
+    compute: Mapping[int, Singles]
+    """By workload, [car in class order] units a second where the link is no matter."""
     speed: Singles
+    """[car in class order], as the three that follow."""
     link: Singles
+    begins: Singles
+    """When it is ready and done with what it runs, at most the horizon."""
+    limit: Singles
     work: Floats
     """[class, block, kind], units if all the class did only this: sums of rate * presence."""
     seconds: Floats
@@ -70,18 +73,19 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     order = counting_order(code if turn is None else code * np.uint16(TURNS) + turn)
     starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
     free = np.minimum(free, HORIZON_S)  # infinite where nobody knows
-    begins = np.maximum(cars.ready, free).astype(np.float32)
-    presence, later = _presence(cars, begins, grid)
-    presence = np.take(presence, order, axis=1)
-    may = [np.take(one, order) for one in sieves]
-    hw, speed, link = cars.hw[order], cars.speed[order], cars.link[order]
-    rate = _rates((hw, speed, link), [may[place] for place in sieve], kinds, kinds.bytes_most, policy)
+    begins = np.maximum(cars.ready, free).astype(np.float32).take(order)
+    limit = cars.limit.take(order)
+    presence, later = presence_of(cars.survival, order, (begins, limit), grid)
+    lead = order[starts[:-1]]
+    hw, speed, link = np.repeat(cars.hw[lead], np.diff(starts)), cars.speed.take(order), cars.link.take(order)
+    compute = _compute(hw, speed, kinds, policy)
+    may = [one.take(order) for one in sieves]
+    rate = _rates((compute, link), [may[place] for place in sieve], kinds, kinds.bytes_most)
     best = rate
     if not _alike(kinds, cars.memory):
         sieve, sieves = _sieves(cars, kinds, kinds.memory_least)
-        may = [np.take(one, order) for one in sieves]
-        best = _rates((hw, speed, link), [may[place] for place in sieve], kinds, kinds.bytes_least, policy)
-    lead = order[starts[:-1]]
+        may = [one.take(order) for one in sieves]
+        best = _rates((compute, link), [may[place] for place in sieve], kinds, kinds.bytes_least)
     work, seconds = _sums(presence, rate, starts)
     return Fleet(
         order=order,
@@ -89,13 +93,15 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
         hw=cars.hw[lead].astype(np.int64),
         zone=cars.zone[lead].astype(np.int64),
         turn=None if turn is None else turn[order],
-        later=later[order],
+        later=later,
         presence=presence,
         rate=rate,
         best=best,
-        car_hw=hw,
+        compute=compute,
         speed=speed,
         link=link,
+        begins=begins,
+        limit=limit,
         work=work,
         seconds=seconds,
     )
@@ -145,16 +151,32 @@ def _passes(cars: Cars, kinds: Kinds, kind: int, memory: Floats) -> npt.NDArray[
 
 def _codes(cars: Cars, sieves: list[npt.NDArray[np.bool_]], kinds: Kinds, policy: Policy) -> npt.NDArray[np.uint16]:
     """Return each car's class, numbered without gaps: sieves passed, hardware, price zone, link per speed."""
-    signature = np.zeros(len(cars.car_id), np.uint32)
+    hardware, zones, buckets = len(policy.rates), len(policy.price_per_j), LINK_BUCKETS + 2
+    fine = _signature(sieves, len(cars.car_id), max(CLASSES_MAX // (hardware * zones), 1))
+    edges = _link_edges(cars, kinds, policy)
+    for first in range(0, len(fine), CHUNK):
+        part = slice(first, first + CHUNK)
+        code, hw = fine[part], cars.hw[part]
+        code *= np.uint32(zones)
+        code += cars.zone[part]
+        code *= np.uint32(hardware)
+        code += hw
+        code *= np.uint32(buckets)
+        ratio = cars.link[part] / np.maximum(cars.speed[part], np.float32(1e-9))
+        for edge in edges.T:
+            code += ratio > edge.take(hw)
+    found = _numbered(fine)
+    if len(found) and int(found.max()) >= CLASSES_MAX:
+        found = _numbered(fine // np.uint32(buckets))
+    return found.astype(np.uint16)
+
+
+def _signature(sieves: list[npt.NDArray[np.bool_]], cars: int, most: int) -> npt.NDArray[np.uint32]:
+    """Return which sieves each car passes as a number below `most`."""
+    signature = np.zeros(cars, np.uint32)
     for bit, passed in enumerate(sieves):
-        signature |= passed.astype(np.uint32) << np.uint32(bit % 32)
-    signature = _numbered(signature)
-    signature %= np.uint32(max(CLASSES_MAX // (len(policy.rates) * len(policy.price_per_j)), 1))
-    place = (signature * np.uint32(len(policy.price_per_j)) + cars.zone) * np.uint32(len(policy.rates)) + cars.hw
-    fine = _numbered(place * np.uint32(LINK_BUCKETS + 2) + _link_bucket(cars, kinds, policy))
-    if len(fine) and int(fine.max()) >= CLASSES_MAX:
-        fine = _numbered(place)
-    return fine.astype(np.uint16)
+        np.bitwise_or(signature, np.uint32(1 << (bit % 32)), out=signature, where=passed)
+    return signature if 1 << len(sieves) <= most else _numbered(signature) % np.uint32(most)
 
 
 def _turns(deficit: Singles) -> npt.NDArray[np.uint16] | None:
@@ -171,18 +193,17 @@ def _numbered(code: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         return code
     span = int(code.max()) + 1
     if span <= DENSE:
-        present = np.bincount(code, minlength=span) > 0
-        return np.asarray((np.cumsum(present) - 1).astype(np.uint32)[code])
+        present = np.zeros(span, bool)
+        present[code] = True
+        return (np.cumsum(present) - 1).astype(np.uint32).take(code)
     return np.unique(code, return_inverse=True)[1].astype(np.uint32)
 
 
-def _link_bucket(cars: Cars, kinds: Kinds, policy: Policy) -> npt.NDArray[np.uint8]:
-    """Return a bucket of link per speed, fine only where it decides whether link or compute bounds some kind."""
-    ratio = cars.link / np.maximum(cars.speed, np.float32(1e-9))
+def _link_edges(cars: Cars, kinds: Kinds, policy: Policy) -> Singles:
+    """Return [hardware, edge] of link per speed, dense only where it decides whether link or compute bounds a kind."""
     need = rate_matrix(policy)[:, kinds.workload] * kinds.bytes_most
-    step = max(len(ratio) // SAMPLE, 1)
-    sample, sample_hw = ratio[::step], cars.hw[::step]
-    bucket = np.zeros(len(ratio), np.uint8)
+    step = max(len(cars.link) // SAMPLE, 1)
+    sample, sample_hw = cars.link[::step] / np.maximum(cars.speed[::step], np.float32(1e-9)), cars.hw[::step]
     edges = np.full((len(need), LINK_BUCKETS + 1), np.inf, np.float32)
     for hw, row in enumerate(need):
         turns = row[row > 0.0]
@@ -191,24 +212,24 @@ def _link_bucket(cars: Cars, kinds: Kinds, policy: Policy) -> npt.NDArray[np.uin
         inside = sample[(sample_hw == hw) & (sample > turns.min()) & (sample < turns.max())]
         cuts = np.quantile(inside, np.arange(1, LINK_BUCKETS) / LINK_BUCKETS) if len(inside) else []
         edges[hw, : len(cuts) + 2] = np.sort([turns.min(), *cuts, turns.max()])
-    for first in range(0, len(ratio), CHUNK):
-        part = slice(first, first + CHUNK)
-        for cut in range(LINK_BUCKETS + 1):
-            bucket[part] += ratio[part] > edges[:, cut].take(cars.hw[part])
-    return bucket
+    return edges
+
+
+def _compute(hw: Bytes, speed: Singles, kinds: Kinds, policy: Policy) -> Mapping[int, Singles]:
+    """Return by workload the units a second that each car computes."""
+    base = rate_matrix(policy).astype(np.float32)
+    return {workload: base[:, workload].take(hw) * speed for workload in set(kinds.workload.tolist())}
 
 
 def _rates(
-    fleet: tuple[npt.NDArray[np.uint8], Singles, Singles],
+    fleet: tuple[Mapping[int, Singles], Singles],
     may: list[npt.NDArray[np.bool_]],
     kinds: Kinds,
     per_unit: Floats,
-    policy: Policy,
 ) -> Singles:
     """Return [kind, car in class order] units a second: the slower of compute and link, 0 where the car may not."""
-    base, (hw, speed, link) = rate_matrix(policy).astype(np.float32), fleet
-    rate = np.empty((len(kinds), len(speed)), np.float32)
-    compute = {workload: base[:, workload].take(hw) * speed for workload in set(kinds.workload.tolist())}
+    compute, link = fleet
+    rate = np.empty((len(kinds), len(link)), np.float32)
     for kind, workload in enumerate(kinds.workload.tolist()):
         out = rate[kind]
         out[:] = compute[workload]
@@ -216,66 +237,3 @@ def _rates(
             np.minimum(out, link * np.float32(1.0 / per_unit[kind]), out=out)
         out *= may[kind]
     return rate
-
-
-def _presence(cars: Cars, begins: Singles, grid: Grid) -> tuple[Singles, npt.NDArray[np.uint8]]:
-    """Return [block, car] expected seconds there and allowed, and [car] the curve in two hours.
-
-    The seconds are the integral of the curve over the block.
-
-    The integral up to a block's edge is a product with fixed weights (trapezoids of 15 minutes); that up to a car's own
-    begin and end, where it has one inside the night, needs the car's running sum.
-    """
-    edges, end = grid.edges, float(grid.edges[-1])
-    slots = min(int(np.ceil(end / GRID_S)), GRID_POINTS - 1)
-    weights = _edge_weights(edges, slots)
-    limit = np.minimum(cars.limit, end).astype(np.float32)
-    presence = np.empty((grid.blocks(), len(begins)), np.float32)
-    later = np.empty(len(begins), np.uint8)
-    for first in range(0, len(begins), CURVES):
-        part = slice(first, first + CURVES)
-        later[part] = cars.survival[part, LATER_POINT]
-        curve = cars.survival[part, : slots + 1].astype(np.float32)
-        upto = weights.T @ curve.T
-        before, after = np.zeros(len(curve), np.float32), np.full(len(curve), np.inf, np.float32)
-        late, early = np.flatnonzero(begins[part] > 0.0), np.flatnonzero(limit[part] < end)
-        before[late] = _upto(curve.take(late, axis=0), begins[part][late])
-        after[early] = _upto(curve.take(early, axis=0), limit[part][early])
-        np.minimum(np.maximum(upto, before, out=upto), after, out=upto)
-        np.maximum(upto[1:] - upto[:-1], 0.0, out=presence[:, part])
-    return presence, later
-
-
-def _edge_weights(edges: Floats, slots: int) -> Singles:
-    """Return [point, edge], so that curve (in 1/255) times it is the integral of the curve up to each edge."""
-    weights = np.zeros((slots + 1, len(edges)))
-    for column, edge in enumerate(edges):
-        whole = min(int(edge // GRID_S), slots)
-        weights[:whole, column] += GRID_S / 2.0
-        weights[1 : whole + 1, column] += GRID_S / 2.0
-        rest = edge - whole * GRID_S
-        if rest > 0.0 and whole < slots:
-            weights[whole, column] += rest - rest * rest / (2.0 * GRID_S)
-            weights[whole + 1, column] += rest * rest / (2.0 * GRID_S)
-    return (weights / 255.0).astype(np.float32)
-
-
-def _upto(curve: Singles, seconds: Singles) -> Singles:
-    """Return the integral of each curve up to its own instant; looks no further than the latest instant."""
-    slots = min(int(seconds.max(initial=0.0) // GRID_S) + 1, curve.shape[1] - 1)
-    place = np.minimum((seconds / np.float32(GRID_S)).astype(np.int64), slots - 1)
-    rest = np.minimum(seconds - place * np.float32(GRID_S), np.float32(GRID_S))
-    rows = np.arange(len(curve))
-    sums = curve[:, : slots + 1] @ _TRAPEZOIDS[: slots + 1, :slots]
-    first, second = curve[rows, place], curve[rows, place + 1]
-    inside = rest * first + rest * rest * (second - first) / np.float32(2.0 * GRID_S)
-    return np.asarray((sums[rows, place] + inside) / np.float32(255.0), np.float32)
-
-
-def _trapezoids() -> Singles:
-    """Return [point, slot], so that a curve times it is the curve's integral up to the beginning of each slot."""
-    columns = [_edge_weights(np.array([slot * GRID_S]), GRID_POINTS - 1) for slot in range(GRID_POINTS - 1)]
-    return np.concatenate(columns, axis=1) * np.float32(255.0)
-
-
-_TRAPEZOIDS = _trapezoids()

@@ -15,8 +15,8 @@ from fleetbatch.planner.grid import Grid, buffer_from
 from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.lists import Lists, split
-from fleetbatch.planner.pieces import Pieces, Running, empty
-from fleetbatch.planner.policy import Policy, rate_matrix
+from fleetbatch.planner.pieces import Pieces, Running, room_for
+from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution
 from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.righting import righted
@@ -40,25 +40,13 @@ class Given:
     cost: Floats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """How far each of some cars gets with its shard; arrays over those pairs."""
-
-    start: npt.NDArray[np.int32]
-    stop: npt.NDArray[np.int32]
-    """The start where nothing fits."""
-    ends: Singles
-    tau: Singles
-    units: Singles
-
-
 def fill(given: Given, solution: Solution, running: Running, reason: Reason) -> Pieces:
-    """Return what runs and what the shares put on cars up to the commit horizon, in order of car and time."""
+    """Return what runs and what the shares put on cars up to the commit horizon."""
     filling = Filling(given, running, reason)
     for block in range(given.grid.blocks()):
         if given.grid.edges[block] < given.policy.commit_s:
             filling.block(block, solution)
-    return righted(filling, filling.queues(running))
+    return righted(filling, filling.pieces())
 
 
 class Ends(enum.Enum):
@@ -76,20 +64,13 @@ class Filling:
         """Start with what runs."""
         order, self.reason = given.fleet.order, reason
         self.given, self.lists, self.order = given, Lists(given.work), order
-        self.speed, self.link = given.fleet.speed, given.fleet.link
-        self.loaded = given.cars.cached[order]
-        self.limit = given.cars.limit.astype(np.float32)[order]
-        rates = rate_matrix(given.policy).astype(np.float32)
-        self.compute = {
-            workload: rates[:, workload].take(given.fleet.car_hw) * self.speed
-            for workload in set(given.work.kinds.workload.tolist())
-        }
-        """By workload, units a second where the link is no matter."""
-        self.free = np.maximum(given.cars.ready, running.free).astype(np.float32)[order]
-        self.queue = np.bincount(running.pieces.car, minlength=len(order))[order].astype(np.uint16)
-        self.parts: list[Pieces] = []
-        self.turns: list[npt.NDArray[np.uint16]] = []
-        """The place of each part's pieces in their cars' queues."""
+        self.speed, self.link, self.compute = given.fleet.speed, given.fleet.link, given.fleet.compute
+        self.loaded = given.cars.cached.take(order if given.policy.model_bytes else order[:0])
+        self.limit, self.free = given.fleet.limit, given.fleet.begins.copy()
+        self.queue = np.bincount(running.pieces.car, minlength=len(order)).astype(np.uint16).take(order)
+        self.put, self.room = len(running.pieces), room_for(max(len(order), len(running.pieces)))
+        """So many pieces so far; the room grows when it is full."""
+        self.room.records[: self.put] = running.pieces.records
         self.end, self.refused = Ends.BEFORE_BUFFER, False
         self.places: Ints | None = None
 
@@ -140,31 +121,31 @@ class Filling:
             self.places[self.order] = np.arange(len(self.order))
         return np.asarray(self.places[cars])
 
-    def queues(self, running: Running) -> Pieces:
-        """Return all pieces in order of car and time, put where their cars' queues have them."""
-        first = np.zeros(len(self.order) + 1, np.int64)
-        first[self.order + 1] = self.queue
-        np.cumsum(first, out=first)
-        begun = running.pieces, np.zeros(len(running.pieces.car), np.uint16)
-        parts = [begun, *zip(self.parts, self.turns, strict=True)]
-        found = empty(int(first[-1]))
-        for part, turn in parts:
-            place = first[part.car] + turn
-            for name in Pieces.__slots__:
-                getattr(found, name)[place] = getattr(part, name)
-        return found
+    def pieces(self) -> Pieces:
+        """Return all pieces so far, those of a car in order of time."""
+        return Pieces(self.room.records[: self.put])
+
+    def _room(self, count: int) -> Pieces:
+        """Return room for so many pieces more."""
+        if self.put + count > len(self.room):
+            old, self.room = self.pieces(), room_for(max(2 * len(self.room), self.put + count))
+            self.room.records[: self.put] = old.records
+        return Pieces(self.room.records[self.put : self.put + count])
 
     def _chosen(self, block: int, solution: Solution) -> Ints:
         """Return each car's kind in the block: within a class, cars in order up to each kind's share of its work."""
         fleet = self.given.fleet
-        weight = np.cumsum(fleet.presence[block] * self.speed, dtype=np.float64)
-        middle = weight - 0.5 * fleet.presence[block] * self.speed
-        upto = np.concatenate([[0.0], weight])[fleet.starts]
+        weight, ends = fleet.presence[block] * self.speed, np.zeros(len(self.order) + 1)
+        np.cumsum(weight, dtype=np.float64, out=ends[1:])
+        upto = ends[fleet.starts]
         cumulative = np.cumsum(solution.share[:, block], axis=1)
         # What rounding leaves of a class that is wholly at work must not stand idle.
         cumulative[cumulative > WHOLE] = 1.0 + WHOLE
         edges = upto[:-1, None] + cumulative * np.diff(upto)[:, None]
-        cuts = np.clip(np.searchsorted(middle, edges), fleet.starts[:-1, None], fleet.starts[1:, None])
+        cuts = np.searchsorted(ends[1:], edges)
+        at = np.minimum(cuts, len(weight) - 1)
+        cuts += ends[at + 1] - 0.5 * weight[at] < edges  # a car belongs to where its middle lies
+        cuts = np.clip(cuts, fleet.starts[:-1, None], fleet.starts[1:, None])
         bounds = np.concatenate([fleet.starts[:-1, None], cuts, fleet.starts[1:, None]], axis=1)
         names = np.tile(np.append(np.arange(cuts.shape[1]), IDLE).astype(np.int16), len(cuts))
         return np.repeat(names, np.diff(bounds, axis=1).ravel())
@@ -198,33 +179,24 @@ class Filling:
     def _wave(self, kind: int, cars: Ints, counts: Ints) -> Ints:
         """Give each car the next shard, keep what fits and give the others back; return the cars that took one."""
         shard = self.lists.take(kind, counts)
-        decided = [self.decide(kind, cars[i : i + CHUNK], shard[i : i + CHUNK]) for i in range(0, len(cars), CHUNK)]
-        fit = Fit(**{name: np.concatenate([getattr(one, name) for one in decided]) for name in Fit.__slots__})
-        fits = fit.stop > fit.start
+        took = self._room(len(cars))
+        for first in range(0, len(cars), CHUNK):
+            part = slice(first, first + CHUNK)
+            self.decide(kind, cars[part], shard[part], Pieces(took.records[part]))
+        fits = took.stop > took.start
         if not fits.all():
             deadline = np.repeat(np.arange(len(counts)), counts)
             for one in np.unique(deadline[~fits]):
                 self.lists.give_back(kind, int(one), shard[~fits & (deadline == one)])
             some = np.flatnonzero(fits)
-            cars, shard = cars[some], shard[some]
-            fit = Fit(**{name: getattr(fit, name)[some] for name in Fit.__slots__})
-        self.parts.append(
-            Pieces(
-                car=self.order[cars],
-                shard=shard,
-                start=fit.start,
-                stop=fit.stop,
-                begins=self.free[cars],
-                ends=fit.ends,
-                tau=fit.tau,
-                units=fit.units,
-                reason=np.full(len(cars), self.reason, np.uint8),
-            )
-        )
-        self.free[cars] = fit.ends
-        self.turns.append(self.queue[cars])
+            cars, fitting = cars[some], took.records.take(some)
+            took = Pieces(took.records[: len(some)])
+            took.records[:] = fitting
+        self.put += len(took)
+        self.free[cars] = took.ends
         self.queue[cars] += 1
-        self.loaded[cars] |= np.uint32(1 << int(self.given.work.kinds.workload[kind]))
+        if self.given.policy.model_bytes:
+            self.loaded[cars] |= np.uint32(1 << int(self.given.work.kinds.workload[kind]))
         return cars
 
     def _latest(self, deadline: Singles) -> Singles:
@@ -237,30 +209,30 @@ class Filling:
             case Ends.IN_PART:
                 return np.full(len(deadline), np.inf, np.float32)
 
-    def decide(self, kind: int, cars: Ints, shard: Ints) -> Fit:
-        """Work out how far each car gets with its shard."""
+    def decide(self, kind: int, cars: Ints, shard: Ints, into: Pieces) -> None:
+        """Write down how far each car gets with its shard; the stop is the start where nothing fits."""
         policy, shards = self.given.policy, self.given.shards
         workload = int(self.given.work.kinds.workload[kind])
-        start, stop = shards.start.take(shard).astype(np.int32), shards.stop.take(shard).astype(np.int32)
+        start, stop, free = shards.start.take(shard), shards.stop.take(shard), self.free.take(cars)
         part, left = np.float32(1.0) / stop.astype(np.float32), (stop - start).astype(np.float32)
-        units, size = (
-            shards.work_units.take(shard).astype(np.float32) * part,
-            shards.size_bytes.take(shard).astype(np.float32) * part,
-        )
+        units = shards.work_units.take(shard).astype(np.float32) * part
+        size = shards.size_bytes.take(shard).astype(np.float32) * part
         link, deadline = np.maximum(self.link.take(cars), np.float32(1e-9)), shards.deadline.take(shard)
         fetch = size / link
         tau = np.maximum(units / self.compute[workload].take(cars), fetch)
-        begins = self.free.take(cars) + fetch
+        begins = free + fetch
         if policy.model_bytes:
             has = (self.loaded.take(cars) & np.uint32(1 << workload)) != 0
             begins += np.where(has, np.float32(0.0), np.float32(policy.model_bytes[workload]) / link)
         room = np.minimum(self.limit.take(cars), deadline) - begins
         groups = np.minimum(np.floor(np.maximum(room, 0.0) / np.maximum(tau, np.float32(1e-9)) + ROUNDING), left)
-        groups[(groups < np.minimum(policy.piece_row_groups_min, left)) | (room < 0.0)] = 0.0
         late = begins + left * tau > self._latest(deadline)
         self.refused |= bool(late.any())
-        groups[late] = 0.0
-        return Fit(start=start, stop=start + groups.astype(np.int32), ends=begins + groups * tau, tau=tau, units=units)
+        groups *= ~late & (groups >= np.minimum(policy.piece_row_groups_min, left))
+        stops = start + groups.astype(np.uint16)
+        into.put(car=self.order.take(cars), shard=shard, start=start, stop=stops, begins=free)
+        into.put(ends=begins + groups * tau, tau=tau, units=units, whole=stops == stop)
+        into.put(reason=self.reason, turn=self.queue.take(cars))
 
 
 ROUNDING = np.float32(1e-5)

@@ -38,20 +38,21 @@ def greedy(cars: Cars, shards: Shards, policy: Policy, running: Running) -> Piec
     heapq.heapify(heap)
     board = _Board(cars, shards, policy, until)
     left = policy.pieces_max - np.bincount(running.pieces.car, minlength=len(cars.car_id))
-    rows: list[_Row] = []
+    rows, turns = list[_Row](), list[int]()
     while heap:
         at, stays, due_one, car = heapq.heappop(heap)
         row = board.take(car, at) if left[car] > 0 else None
         if row is None:
             continue
         rows.append(row)
+        turns.append(policy.pieces_max - int(left[car]))
         left[car] -= 1
         if row[5] < policy.commit_s:
             heapq.heappush(heap, (row[5], stays, due_one, car))
-    return concat([running.pieces, _as_pieces(rows, shards)])
+    return concat([running.pieces, _as_pieces(rows, turns, shards)])
 
 
-def _as_pieces(rows: list[_Row], shards: Shards) -> Pieces:
+def _as_pieces(rows: list[_Row], turns: list[int], shards: Shards) -> Pieces:
     columns = list(zip(*rows, strict=True)) if rows else [()] * 7
     car, shard, start, stop = (np.array(column, np.int64) for column in columns[:4])
     begins, ends, tau = (np.array(column, np.float64) for column in columns[4:])
@@ -65,6 +66,8 @@ def _as_pieces(rows: list[_Row], shards: Shards) -> Pieces:
         tau=tau,
         units=shards.units(shard),
         reason=np.full(len(rows), Reason.LONGEST_WINDOW, np.uint8),
+        whole=stop == shards.stop[shard],
+        turn=np.array(turns, np.int64),
     )
 
 

@@ -1,15 +1,13 @@
 """Time in a few blocks: edges are the commit horizon, the tariff's changes, the deadlines and their buffers. Pure."""
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fleetbatch.planner.inputs import CHUNK, Floats, Shards
+from fleetbatch.planner.inputs import CHUNK, Floats, Real, Shards
 from fleetbatch.planner.policy import HORIZON_S, Policy
 
-Real = TypeVar("Real", np.float32, np.float64)
 DEADLINES_MAX = 4
 BLOCKS_MAX = 8
 LONGEST_BLOCK_S = 10_800.0

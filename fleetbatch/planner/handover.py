@@ -12,7 +12,7 @@ import numpy as np
 from fleetbatch.planner.greedy import lists_of
 from fleetbatch.planner.grid import buffer_from
 from fleetbatch.planner.inputs import NONE, Bytes, Cars, Floats, Ints, Shards, stays
-from fleetbatch.planner.pieces import Pieces, concat, row_group_s, rows
+from fleetbatch.planner.pieces import Pieces, concat, in_order, row_group_s
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import Reason
 
@@ -58,7 +58,7 @@ class _Race:
 
 
 def handed_over(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Pieces:
-    """Return the pieces of a round, in order of car and time, with late running shards on idle cars.
+    """Return the pieces of a round, now in order of car and time, with late running shards on idle cars.
 
     The car that gives its shard away has nothing for this round.
     """
@@ -66,21 +66,20 @@ def handed_over(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> P
     idle = (cars.running == NONE) & (cars.ready <= SOON_S)
     idle[pieces.car] = False
     row_of = dict(zip(late.shard.tolist(), range(len(late.shard)), strict=True))
-    given, taken = np.ones(len(pieces.car), bool), list[Pieces]()
+    stay, taken = np.ones(len(pieces), bool), list[Pieces]()
+    gives = np.zeros(len(idle), bool)
     for alike in lists_of(shards, np.sort(late.shard)):
         mine = late.some(np.array([row_of[shard] for shard in alike.tolist()], np.int64))
         old, new = _pairs(cars, shards, policy, mine, np.flatnonzero(idle))
         idle[new.car] = False
-        given[old.row[old.row != RUNS]] = False
-        given &= ~np.isin(pieces.car, old.car[old.row == RUNS])
-        reason = np.where(old.row == RUNS, Reason.HANDED_OVER, pieces.reason[old.row] if len(pieces.car) else 0)
+        stay[old.row[old.row != RUNS]] = False
+        gives[old.car[old.row == RUNS]] = True
+        reason = np.where(old.row == RUNS, Reason.HANDED_OVER, pieces.reason[old.row] if len(pieces) else 0)
         taken.append(_pieces(cars, shards, new, reason.astype(np.uint8)))
-    if not sum(len(part.car) for part in taken):
-        return pieces
+    if gives.any():
+        stay &= ~gives.take(pieces.car)
     fresh = concat(taken)
-    stay, order = np.flatnonzero(given), np.argsort(fresh.car, kind="stable")
-    place = np.searchsorted(pieces.car[stay], fresh.car[order])
-    return rows(concat([pieces, fresh]), np.insert(stay, place, len(given) + order))
+    return in_order(concat([pieces, fresh]) if len(fresh) else pieces, np.append(stay, np.ones(len(fresh), bool)))
 
 
 def _running(cars: Cars, shards: Shards, policy: Policy) -> _Race:
@@ -100,19 +99,17 @@ def _running(cars: Cars, shards: Shards, policy: Policy) -> _Race:
 
 def _fresh(shards: Shards, policy: Policy, pieces: Pieces) -> _Race:
     """Return the first pieces of cars that were just placed and come late, to the end of their shards."""
-    first = np.flatnonzero(np.append([True], pieces.car[1:] != pieces.car[:-1])[: len(pieces.car)])
-    shard = pieces.shard[first]
-    late = pieces.stop[first] < shards.stop[shard]
-    soon = np.flatnonzero(pieces.ends[first] > buffer_from(shards.deadline.min(initial=np.inf, keepdims=True), policy))
-    late[soon] |= pieces.ends[first[soon]] > buffer_from(shards.deadline[shard[soon]].astype(np.float64), policy)
-    row = first[late & (pieces.reason[first] != Reason.RUNNING)]
-    shard, count = pieces.shard[row], pieces.stop[row] - pieces.start[row]
+    late = ~pieces.whole
+    soon = np.flatnonzero(pieces.ends > buffer_from(shards.deadline.min(initial=np.inf, keepdims=True), policy))
+    late[soon] |= pieces.ends[soon] > buffer_from(shards.deadline[pieces.shard[soon]].astype(np.float64), policy)
+    row = np.flatnonzero(late & (pieces.turn == 0) & (pieces.reason != Reason.RUNNING))
+    some = pieces.some(row)
     return _Race(
-        car=pieces.car[row],
-        shard=shard,
-        begins=pieces.ends[row] - count * pieces.tau[row],
-        tau=pieces.tau[row],
-        groups=shards.stop[shard].astype(np.int64) - pieces.start[row],
+        car=some.car.astype(np.int64),
+        shard=some.shard.astype(np.int64),
+        begins=some.ends - some.count().astype(np.float64) * some.tau,
+        tau=some.tau.astype(np.float64),
+        groups=shards.stop[some.shard].astype(np.int64) - some.start,
         row=row,
     )
 
@@ -133,9 +130,8 @@ def _pairs(cars: Cars, shards: Shards, policy: Policy, late: _Race, idle: Ints) 
 
     Returns the shards that move, as they are and as they will be.
     """
-    one = np.repeat(late.shard[:1], len(idle))
-    seconds = row_group_s(cars, shards, policy, idle, one)
-    able = idle[np.argsort(seconds, kind="stable")[: int(np.isfinite(seconds).sum())]]
+    seconds = row_group_s(cars, shards, policy, idle, late.shard[:1])
+    able = idle[_least(seconds, len(late.shard))]
     old = late.some(np.argsort(-late.groups, kind="stable")[: len(able)])
     car = able[: len(old.car)]
     new = _Race(
@@ -152,6 +148,14 @@ def _pairs(cars: Cars, shards: Shards, policy: Policy, late: _Race, idle: Ints) 
     return old.some(better), new.some(better)
 
 
+def _least(seconds: Floats, count: int) -> Ints:
+    """Return the places of so many of the smallest finite numbers, rising; equals as they stand."""
+    count = min(count, len(seconds))
+    most = np.partition(seconds, count - 1)[count - 1] if count else 0.0
+    some = np.flatnonzero((seconds <= most) & (seconds < np.inf))
+    return np.asarray(some[np.argsort(seconds[some], kind="stable")[:count]])
+
+
 def _pieces(cars: Cars, shards: Shards, new: _Race, reason: Bytes) -> Pieces:
     return Pieces.of(
         car=new.car,
@@ -163,6 +167,7 @@ def _pieces(cars: Cars, shards: Shards, new: _Race, reason: Bytes) -> Pieces:
         tau=new.tau,
         units=shards.units(new.shard),
         reason=reason,
+        whole=np.ones(len(reason), bool),
     )
 
 

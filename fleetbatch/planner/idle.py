@@ -87,19 +87,19 @@ def _reasons_of_idle(given: Given, solution: Solution | None, pieces: Pieces, id
     """Return what keeps each idle car (places in class order) from every kind of work that waits."""
     fleet = given.fleet
     least = _shortest_row_groups(given, pieces)
-    cost = given.cost[np.searchsorted(fleet.starts, idle, "right") - 1, 0]
+    cost = np.repeat(given.cost[:, 0], np.diff(fleet.starts)).take(idle)
     price = np.full(len(least), np.finfo(np.float64).max) if solution is None else solution.price[:, 0]
-    cars = fleet.order[idle]
+    cars, link = fleet.order[idle], fleet.link.take(idle)
     room = given.cars.until(cars, given.policy.stay_min) - given.cars.ready[cars]
     may, left, stays, pays = (np.zeros(len(idle), bool) for _ in range(4))
     for kind, units in enumerate(least):
-        rate = fleet.rate[kind, idle].astype(np.float64)
+        rate = fleet.rate[kind].take(idle)
         able = rate > 0.0
         may |= able
         if not np.isfinite(units):
             continue
         with np.errstate(divide="ignore"):
-            seconds = units / rate + units * given.work.kinds.bytes_most[kind] / fleet.link[idle]
+            seconds = units / rate + units * given.work.kinds.bytes_most[kind] / link
         fits = able & (seconds <= room)
         left |= able
         stays |= fits

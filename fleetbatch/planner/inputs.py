@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+Real = TypeVar("Real", np.float32, np.float64)
 NONE = -1
 
 
@@ -33,9 +34,9 @@ class Cars:
     speed: npt.NDArray[np.float32]
     memory: npt.NDArray[np.uint64]
     link: npt.NDArray[np.float32]
-    ready: Floats
+    ready: Singles
     """When it may start: charged to the reserve and free of what it runs."""
-    limit: Floats
+    limit: Singles
     """When it must have stopped, at most the horizon."""
     survival: Bytes
     """[cars, 97] in 1/255."""
@@ -43,7 +44,7 @@ class Cars:
     """Units that the owner was due and did not get; of equal cars the largest comes first."""
     running: Ints
     """Place of the running shard in Shards, -1 for none, -2 for one that is not open."""
-    running_from: Ints
+    running_from: npt.NDArray[np.uint16]
 
     def until(self, places: Ints | slice, stay_min: float) -> Floats:
         """Return when each car must have stopped: at its limit, or where it has left but for a chance of `stay_min`."""
@@ -91,6 +92,8 @@ UNKNOWN_RUNNING = -2
 CERTAIN = 255
 CHUNK = 16_384
 """Rows that are worked on at a time, so that intermediate arrays stay in the cache."""
+CURVES = 4096
+"""Cars whose curves are looked at at a time: as many as fit into the cache."""
 
 
 def read_inputs(cars: pa.Table, shards: pa.Table, policy: Policy) -> tuple[Cars, Shards]:
@@ -117,13 +120,14 @@ def counting_order(keys: npt.NDArray[np.uint16]) -> Ints:
     return np.asarray(pc.array_sort_indices(pa.array(keys)).to_numpy()).view(np.int64)
 
 
-def stays(survival: Bytes, cars: Ints, seconds: Floats | Singles) -> Floats:
+def stays(survival: Bytes, cars: Ints, seconds: npt.NDArray[Real]) -> npt.NDArray[Real]:
     """Return the probability that each of `cars` is still there after its `seconds`, linear between the points."""
-    place = np.clip(seconds / GRID_S, 0.0, GRID_POINTS - 1.0)
+    kind = seconds.dtype
+    place = np.minimum(np.maximum(seconds / kind.type(GRID_S), 0.0), GRID_POINTS - 1.0)
     left = np.minimum(place.astype(np.int64), GRID_POINTS - 2)
     flat, point = survival.reshape(-1), cars * GRID_POINTS + left
-    first, second = flat.take(point).astype(np.float64), flat.take(point + 1).astype(np.float64)
-    return np.asarray((first + (place - left) * (second - first)) / 255.0)
+    first, second = flat.take(point).astype(kind), flat.take(point + 1).astype(kind)
+    return np.asarray((first + (place - left.astype(kind)) * (second - first)) / CERTAIN)
 
 
 def window_s(survival: Bytes, share: float) -> Floats:
@@ -163,9 +167,6 @@ def _array(table: pa.Table, name: str) -> npt.NDArray[Any]:
 
 
 def _cars(table: pa.Table, work: Shards) -> Cars:
-    def floats(name: str) -> Floats:
-        return np.asarray(_array(table, name), np.float64)
-
     return Cars(
         car_id=table["car_id"].to_numpy(),
         region=table["region"].to_numpy(),
@@ -176,12 +177,12 @@ def _cars(table: pa.Table, work: Shards) -> Cars:
         speed=table["speed"].to_numpy(),
         memory=table["mem_B"].to_numpy(),
         link=table["link_down_Bps"].to_numpy(),
-        ready=np.maximum(floats("ready_s"), floats("free_in_s")),
-        limit=np.minimum(floats("limit_s"), HORIZON_S),
+        ready=np.maximum(_array(table, "ready_s"), _array(table, "free_in_s")),
+        limit=np.minimum(_array(table, "limit_s"), np.float32(HORIZON_S)),
         survival=curves(table),
         deficit=table["deficit_units"].to_numpy(),
         running=_running(table, work.shard_id),
-        running_from=_array(table, "running_row_group").astype(np.int64),
+        running_from=_array(table, "running_row_group"),
     )
 
 
@@ -227,14 +228,15 @@ def _car_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
     yield from _beyond(table, "hw", len(policy.rates), "car_id", "hardware classes")
     yield from _beyond(table, "price_zone", len(policy.price_per_j), "car_id", "price zones")
     survival = curves(table)
-    bent = survival[:, 0] != CERTAIN
-    for first in range(0, len(survival), CHUNK):
-        flat = survival[first : first + CHUNK].ravel()
-        rises = np.zeros(len(flat), bool)
+    bent = np.zeros(len(survival), bool)
+    for first in range(0, len(survival), CURVES):
+        flat = survival[first : first + CURVES].ravel()
+        rises = np.empty(len(flat), bool)
         np.greater(flat[1:], flat[:-1], out=rises[1:])
-        rises[::GRID_POINTS] = False  # from one car's last point to the next one's first
+        # From one car's last point to the next one's first it may rise; instead of that, say where it does not start.
+        np.not_equal(flat[::GRID_POINTS], CERTAIN, out=rises[::GRID_POINTS])
         if rises.any():
-            bent[first : first + CHUNK] |= rises.reshape(-1, GRID_POINTS).any(axis=1)
+            bent[first : first + CURVES] = rises.reshape(-1, GRID_POINTS).any(axis=1)
     yield from _named(table, "car_id", bent, "survival does not start at 255 or rises")
 
 

@@ -89,11 +89,11 @@ class _Codes:
 
 def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy: Policy) -> Work:
     """Return the round's open work; `memories` are those of the cars."""
-    claim, claims = _claims(shards, memories)
+    needed = int(shards.memory.min(initial=np.iinfo(np.uint64).max)), int(shards.memory.max(initial=0))
+    claim, claims = _claims(shards, memories, needed)
     codes = _Codes(len(claims) * _CODES)
     if len(claims) == 1:
-        codes.memory[:] = shards.memory.max(initial=0)
-        codes.memory_least[:] = shards.memory.min(initial=np.iinfo(np.uint64).max)
+        codes.memory_least[:], codes.memory[:] = needed
     code: npt.NDArray[Any] = np.empty(len(shards.shard_id), np.uint16 if len(claims) == 1 else np.uint32)
     for part in _parts(shards):
         units = shards.work_units[part].astype(np.float32)
@@ -110,12 +110,12 @@ def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy
     kind_of = np.zeros(len(codes.most), np.uint16)
     for kind, group in enumerate(groups):
         kind_of[group] = kind
-    tier, units_left, count = _tiers(shards, (code, kind_of), grid, len(groups), len(policy.value_per_unit))
+    tier, rank, units_left, count = _tiers(shards, (code, kind_of), grid, len(groups), len(policy.value_per_unit))
     return Work(
         kinds=_kinds(codes, groups, claims),
         demand=units_left.reshape(len(groups), len(grid.deadlines), len(policy.value_per_unit)),
         tier=tier,
-        order=_by_size(shards, tier)[: int(count.sum())],
+        order=counting_order(rank)[: int(count.sum())],
         starts=np.concatenate([[0], np.cumsum(count)]).astype(np.int64),
         largest=codes.largest * (1.0 + 1e-6),
     )
@@ -135,11 +135,13 @@ def _open(shards: Shards, part: slice) -> npt.NDArray[np.bool_]:
     return np.asarray(~shards.held[part] & (shards.start[part] < shards.stop[part]) & (shards.deadline[part] > 0.0))
 
 
-def _claims(shards: Shards, memories: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint32], Sequence[Claims]]:
+def _claims(
+    shards: Shards, memories: npt.NDArray[np.uint64], needed: tuple[int, int]
+) -> tuple[npt.NDArray[np.uint32], Sequence[Claims]]:
     """Return each shard's claims as a number, and what the numbers mean; usually there is one for all."""
     if not len(shards.shard_id):
         return np.zeros(0, np.uint32), [(255, 0, 0)]
-    small = _small(memories, shards.memory)
+    small = _small(memories, needed)
     if not len(small) and all(column.min() == column.max() for column in (shards.hw_mask, shards.region)):
         return np.zeros(0, np.uint32), [(int(shards.hw_mask[0]), int(shards.region[0]), 0)]
     memory = np.searchsorted(small, shards.memory).astype(np.uint64)
@@ -149,9 +151,10 @@ def _claims(shards: Shards, memories: npt.NDArray[np.uint64]) -> tuple[npt.NDArr
     return number.astype(np.uint32), claims
 
 
-def _small(memories: npt.NDArray[np.uint64], needed: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _small(memories: npt.NDArray[np.uint64], needed: tuple[int, int]) -> npt.NDArray[np.uint64]:
     """Return the sizes of cars' memories, rising, that are too small for some shards and not for others."""
-    between = np.unique(memories[(memories >= needed.min()) & (memories < needed.max())])
+    least, most = needed
+    between = np.unique(memories[(memories >= least) & (memories < most)])
     return between[np.unique(np.linspace(0, len(between) - 1, min(len(between), MEMORIES_MAX)).astype(np.int64))]
 
 
@@ -185,26 +188,20 @@ def _merged(present: Ints) -> list[Ints]:
     return groups
 
 
-def _by_size(shards: Shards, tier: npt.NDArray[np.uint16]) -> Ints:
-    """Return places by tier and size: long shards are begun first, so that none is left to the end of the night."""
-    rank: npt.NDArray[Any] = tier.astype(np.uint16 if int(tier.max(initial=0)) < 1 << 14 else np.uint32)
-    middle = float(shards.work_units.mean()) if len(tier) else 0.0
-    for part in _parts(shards):
-        units, place = shards.work_units[part], rank[part]
-        place *= SIZES
-        for size in (0.5, 1.0, 2.0):
-            place += units < size * middle
-    return counting_order(rank)
-
-
 def _tiers(
     shards: Shards, coded: tuple[npt.NDArray[Any], npt.NDArray[np.uint16]], grid: Grid, kinds: int, levels: int
-) -> tuple[npt.NDArray[np.uint16], Floats, Ints]:
-    """Return each shard's tier, and the units left and the shards of each; `coded` is its code, and codes' kinds."""
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[Any], Floats, Ints]:
+    """Return each shard's tier, and its rank; the units left and the shards of each tier.
+
+    `coded` is each shard's code, and codes' kinds. Ranks are tiers, and in them sizes: long shards are begun first, so
+    that none is left to the end of the night.
+    """
     code, kind_of = coded
-    tier, deadlines = np.empty(len(code), np.uint16), len(grid.deadlines)
-    tiers = kinds * deadlines * levels
-    units, count = np.zeros(tiers + 1), np.zeros(tiers + 1, np.int64)
+    deadlines, tiers = len(grid.deadlines), kinds * len(grid.deadlines) * levels
+    ranks = (tiers + 1) * SIZES
+    tier, rank = np.empty(len(code), np.uint16), np.empty(len(code), np.uint16 if ranks <= 1 << 16 else np.uint32)
+    middle = float(shards.work_units.mean()) if len(tier) else 0.0
+    units, count = np.zeros(ranks), np.zeros(ranks, np.int64)
     for part in _parts(shards):
         place = kind_of.take(code[part])
         place *= np.uint16(deadlines)
@@ -213,10 +210,14 @@ def _tiers(
         place *= np.uint16(levels)
         place += np.minimum(shards.priority[part], np.uint8(levels - 1))
         place[~_open(shards, part)] = tiers
-        start, stop, left, wide = shards.start[part], shards.stop[part], shards.work_units[part], place.astype(np.int64)
+        tier[part] = place
+        start, stop, left = shards.start[part], shards.stop[part], shards.work_units[part]
+        wide = place.astype(np.int64) * SIZES
+        for size in (0.5, 1.0, 2.0):
+            wide += left < size * middle
+        rank[part] = wide
         if start.any():
             left = left * ((stop - start) / np.maximum(stop, 1).astype(np.float64))
-        units += np.bincount(wide, weights=left, minlength=tiers + 1)
-        count += np.bincount(wide, minlength=tiers + 1)
-        tier[part] = place
-    return tier, units[:-1], count[:-1]
+        units += np.bincount(wide, weights=left, minlength=ranks)
+        count += np.bincount(wide, minlength=ranks)
+    return tier, rank, units.reshape(-1, SIZES).sum(axis=1)[:-1], count.reshape(-1, SIZES).sum(axis=1)[:-1]

@@ -13,11 +13,12 @@ from fleetbatch.planner.idle import car_plan_by_kind
 from fleetbatch.planner.inputs import Cars, Shards
 from fleetbatch.planner.kinds import work_of
 from fleetbatch.planner.nouns import Round
-from fleetbatch.planner.pieces import assignments, running, weighed
+from fleetbatch.planner.pieces import running
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution, costs, solve
 from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.waiting import unassigned_by_kind
+from fleetbatch.planner.weighing import assignments, weighed
 
 EVERYTHING_PAYS = 1e30
 
@@ -31,8 +32,9 @@ def by_prices(cars: Cars, shards: Shards, grid: Grid, now: datetime, policy: Pol
     given = Given(cars=cars, shards=shards, fleet=fleet, work=work, grid=grid, policy=policy, cost=cost)
     solution = solve(fleet, work, grid, policy)
     rule = Reason.PRICE if solution else Reason.LONGEST_WINDOW
-    filled = fill(given, solution or _no_solution(given), held, rule)
-    found = weighed(cars, shards, policy, handed_over(cars, shards, policy, filled))
+    # Nothing holds on to pieces that are not in order yet: memory is dearer than arithmetic here.
+    pieces = handed_over(cars, shards, policy, fill(given, solution or _no_solution(given), held, rule))
+    found = weighed(cars, shards, policy, pieces)
     certificate = (
         certificate_of(cars, shards, policy, found)
         if solution is None

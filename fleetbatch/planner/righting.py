@@ -6,11 +6,11 @@ meanwhile. Few do, and most find a place in the first pass.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fleetbatch.planner.pieces import room_for
 from fleetbatch.planner.reasons import Reason
 
 if TYPE_CHECKING:
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
     from fleetbatch.planner.pieces import Pieces
 
 PASSES = 3
-CHANGED = ("shard", "start", "stop", "ends", "tau", "units")
 
 
 def righted(filling: Filling, pieces: Pieces) -> Pieces:
-    """Return the pieces, in order of car and time, after the swaps."""
+    """Swap among the pieces and return them."""
     if not filling.lists.back:
         return pieces
     waiting = sorted(filling.lists.back)
     rows = _rows(filling, pieces, waiting)
-    pieces = replace(pieces, **{name: getattr(pieces, name).copy() for name in CHANGED})
     for _ in range(PASSES):
         swapped = [_swap(filling, pieces, rows[list_], list_) for list_ in waiting]
         if not any(swapped):
@@ -45,7 +43,7 @@ def _rows(filling: Filling, pieces: Pieces, waiting: list[tuple[int, int]]) -> d
         first = (kind * deadlines + deadline) * levels
         most = min(int(shards.priority[filling.lists.back[kind, deadline]].min()), levels - 1)
         gives_way[first + most + 1 : first + levels] = True
-    last = np.flatnonzero(np.append(pieces.car[1:] != pieces.car[:-1], np.ones(min(len(pieces.car), 1), bool)))
+    last = np.flatnonzero(pieces.turn + np.uint16(1) == np.bincount(pieces.car).take(pieces.car))
     tier = work.tier[pieces.shard[last]]
     some = np.flatnonzero(gives_way[tier] & (pieces.reason[last] != Reason.RUNNING))
     last, list_of = last[some], tier[some] // levels
@@ -66,18 +64,20 @@ def _swap(filling: Filling, pieces: Pieces, rows: Ints, list_: tuple[int, int]) 
     rows, urgent = rows[gains], urgent[gains]
     if not len(rows):
         return False
-    cars = filling.place_of(pieces.car[rows])
+    cars = filling.place_of(pieces.car[rows].astype(np.int64))
     filling.free[cars] = pieces.begins[rows]
-    loaded = filling.loaded[cars]
-    filling.loaded[cars] = filling.given.cars.cached[pieces.car[rows]]  # what goes may have been what loads the model
-    fit = filling.decide(list_[0], cars, urgent)
-    filling.loaded[cars] = loaded
-    fits = fit.stop > fit.start
-    filling.free[cars] = np.where(fits, fit.ends, pieces.ends[rows])
-    placed, freed = urgent[fits], pieces.shard[rows[fits]].copy()
+    new, loaded = room_for(len(cars)), filling.loaded
+    if len(loaded):  # what goes may have been what loads the model
+        filling.loaded = loaded.copy()
+        filling.loaded[cars] = filling.given.cars.cached[pieces.car[rows]]
+    filling.decide(list_[0], cars, urgent, new)
+    filling.loaded = loaded
+    new.put(turn=pieces.turn[rows])
+    fits = np.flatnonzero(new.stop > new.start)
+    filling.free[cars] = pieces.ends[rows]
+    filling.free[cars[fits]] = new.ends[fits]
+    placed, freed = urgent[fits], pieces.shard[rows[fits]]
     back = filling.lists.back.pop(list_)
     filling.lists.give_back(*list_, np.concatenate([back[~np.isin(back, placed)], freed]))
-    pieces.shard[rows[fits]] = placed
-    for name in ("start", "stop", "ends", "tau", "units"):
-        getattr(pieces, name)[rows[fits]] = getattr(fit, name)[fits]
-    return bool(fits.any())
+    pieces.records[rows[fits]] = new.records.take(fits)
+    return bool(len(fits))

@@ -15,9 +15,10 @@ from fleetbatch.planner.idle import car_plan
 from fleetbatch.planner.inputs import Cars, Shards, read_inputs
 from fleetbatch.planner.market import by_prices
 from fleetbatch.planner.nouns import Round
-from fleetbatch.planner.pieces import assignments, in_order, running, weighed
+from fleetbatch.planner.pieces import running
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.waiting import unassigned
+from fleetbatch.planner.weighing import assignments, weighed
 
 
 def plan_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy) -> Round:
@@ -41,7 +42,7 @@ def plan_simply(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy)
 
 
 def _by_rule(cars: Cars, shards: Shards, now: datetime, policy: Policy) -> Round:
-    pieces = in_order(greedy(cars, shards, policy, running(cars, shards, policy)))
+    pieces = greedy(cars, shards, policy, running(cars, shards, policy))
     found = weighed(cars, shards, policy, handed_over(cars, shards, policy, pieces))
     return Round(
         at=now,

@@ -76,7 +76,7 @@ def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Pieces) 
     """Return what `unassigned` returns, looking once at each kind, deadline and priority instead of at each shard."""
     shards, tier = given.shards, given.work.tier
     waits = shards.start < shards.stop
-    whole = pieces.stop >= shards.stop[pieces.shard]
+    whole = pieces.whole
     waits[pieces.shard[whole]] = False
     reason = _of_tiers(_tier_reasons(given, solution), tier)
     if len(given.work.order) < len(tier):
