@@ -5,10 +5,13 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from datetime import timedelta
+from functools import partial
 from typing import Generic, TypeVar
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
+Then = Callable[[Answered | Exception], None]
+"""What happens with an answer, or with the error of the call; it must not raise."""
 
 
 class Batcher(Generic[Asked, Answered]):
@@ -30,37 +33,38 @@ class Batcher(Generic[Asked, Answered]):
         """Ask through `call`, in `executor`."""
         self._call, self._about, self._executor = call, about, executor
         self._gather_s, self._batch_max = gather_for.total_seconds(), batch_max
-        self._waiting: deque[tuple[Asked, asyncio.Future[Answered]]] = deque()
+        self._waiting: deque[tuple[Asked, Then[Answered]]] = deque()
         self._asking: asyncio.Task[None] | None = None
 
     async def ask(self, question: Asked) -> Answered:
         """Return the answer to one question."""
         answer: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, answer))
+        self.put(question, partial(_settle, answer))
+        return await answer
+
+    def put(self, question: Asked, then: Then[Answered]) -> None:
+        """Ask one question; `then` is called in the event loop: no task, and no future, waits for it."""
+        self._waiting.append((question, then))
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask_all())
-        return await answer
 
     async def _ask_all(self) -> None:
         while self._waiting:
             await asyncio.sleep(self._gather_s)
             batch = self._next()
+            answers: Sequence[Answered | Exception]
             try:
                 call = asyncio.get_running_loop().run_in_executor(self._executor, self._call, [q for q, _ in batch])
                 answers = await call
             except Exception as error:  # noqa: BLE001 # whoever asked must hear of it, whatever it is
-                for _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(error)
-                continue
-            for (_, answer), value in zip(batch, answers, strict=True):
-                if not answer.done():  # the caller may have gone away
-                    answer.set_result(value)
+                answers = [error] * len(batch)
+            for (_, then), answer in zip(batch, answers, strict=True):
+                then(answer)
 
-    def _next(self) -> list[tuple[Asked, asyncio.Future[Answered]]]:
+    def _next(self) -> list[tuple[Asked, Then[Answered]]]:
         seen: set[Hashable] = set()
-        batch: list[tuple[Asked, asyncio.Future[Answered]]] = []
-        later: list[tuple[Asked, asyncio.Future[Answered]]] = []
+        batch: list[tuple[Asked, Then[Answered]]] = []
+        later: list[tuple[Asked, Then[Answered]]] = []
         while self._waiting and len(batch) < self._batch_max:
             item = self._waiting.popleft()
             subject = self._about(item[0])
@@ -68,3 +72,12 @@ class Batcher(Generic[Asked, Answered]):
             seen.add(subject)
         self._waiting.extendleft(reversed(later))
         return batch
+
+
+def _settle(future: asyncio.Future[Answered], answer: Answered | Exception) -> None:
+    if future.done():  # the caller went away
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

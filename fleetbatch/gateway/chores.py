@@ -83,7 +83,7 @@ async def _sweep_once(gate: Gate) -> None:
         gate.metrics.events["expired"] += len(swept.expired)
         more = swept.more
     silent_since = gate.clock() - 2 * gate.dials.lease_for
-    for lease in [lease for lease, held in gate.held.items() if held.heard_at < silent_since]:
+    for lease in [lease for lease, heard_at in gate.heard_at.items() if heard_at < silent_since]:
         gate.let_go(lease)
 
 

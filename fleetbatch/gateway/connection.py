@@ -1,12 +1,13 @@
 """One caller's connection: what cars usually say is answered here, all else by the application.
 
 Most of what a cell hears is short messages of cars, and most of such a call's cost would be ASGI's: a scope, an event
-and four messages. A poll that gets no work does not even need a task. Whatever is unusual about a request goes the
+and four messages. An empty poll and a beat do not even need a task. Whatever is unusual about a request goes the
 ordinary way, which knows every limit; both ways ask the same functions, so that they give the same answers and count
 the same.
 """
 
 from asyncio import BaseTransport, TimerHandle
+from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 from typing import Final
@@ -14,40 +15,43 @@ from typing import Final
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from fleetbatch.gateway.admission import ROUTES, Route, admitted, bearer_of, count_request, decoded, overrun, refusal
-from fleetbatch.gateway.endpoints import POLL_PATH
+from fleetbatch.gateway.admission import ROUTES, Route, admitted, decoded, refusal
 from fleetbatch.gateway.gate import Gate
-from fleetbatch.gateway.polls import may_get_work, refuse_unserved
-from fleetbatch.gateway.problems import Reply
-from fleetbatch.protocol import PollReply, PollRequest
-from fleetbatch.units import CarId
+from fleetbatch.gateway.problems import Headers, Reply
+from fleetbatch.gateway.quick import BEAT, OK, POLL, answer_beat, answer_poll
 
-_POLL: Final = ROUTES[POLL_PATH]
 _USUAL: Final = {path.encode(): route for path, route in ROUTES.items() if route.endpoint.caller == "car"}
 _PATIENCE_S: Final = 1.0
 """How long the rest of a body is waited for here; the application waits longer, with more care."""
-_OK: Final = int(HTTPStatus.OK)
 _HEAD_BYTES_MAX: Final = 64 << 10
-_HARDWARE_MAX: Final = 4096
-_HARDWARE_BYTES_MAX: Final = 4096
 _PIPELINED_MAX: Final = 1000
 """Requests that wait for answers to those before; uvicorn reads on with every answer, and keeps what it has read."""
-_HARDWARE: Final = b'"hardware"'
+_CONTINUE: Final = b"100-continue"
 _encode = msgspec.json.Encoder().encode
-
-
-class _Outline(PollRequest, frozen=True, kw_only=True):
-    """A poll whose hardware is text: a fleet has few kinds, and to read it is more than half of reading a poll."""
-
-    hardware: msgspec.Raw  # type: ignore[assignment] # the same bytes, not yet read
-
-
-_outline = msgspec.json.Decoder(_Outline).decode
 
 
 def connections(gate: Gate) -> type[HttpToolsProtocol]:
     """Return the kind of connection that serves one gate, for uvicorn's `http`."""
-    return type("GateConnection", (_Connection,), {"gate": gate})
+    return type("GateConnection", (_Connection,), {"gate": gate, "written": _Written()})
+
+
+class _Written:
+    """The headers that all answers of a second bear, as they are written."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._headers: Headers | list[tuple[bytes, bytes]] = ()
+        self._lines = b""
+
+    def of(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Return the lines; uvicorn makes a new list when the second is over."""
+        if headers is not self._headers:
+            self._headers, self._lines = headers, _lines(headers)
+        return self._lines
+
+
+def _lines(headers: Headers | list[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 class _Call:
@@ -66,6 +70,7 @@ class _Connection(HttpToolsProtocol):
     """uvicorn's connection, which alone parses; what it calls when is its contract with the parser."""
 
     gate: Gate
+    written: _Written
     _route: Route | None = None
     """Of a message whose body is being read here."""
     _body: bytes = b""
@@ -107,9 +112,13 @@ class _Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Begin a head; what only the application asks for is made when it is asked."""
         self._in_head = True
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a line of the head."""
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Read the body of a usual message here; give anything else to the application."""
@@ -122,7 +131,7 @@ class _Connection(HttpToolsProtocol):
         if route is not None and self._is_usual():
             self._route, self._body = route, b""
         else:
-            super().on_headers_complete()
+            self._pass_on()
 
     def on_body(self, body: bytes) -> None:
         """Keep a message; the application says no to what is too long."""
@@ -140,20 +149,30 @@ class _Connection(HttpToolsProtocol):
             super().on_message_complete()
             return
         self._settle()
-        reply = self._answer_poll(self._body) if route is _POLL else None
+        given = self._fields.get(b"authorization", b"")
+        reply = answer_poll(self.gate, given, self._body) if route is POLL else None
         if reply is not None:
             self._write(reply)
             self.server_state.total_requests += 1
             return
         self.cycle = call = _Call()  # type: ignore[assignment] # of a cycle what the connection looks at
-        task = self.loop.create_task(self._answer(call, route, self._fields, self._body))
+        if route is BEAT:
+            answer_beat(self.gate, given, self._body, partial(self._end, call))
+            return
+        task = self.loop.create_task(self._answer(call, route, given, self._body))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
     def on_response_complete(self) -> None:
-        """Count the silence from here: a long answer is none."""
+        """Go on with what came meanwhile; silence counts from here, since a long answer is none."""
         self._heard_at = self.loop.time()
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
 
     def _is_usual(self) -> bool:
         """Tell whether this is a POST with nothing before it and nothing odd about it."""
@@ -163,7 +182,7 @@ class _Connection(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             and not self.parser.should_upgrade()
-            and not self.expect_100_continue
+            and b"expect" not in fields
             and len(fields) == len(self.headers)
             and b"transfer-encoding" not in fields
             and not self._busy()
@@ -175,19 +194,23 @@ class _Connection(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn's type leaves out the None that it begins with
         return cycle is not None and not cycle.response_complete
 
-    async def _answer(self, call: _Call, route: Route, fields: dict[bytes, bytes], body: bytes) -> None:
-        """Answer one message as the application would, then whatever came after it."""
+    async def _answer(self, call: _Call, route: Route, given: bytes, body: bytes) -> None:
+        """Answer one message as the application would."""
         gate, started, endpoint = self.gate, perf_counter(), route.endpoint
         gate.metrics.in_flight += 1
         try:
-            who, telemetry = admitted(gate, endpoint, fields.get(b"authorization", b""))
+            who, telemetry = admitted(gate, endpoint, given)
             message = decoded(route, body, telemetry=telemetry)
-            reply = Reply(status=_OK, body=_encode(await endpoint.does(gate, *who, message)))
+            reply = Reply(OK, _encode(await endpoint.does(gate, *who, message)))
         except Exception as error:  # noqa: BLE001 # the border
             reply = refusal(gate, endpoint.path, error)
         finally:
             gate.metrics.in_flight -= 1
         gate.metrics.answered(endpoint.path, reply.status, perf_counter() - started)
+        self._end(call, reply)
+
+    def _end(self, call: _Call, reply: Reply) -> None:
+        """Send the answer of a call, then begin whatever came after it."""
         call.response_complete = True
         if self.transport.is_closing():
             return
@@ -197,57 +220,14 @@ class _Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _answer_poll(self, body: bytes) -> Reply | None:
-        """Return the answer to a poll that gets no work; None, with nothing done or counted, for any other."""
-        gate, started = self.gate, perf_counter()
-        gate.metrics.in_flight += 1
-        try:
-            if overrun(gate):
-                return None
-            now = gate.clock()
-            bearer = bearer_of(gate, _POLL.endpoint, self._fields.get(b"authorization", b""), now=now)
-            car = CarId(bearer.who)
-            if may_get_work(gate, car):
-                return None
-            count_request(gate, car, now=now)
-            protocol, said = self._read(body, telemetry=bearer.telemetry)
-            refuse_unserved(protocol)
-            gate.telemetry.hear(car, now, said)
-            reply = Reply(status=_OK, body=_encode(PollReply(lease=None, retry_after_s=gate.wait_s())))
-        except Exception as error:  # noqa: BLE001 # the border
-            reply = refusal(gate, POLL_PATH, error)
-        finally:
-            gate.metrics.in_flight -= 1
-        gate.metrics.answered(POLL_PATH, reply.status, perf_counter() - started)
-        return reply
-
-    def _read(self, body: bytes, *, telemetry: bool) -> tuple[int, PollRequest | bytes]:
-        """Return a valid poll's protocol and what of it may be kept; raise a ProblemError as the application does."""
-        if not telemetry:
-            request: PollRequest = decoded(_POLL, body, telemetry=False)
-            return request.protocol, request
-        try:
-            outline = _outline(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            decoded(_POLL, body, telemetry=True)  # says what is wrong
-            raise
-        hardware, known = bytes(outline.hardware), self.gate.hardware
-        said_once = body.count(_HARDWARE) == 1 and b"\\" not in body  # the outline has looked at the last one only
-        if not said_once or hardware not in known:
-            decoded(_POLL, body, telemetry=True)
-            if len(known) >= _HARDWARE_MAX:
-                known.clear()
-            if len(hardware) <= _HARDWARE_BYTES_MAX:
-                known.add(hardware)
-        return outline.protocol, body
-
     def _write(self, reply: Reply) -> None:
         """Send an answer in one piece."""
-        more = b"".join([b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *reply.headers)])
-        known = reply.media, len(reply.body)
+        lines = self.written.of(self.server_state.default_headers)
+        if reply.headers:
+            lines += _lines(reply.headers)
         self.transport.write(
             b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b"
-            % (STATUS_LINE[reply.status], *known, more, reply.body)
+            % (STATUS_LINE[reply.status], reply.media, len(reply.body), lines, reply.body)
         )
 
     def _end_if_idle(self) -> None:
@@ -269,9 +249,17 @@ class _Connection(HttpToolsProtocol):
         if self._route is None or self.transport.is_closing():
             return
         self._route = None
-        super().on_headers_complete()
+        self._pass_on()
         if self._body:
             super().on_body(self._body)
+
+    def _pass_on(self) -> None:
+        """Give the head to the application, as uvicorn would have from its beginning."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url, self.headers[:] = url, headers
+        self.expect_100_continue = any(name == b"expect" and said.lower() == _CONTINUE for name, said in headers)
+        super().on_headers_complete()
 
     def _wait_for_head(self) -> None:
         """End a connection whose head is too long, or does not come."""

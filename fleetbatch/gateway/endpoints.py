@@ -25,6 +25,7 @@ from fleetbatch.protocol import (
 
 POLL_PATH: Final = "/v1/poll"
 """The one call of a car without a lease, apart from its token."""
+BEAT_PATH: Final = "/v1/beat"
 Caller = Literal["car", "owner", "anyone"]
 
 
@@ -59,7 +60,7 @@ def _post(path: str, caller: Caller, asks: type[msgspec.Struct] | None, *answer:
 ENDPOINTS: Final = (
     _post(tokens.TOKEN_PATH, "anyone", None, TokenReply, tokens.token, sheds=True),
     _post(POLL_PATH, "car", PollRequest, PollReply, polls.poll, sheds=True),
-    _post("/v1/beat", "car", BeatRequest, BeatReply, polls.beat),
+    _post(BEAT_PATH, "car", BeatRequest, BeatReply, polls.beat),
     _post("/v1/part", "car", PartRequest, PartReply, parts.part),
     _post("/v1/part/confirm", "car", PartRequest, ConfirmReply, parts.confirm),
     _post("/v1/release", "car", ReleaseRequest, ReleaseReply, parts.release),

@@ -80,7 +80,6 @@ class Held:
     shard_id: ShardId
     request: PollRequest
     """The poll that got the lease, without its signals."""
-    heard_at: datetime
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,6 +100,8 @@ class Gate:
     metrics: Metrics = field(init=False, default_factory=Metrics)
     book: OfferBook = field(init=False, default_factory=OfferBook)
     held: dict[LeaseId, Held] = field(init=False, default_factory=dict)
+    heard_at: dict[LeaseId, datetime] = field(init=False, default_factory=dict)
+    """When the cars of held leases last spoke here."""
     lease_of: dict[CarId, LeaseId] = field(init=False, default_factory=dict)
     polling: set[CarId] = field(init=False, default_factory=set)
     hardware: set[bytes] = field(init=False, default_factory=set)
@@ -220,8 +221,8 @@ class Gate:
             order_key=granted.order_key,
             shard_id=granted.shard_id,
             request=request,
-            heard_at=self.clock(),
         )
+        self.heard_at[granted.lease_id] = self.clock()
         self.lease_of[granted.car_id] = granted.lease_id
         self.book.took(granted.shard_id)
 
@@ -233,6 +234,7 @@ class Gate:
     def let_go(self, lease: LeaseId) -> Held | None:
         """Forget a lease that ended."""
         held = self.held.pop(lease, None)
+        self.heard_at.pop(lease, None)
         if held is not None and self.lease_of.get(held.car_id) == lease:
             del self.lease_of[held.car_id]
         return held

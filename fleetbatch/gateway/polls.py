@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import assert_never
@@ -11,7 +10,7 @@ import msgspec
 
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Kind, ProblemError
-from fleetbatch.ledger.messages import Beat, Granted, GrantRequest, Refused
+from fleetbatch.ledger.messages import Beat, BeatAnswer, Granted, GrantRequest, Refused
 from fleetbatch.logs import say
 from fleetbatch.protocol import SERVED, BeatReply, BeatRequest, Lease, PollReply, PollRequest
 from fleetbatch.sealing import shard_key
@@ -46,28 +45,36 @@ def may_get_work(gate: Gate, car: CarId) -> bool:
 
 async def beat(gate: Gate, car: CarId, request: BeatRequest) -> BeatReply:
     """Renew a lease, or say why it is over."""
+    question = beat_heard(gate, car, request)
+    return beat_told(gate, question, await gate.beats.ask(question))
+
+
+def beat_heard(gate: Gate, car: CarId, request: BeatRequest) -> Beat:
+    """Remember that a car is alive and what its vehicle says; return what to ask the ledger."""
     lease, now = LeaseId(request.lease_id), gate.clock()
     held = gate.held.get(lease)
     if held is not None and held.car_id == car:
-        gate.held[lease] = replace(held, heard_at=now)
+        gate.heard_at[lease] = now
         if request.signals:
             gate.telemetry.hear(car, now, msgspec.structs.replace(held.request, signals=request.signals))
-    answer = await gate.beats.ask(
-        Beat(
-            car_id=car,
-            lease_id=lease,
-            fence=Fence(request.fence),
-            row_groups_done=request.row_groups_done,
-            energy_wh=request.energy_wh,
-            busy_s=request.busy_s,
-        )
+    return Beat(
+        car_id=car,
+        lease_id=lease,
+        fence=Fence(request.fence),
+        row_groups_done=request.row_groups_done,
+        energy_wh=request.energy_wh,
+        busy_s=request.busy_s,
     )
-    if not answer.go_on:
-        gate.let_go(lease)
-        say("stopped", car=car, lease=lease, reason=answer.reason)
-    expires_in = gate.dials.lease_for.total_seconds() if answer.go_on else 0.0
-    pace_s = gate.beat_every_s() if answer.go_on else 0.0
-    return BeatReply(go_on=answer.go_on, reason=answer.reason, expires_in_s=expires_in, beat_every_s=pace_s)
+
+
+def beat_told(gate: Gate, beat: Beat, answer: BeatAnswer) -> BeatReply:
+    """Return what the car hears of the ledger's answer, having forgotten a lease that is over."""
+    if answer.go_on:
+        lease_s = gate.dials.lease_for.total_seconds()
+        return BeatReply(go_on=True, reason="", expires_in_s=lease_s, beat_every_s=gate.beat_every_s())
+    gate.let_go(beat.lease_id)
+    say("stopped", car=beat.car_id, lease=beat.lease_id, reason=answer.reason)
+    return BeatReply(go_on=False, reason=answer.reason, expires_in_s=0.0, beat_every_s=0.0)
 
 
 async def _first_grant(gate: Gate, car: CarId, request: PollRequest) -> Lease | None:

@@ -205,6 +205,23 @@ def test_an_error_of_the_call_is_the_answer_to_all_in_it_and_the_next_call_is_ma
     assert answers[2] == 22
 
 
+def test_an_answer_or_an_error_is_handed_on_without_anybody_waiting() -> None:
+    told: list[object] = []
+
+    async def put_all() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            batcher: Batcher[int, int] = Batcher(
+                Counted(), lambda q: q % 10, executor=executor, gather_for=timedelta(0), batch_max=50
+            )
+            for question in (1, 2, 13, 3):
+                batcher.put(question, told.append)
+            await batcher.ask(33)  # about the same as 3 and 13, and so after both
+
+    asyncio.run(put_all())
+    assert [type(one) for one in told] == [ValueError] * 3 + [int]
+    assert told[3] == 6
+
+
 def test_a_caller_that_left_does_not_disturb_the_others() -> None:
     gate = threading.Event()
 
