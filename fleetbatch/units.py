@@ -22,6 +22,7 @@ Sha256 = NewType("Sha256", str)
 CLOUD_CAR: Final = CarId(0)
 """The holder of shards in the cloud lane: a trusted machine, not a car."""
 
+KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 FULL_PERCENT: Final = 79.0
 """Charging that stops at or above this state of charge ended by itself: owners cap at 80 %."""

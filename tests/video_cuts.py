@@ -10,7 +10,7 @@ from videos import Film
 
 from fleetbatch.sharding.cut import Entry
 from fleetbatch.sharding.openers import open_input
-from fleetbatch.sharding.shard_file import Row
+from fleetbatch.sharding.shard_rows import Row
 from fleetbatch.workloads.segments import Segment, wanted_frames
 
 ALL = {"every_frames": "1", "segment_s": "0.5"}

@@ -18,8 +18,10 @@ from fleetbatch.nouns import FrozenOrder
 from fleetbatch.sealing import shard_key
 from fleetbatch.sharding.cut import Plan, next_cell, plan_shards, shard_id
 from fleetbatch.sharding.item_digest import ItemDigests
-from fleetbatch.sharding.openers import Input, list_input, open_input
-from fleetbatch.sharding.shard_file import Row, ShardFile, describe_shard, item_id, sealed_shard
+from fleetbatch.sharding.openers import Input, check_usable, open_input
+from fleetbatch.sharding.scratch import Scratch
+from fleetbatch.sharding.shard_file import ShardFile, describe_shard, sealed_shard
+from fleetbatch.sharding.shard_rows import ShardRows, item_id
 from fleetbatch.store import Store
 from fleetbatch.units import CellName, ShardId, shard_hex
 
@@ -81,7 +83,7 @@ def cut_order(
     if stored is not None:
         return stored
     given = open_input(frozen.order.workload, frozen.order.source, dict(frozen.order.options))
-    list_input(given)
+    check_usable(given)
     tasks = (
         Task(store=store, frozen=frozen, given=given, secret=secret, plan=plan)
         for plan in plan_shards(given.entries(), frozen.order.cutting)
@@ -94,32 +96,37 @@ def cut_order(
         return _put_manifest(store, frozen, manifest, Path(scratch) / "manifest.parquet")
 
 
-def cut_shard(task: Task) -> CutShard:
+def cut_shard(task: Task, items: Scratch, sealed: Scratch) -> CutShard:
     """Read one shard's items, write its sealed file once, and describe the stored file."""
     bytes_max = task.frozen.order.cutting.shard_bytes
-    groups = [[task.given.row(entry, bytes_max=bytes_max) for entry in entries] for entries in task.plan.row_groups]
-    rows = [row for group in groups for row in group]
-    digests = ItemDigests(task.secret)
-    shard = shard_id(
-        task.frozen.key,
-        task.frozen.order.cutting,
-        task.plan.ordinal,
-        (digests.of(row.content, row.error) for row in rows),
-    )
+    entries = [entry for group in task.plan.row_groups for entry in group]
+    rows = ShardRows(items, sum(entry.size_bytes for entry in entries))
+    digests, sums = ItemDigests(task.secret), []
+    for entry in entries:
+        row = task.given.row(entry, bytes_max=bytes_max)
+        sums.append(digests.of(row.content, row.error))
+        rows.add(row)
+    shard = shard_id(task.frozen.key, task.frozen.order.cutting, task.plan.ordinal, sums)
     return CutShard(
         shard_id=shard,
-        file=_store_shard(task, shard, groups),
-        dead_rows=sum(row.error is not None for row in rows),
-        uris=tuple(entry.uri for entries in task.plan.row_groups for entry in entries),
-        answers=tuple(row.answers for row in rows),
+        file=_store_shard(task, shard, rows, sealed),
+        dead_rows=rows.dead,
+        uris=tuple(entry.uri for entry in entries),
+        answers=rows.answers,
     )
 
 
-def _store_shard(task: Task, shard: ShardId, groups: list[list[Row]]) -> ShardFile:
+def _cut_elsewhere(task: Task) -> CutShard:
+    """Cut a shard in another process, with memory of its own."""
+    return cut_shard(task, Scratch(), Scratch())
+
+
+def _store_shard(task: Task, shard: ShardId, rows: ShardRows, sealed: Scratch) -> ShardFile:
     """Create the shard's file unless it is there; what is stored counts: a seal never comes out the same twice."""
     key, name = shard_key(task.secret, shard), layout.shard(task.frozen.key, shard)
     if task.store.size(name) is None:
-        data = sealed_shard(shard, groups, key=key, footer=_footer(task.frozen, shard, sum(map(len, groups))))
+        groups, footer = [len(group) for group in task.plan.row_groups], _footer(task.frozen, shard, len(rows))
+        data = sealed_shard(shard, rows, groups, key=key, footer=footer, sealed=sealed)
         if task.store.create(name, data):
             return describe_shard(data, key)
     return describe_shard(task.store.read(name), key)
@@ -140,11 +147,12 @@ def _footer(frozen: FrozenOrder, shard: ShardId, rows: int) -> dict[str, str]:
 def _run(tasks: Iterable[Task], engine: Executor | None) -> Iterator[CutShard]:
     """Yield the shards in order: one after the other here, or a few at a time on an engine."""
     if engine is None:
-        yield from map(cut_shard, tasks)
+        items, sealed = Scratch(), Scratch()
+        yield from (cut_shard(task, items, sealed) for task in tasks)
         return
     flying: collections.deque[Future[CutShard]] = collections.deque()
     for task in tasks:
-        flying.append(engine.submit(cut_shard, task))
+        flying.append(engine.submit(_cut_elsewhere, task))
         if len(flying) >= IN_FLIGHT:
             yield flying.popleft().result()
     while flying:

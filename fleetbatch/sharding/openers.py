@@ -8,7 +8,7 @@ from typing import Protocol
 from fleetbatch.errors import RejectedError
 from fleetbatch.pixels import FORMATS, Unreadable, look
 from fleetbatch.sharding.cut import Entry
-from fleetbatch.sharding.shard_file import Row, dead_row
+from fleetbatch.sharding.shard_rows import Row, dead_row
 from fleetbatch.sharding.sources import Source, open_source, why_not
 from fleetbatch.units import MIB
 from fleetbatch.workloads import workload
@@ -121,27 +121,31 @@ def open_input(kind: str, source: str, options: Mapping[str, str]) -> Input:
 
 
 def list_input(given: Input) -> Listing:
-    """Count an input's rows and bytes; raise RejectedError when it holds nothing, or nothing that can be used.
-
-    Reads rows only until the first good one among them.
-    """
-    items, size_bytes, good = 0, 0, False
-    reasons: list[str] = []
+    """Count an input's rows and bytes; raise RejectedError when it holds nothing that can be used."""
+    check_usable(given)
+    items, size_bytes = 0, 0
     for entry in given.entries():
         items += 1
         size_bytes += entry.size_bytes
-        if not good:
-            row = _probe(given, entry)
-            good = row.error is None
-            if row.error is not None and len(reasons) < REASONS_SHOWN:
-                reasons.append(f"{entry.uri}: {row.error}")
+    return Listing(items=items, size_bytes=size_bytes)
+
+
+def check_usable(given: Input) -> None:
+    """Read rows until the first good one; raise RejectedError when there is none, or no row at all."""
+    items = 0
+    reasons: list[str] = []
+    for entry in given.entries():
+        items += 1
+        row = _probe(given, entry)
+        if row.error is None:
+            return
+        if len(reasons) < REASONS_SHOWN:
+            reasons.append(f"{entry.uri}: {row.error}")
     if items == 0:
         summary = f"source {given.name} is empty: put {given.opener.expects} into it, or name another folder"
         raise RejectedError(summary)
-    if not good:
-        summary = f"source {given.name} holds {items} items and none can be used; expected {given.opener.expects}"
-        raise RejectedError(summary, reasons)
-    return Listing(items=items, size_bytes=size_bytes)
+    summary = f"source {given.name} holds {items} items and none can be used; expected {given.opener.expects}"
+    raise RejectedError(summary, reasons)
 
 
 def _probe(given: Input, entry: Entry) -> Row:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fleetbatch.sharding.cut import Entry
-from fleetbatch.sharding.shard_file import Row, dead_row
+from fleetbatch.sharding.shard_rows import Row, dead_row
 from fleetbatch.sharding.sources import Source
 from fleetbatch.workloads.driving import SEED_MAX, Scenario, problem_of
 

@@ -2,12 +2,12 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol
-from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes, urlsplit
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.sharding import drive, road_signs
@@ -15,6 +15,7 @@ from fleetbatch.sharding.cut import Entry
 from fleetbatch.sharding.sweep import DIALS as SWEEP_DIALS
 from fleetbatch.sharding.sweep import sweep
 
+FILE = "file://"
 GENERATOR = "generator:"
 GENERATORS: Final[Mapping[str, Collection[str]]] = {
     "road-signs": road_signs.DIALS,
@@ -48,7 +49,7 @@ class Folder:
 
     def read(self, uri: str) -> bytes:
         """Return a file's bytes."""
-        return path_of(uri).read_bytes()
+        return _read(uri)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +63,11 @@ class FileList:
         with self.listing.open(encoding="utf-8", errors="surrogateescape") as lines:
             for line in (raw.strip() for raw in lines):
                 if line and not line.startswith("#"):
-                    yield _entry(self.listing.parent / line)
+                    yield _listed(self.listing.parent / line)
 
     def read(self, uri: str) -> bytes:
         """Return a file's bytes."""
-        return path_of(uri).read_bytes()
+        return _read(uri)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,34 +147,57 @@ def why_not(error: OSError) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Entry]:
+    uri = _uri(os.fspath(folder))
     try:
         with os.scandir(folder) as found:
             children = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
     except OSError as error:
-        yield Entry(uri=folder.as_uri(), size_bytes=0, error=f"the folder {why_not(error)}")
+        yield Entry(uri=uri, size_bytes=0, error=f"the folder {why_not(error)}")
         return
     for child in children:
         if child.is_dir(follow_symlinks=False):
             yield from _walk(folder / child.name)
         else:
-            yield _entry(folder / child.name)
+            yield _entry(f"{uri.rstrip('/')}/{_quoted(child.name)}", child.stat)
 
 
-def _entry(path: Path) -> Entry:
+def _listed(path: Path) -> Entry:
     path = path.absolute()
+    return _entry(_uri(os.fspath(path)), path.stat)
+
+
+def _entry(uri: str, look: Callable[[], os.stat_result]) -> Entry:
     try:
-        status = path.stat()
+        status = look()
     except OSError as error:
-        return Entry(uri=path.as_uri(), size_bytes=0, error=why_not(error))
+        return Entry(uri=uri, size_bytes=0, error=why_not(error))
     except ValueError:
-        return Entry(uri=path.as_uri(), size_bytes=0, error="not the name of a file")
+        return Entry(uri=uri, size_bytes=0, error="not the name of a file")
     if stat.S_ISDIR(status.st_mode):
-        return Entry(uri=path.as_uri(), size_bytes=0, error="a folder, or a link to one, which is not followed")
+        return Entry(uri=uri, size_bytes=0, error="a folder, or a link to one, which is not followed")
     if not stat.S_ISREG(status.st_mode):
-        return Entry(uri=path.as_uri(), size_bytes=0, error="not a regular file")
-    return Entry(uri=path.as_uri(), size_bytes=status.st_size)
+        return Entry(uri=uri, size_bytes=0, error="not a regular file")
+    return Entry(uri=uri, size_bytes=status.st_size)
+
+
+def _read(uri: str) -> bytes:
+    with open(_name_of(uri), "rb", buffering=0) as file:  # noqa: PTH123 # pathlib would cost more than the call
+        return file.read()
+
+
+def _uri(path: str) -> str:
+    """Return the uri of an absolute path, as pathlib would, at a fifth of its price."""
+    return FILE + _quoted(path)
+
+
+def _quoted(path: str) -> str:
+    return quote_from_bytes(os.fsencode(path))
+
+
+def _name_of(uri: str) -> str:
+    return os.fsdecode(unquote_to_bytes(uri.removeprefix(FILE)))
 
 
 def path_of(uri: str) -> Path:
     """Return where the file lies that a uri of a folder or a list names."""
-    return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
+    return Path(_name_of(uri))

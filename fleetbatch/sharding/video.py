@@ -11,7 +11,7 @@ import msgspec
 
 from fleetbatch.pixels import PIXELS_MAX
 from fleetbatch.sharding.cut import Entry
-from fleetbatch.sharding.shard_file import Row, dead_row
+from fleetbatch.sharding.shard_rows import Row, dead_row
 from fleetbatch.sharding.sources import Source, path_of, why_not
 from fleetbatch.sharding.video_file import NotAVideo, Place, Video, copy_packets, read_video
 from fleetbatch.sharding.video_plan import Piece, VideoDials, plan_pieces, read_dials

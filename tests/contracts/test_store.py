@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,16 @@ def test_a_key_is_created_once(store: Store) -> None:
     assert store.create("k", b"first")
     assert not store.create("k", b"second")
     assert store.read("k") == b"first"
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3_000_001])
+@pytest.mark.parametrize("start", [0, 1, 512])
+def test_what_is_created_is_stored_to_the_byte_wherever_it_lies_in_memory(
+    store: Store, size_bytes: int, start: int
+) -> None:
+    data = memoryview(random.Random(size_bytes).randbytes(start + size_bytes))[start:]
+    assert store.create("a", data)
+    assert store.read("a") == data
 
 
 def test_of_sixteen_creators_one_wins_and_its_bytes_stay(store: Store) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fleetbatch.bundle import Input, Normalise, Resize
 from fleetbatch.packing.reference import reference_input
-from fleetbatch.pixels import PIXELS_MAX, Header, Unreadable, decode, look, prepare, reduced_side
+from fleetbatch.pixels import FORMATS, PIXELS_MAX, Header, Unreadable, decode, look, prepare, reduced_side
 
 
 def scene(width: int = 40, height: int = 24, seed: int = 1) -> Image.Image:
@@ -164,6 +164,35 @@ def test_spoiled_pictures_are_read_or_unreadable_but_never_raise(
     assert isinstance(found, Unreadable | Image.Image)
     if isinstance(found, Unreadable):
         assert 0 < len(found.reason) <= 200
+
+
+places = st.lists(st.tuples(st.integers(0, 900), st.sampled_from([0, 1, 8, 0xC0, 0xDA, 0xE2, 0xFF])), max_size=4)
+
+
+@given(
+    st.sampled_from(["RGB", "L", "CMYK"]), st.sampled_from([{}, {"progressive": True}]), places, st.integers(20, 2000)
+)
+@settings(max_examples=300, deadline=None)
+def test_what_a_jpeg_without_exif_claims_is_what_pillow_reads_in_it(
+    mode: str, how: dict[str, bool], changes: list[tuple[int, int]], kept: int
+) -> None:
+    extras = {"icc_profile": b"profile" * 20, "comment": b"a comment"}
+    content = bytearray(saved(scene().convert(mode), "JPEG", **how, **extras))
+    for at, value in changes:
+        content[at % len(content)] = value
+    spoiled = bytes(content[:kept])
+    claimed = look(spoiled)
+    try:
+        with Image.open(io.BytesIO(spoiled), formats=FORMATS) as image:
+            assert claimed == Header(format="JPEG", width=image.width, height=image.height)
+    except (OSError, ValueError):
+        assert isinstance(claimed, Unreadable)
+
+
+def test_a_jpeg_with_a_second_picture_inside_is_asked_of_pillow() -> None:
+    file = io.BytesIO()
+    scene().save(file, "MPO", save_all=True, append_images=[scene(seed=2)])
+    assert look(file.getvalue()) == Header(format="MPO", width=40, height=24)
 
 
 smooth = st.sampled_from(["bilinear", "bicubic", "lanczos"])  # the others hang on a hair's breadth

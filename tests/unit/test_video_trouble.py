@@ -8,7 +8,7 @@ import pytest
 from video_cuts import ALL, FILMS, cut, decoded, segment_of
 from videos import Film, damaged, film_file, frames_of, index_first, packet_place, same
 
-from fleetbatch.sharding.shard_file import dead_row
+from fleetbatch.sharding.shard_rows import dead_row
 from fleetbatch.sharding.sources import open_source
 from fleetbatch.sharding.video import Videos
 from fleetbatch.workloads.segments import Undecodable

@@ -29,7 +29,7 @@ from fleetbatch.bundle import (
 from fleetbatch.contracts import contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.sharding.openers import open_input
-from fleetbatch.sharding.shard_file import Row
+from fleetbatch.sharding.shard_rows import Row
 from fleetbatch.workloads import Device, answer_rows, workload
 from fleetbatch.workloads.segments import Segment
 

@@ -1,0 +1,27 @@
+"""Memory that a cut uses again for every shard: to get fresh pages costs more than to fill them."""
+
+import mmap
+from typing import Final
+
+_HUGE_PAGES: Final = getattr(mmap, "MADV_HUGEPAGE", None)
+
+
+class Scratch:
+    """Memory that grows to what is asked of it; pages that nobody touched cost nothing."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._memory = _pages(mmap.PAGESIZE)
+
+    def view(self, size_bytes: int) -> memoryview:
+        """Return so many bytes, filled with anything; where more are asked for than before, it is other memory."""
+        if size_bytes > len(self._memory):
+            self._memory = _pages(max(size_bytes, 2 * len(self._memory)))
+        return memoryview(self._memory)[:size_bytes]
+
+
+def _pages(size_bytes: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if _HUGE_PAGES is not None:
+        memory.madvise(_HUGE_PAGES)
+    return memory

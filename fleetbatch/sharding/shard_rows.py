@@ -1,0 +1,117 @@
+"""The rows of a shard before they are written: gathered one by one, handed over as tables that copy no item."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from fleetbatch.contracts import conform
+from fleetbatch.sharding.scratch import Scratch
+from fleetbatch.units import ShardId, shard_hex
+
+_ROW_BYTES: Final = 1024
+"""More than Parquet writes around a row; it is reserved, not touched."""
+_BESIDE_THE_ITEM: Final = {
+    "format": pa.string(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "attributes": pa.string(),
+    "error": pa.string(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One item as read."""
+
+    content: bytes | None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    attributes: str | None = None
+    """What only the workload understands, as JSON: for instance the first frame of a segment."""
+    error: str | None = None
+    answers: int | None = 1
+    """Answers that the row must have, unless it turns out dead; None: at least one. It stays on trusted machines."""
+
+
+def item_id(shard: ShardId, row: int) -> str:
+    """Return the id of a shard's row, unique everywhere."""
+    return f"{shard_hex(shard)}-{row:06d}"
+
+
+def dead_row(error: str) -> Row:
+    """Return a row that can never be computed, and why."""
+    return Row(content=None, error=error)
+
+
+class ShardRows:
+    """The rows of one shard, gathered column by column; their items lie one after the other in scratch memory."""
+
+    def __init__(self, items: Scratch, size_bytes: int) -> None:
+        """Expect items of about that size in all; more find room too."""
+        self._scratch = items
+        self._items = items.view(size_bytes)
+        self._stops: list[int] = [0]
+        self._there: list[bool] = []
+        self._columns: dict[str, list[Any]] = {name: [] for name in (*_BESIDE_THE_ITEM, "answers")}
+
+    def add(self, row: Row) -> None:
+        """Take a row over; its content may go afterwards."""
+        start = stop = self._stops[-1]
+        if row.content is not None:
+            stop += len(row.content)
+            if stop > len(self._items):
+                self._items = _grown(self._items[:start], self._scratch.view(2 * stop))
+            self._items[start:stop] = row.content
+        self._stops.append(stop)
+        self._there.append(row.content is not None)
+        for name, values in self._columns.items():
+            values.append(getattr(row, name))
+
+    @property
+    def answers(self) -> tuple[int | None, ...]:
+        """By row: how many it must have, None when only computing it can tell."""
+        return tuple(self._columns["answers"])
+
+    @property
+    def dead(self) -> int:
+        """Count the rows that can never be computed."""
+        return len(self) - self._columns["error"].count(None)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return a bound of what they fill, sealed: pages, their index and the footer included."""
+        texts = sum(len(text or "") for name in ("attributes", "error") for text in self._columns[name])
+        return self._stops[-1] + 4 * texts + _ROW_BYTES * len(self)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self._stops) - 1
+
+    def table(self, shard: ShardId, start: int, stop: int) -> pa.Table:
+        """Return rows [start, stop) as contract `shard` has them; the items are not copied."""
+        columns = {name: self._columns[name][start:stop] for name in _BESIDE_THE_ITEM}
+        return conform(
+            pa.table(
+                {
+                    "item_id": pa.array([item_id(shard, row) for row in range(start, stop)], pa.string()),
+                    "bytes": self._contents(start, stop),
+                    **{name: pa.array(values, _BESIDE_THE_ITEM[name]) for name, values in columns.items()},
+                }
+            ),
+            "shard",
+        )
+
+    def _contents(self, start: int, stop: int) -> "pa.Array[Any]":
+        """Return the items of rows [start, stop), null where there is none."""
+        first, last = self._stops[start], self._stops[stop]
+        offsets = pa.array([place - first for place in self._stops[start : stop + 1]], pa.int32())
+        there = pa.array(self._there[start:stop], pa.bool_())
+        buffers = [there.buffers()[1], offsets.buffers()[1], pa.py_buffer(self._items[first:last])]
+        return pa.Array.from_buffers(pa.binary(), stop - start, buffers)
+
+
+def _grown(filled: memoryview, memory: memoryview) -> memoryview:
+    memory[: len(filled)] = filled
+    return memory
