@@ -1,4 +1,4 @@
-"""What is paid for work and energy changes all night; at every look the book must be what the leases say."""
+"""What is paid for work and energy changes all night; the book must be what the leases say."""
 
 import random
 from dataclasses import replace

@@ -68,6 +68,7 @@ def simulate(  # noqa: PLR0913 # a run is what it is told
         if not cell.witness.violations:
             _calm(cell)
         cell.look()
+        cell.money.look(cell.observer)
         return Outcome(
             seed=seed,
             events=cell.events,
