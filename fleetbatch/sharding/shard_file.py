@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any, Final
 
 import pyarrow as pa
@@ -58,8 +58,9 @@ def sealed_shard(
         data_page_size=_PAGE_BYTES,
         write_batch_size=_ROWS_AT_ONCE,
     ) as writer:
-        for start, stop in pairwise(accumulate(groups, initial=0)):
-            writer.write_table(rows.table(shard, start, stop), row_group_size=stop - start)
+        table = rows.table(shard, groups)
+        for start, size in zip(accumulate(groups, initial=0), groups, strict=False):
+            writer.write_table(table.slice(start, size), row_group_size=size)
         writer.add_key_value_metadata({"format": FORMAT, "schema": schema_hash(), **footer})
     return sealed.view(sink.tell())
 

@@ -1,6 +1,8 @@
 """The rows of a shard before they are written: gathered one by one, handed over as tables that copy no item."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import pyarrow as pa
@@ -89,19 +91,15 @@ class ShardRows:
         """Count the rows."""
         return len(self._stops) - 1
 
-    def table(self, shard: ShardId, start: int, stop: int) -> pa.Table:
-        """Return rows [start, stop) as contract `shard` has them; the items are not copied."""
-        columns = {name: self._columns[name][start:stop] for name in _BESIDE_THE_ITEM}
-        return conform(
-            pa.table(
-                {
-                    "item_id": pa.array([item_id(shard, row) for row in range(start, stop)], pa.string()),
-                    "bytes": self._contents(start, stop),
-                    **{name: pa.array(values, _BESIDE_THE_ITEM[name]) for name, values in columns.items()},
-                }
-            ),
-            "shard",
-        )
+    def table(self, shard: ShardId, groups: Sequence[int]) -> pa.Table:
+        """Return the rows, so many in each row group, as contract `shard` has them; the items are not copied."""
+        items = [self._contents(start, stop) for start, stop in pairwise(accumulate(groups, initial=0))]
+        columns = {
+            "item_id": pa.array([item_id(shard, row) for row in range(len(self))], pa.string()),
+            "bytes": pa.chunked_array(items, pa.binary()),
+            **{name: pa.array(self._columns[name], kind) for name, kind in _BESIDE_THE_ITEM.items()},
+        }
+        return conform(pa.table(columns), "shard")
 
     def _contents(self, start: int, stop: int) -> "pa.Array[Any]":
         """Return the items of rows [start, stop), null where there is none."""
