@@ -23,8 +23,7 @@ def answer_rows(kind: Workload, answer: Answer, rows: pa.Table, *, row_group: in
     Rows that were dead when they were cut stay dead; one that the workload cannot bear is dead with what it raised.
     Raises RejectedError when the workload leaves an item out or doubles one: then its code is wrong.
     """
-    alive = pc.and_(pc.is_null(rows["error"]), pc.is_valid(rows["bytes"]))
-    asked, dead = rows.filter(alive), rows.filter(pc.invert(alive))
+    asked, dead = _parted(rows)
     answered = [_answered(kind, answer, asked)] if asked.num_rows else []
     reasons = [error or "the row has no bytes" for error in dead["error"].to_pylist()]
     unanswered = [_dead(dead, reasons)] if dead.num_rows or not asked.num_rows else []
@@ -51,6 +50,14 @@ def why_ended(returncode: int) -> str:
     if -returncode in FAULTS:
         return f"the worker died of {signal.Signals(-returncode).name} at this row"
     return f"the worker ended with {returncode} at this row" if returncode > 0 else ""
+
+
+def _parted(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the rows that can be asked for, and the dead ones; a filter would copy the bytes of every row."""
+    if rows["error"].null_count == rows.num_rows and not rows["bytes"].null_count:
+        return rows, rows.slice(0, 0)
+    alive = pc.and_(pc.is_null(rows["error"]), pc.is_valid(rows["bytes"]))
+    return rows.filter(alive), rows.filter(pc.invert(alive))
 
 
 def _answered(kind: Workload, answer: Answer, rows: pa.Table) -> pa.Table:
