@@ -28,7 +28,7 @@ from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.ledger.dials import BY_KEY, LedgerDials
 from fleetbatch.ledger.postgres import PostgresLedger
-from fleetbatch.logs import log_to_stderr, say
+from fleetbatch.logs import gathered, log_to_stderr, say
 from fleetbatch.nouns import Cell
 from fleetbatch.settings import Settings, cell_named, load_settings
 from fleetbatch.store import open_store
@@ -128,6 +128,12 @@ async def _live(gate: Gate, listening: socket.socket) -> None:
     )
     server = _Server(config)
     server.stop_on_signals()
+    with gathered():
+        await _serve_with_chores(gate, listening, server)
+    say("stopped")
+
+
+async def _serve_with_chores(gate: Gate, listening: socket.socket, server: uvicorn.Server) -> None:
     async with chores(gate, name=secrets.token_hex(4)):
         host, port = listening.getsockname()[:2]
         ready = {"event": "ready", "cell": gate.cell.name, "url": f"http://{host}:{port}", "pid": os.getpid()}
@@ -136,7 +142,6 @@ async def _live(gate: Gate, listening: socket.socket) -> None:
         sys.stdout.flush()
         say("started", port=port)
         await server.serve(sockets=[listening])
-    say("stopped")
 
 
 def _loop() -> asyncio.AbstractEventLoop:

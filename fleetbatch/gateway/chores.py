@@ -12,9 +12,11 @@ from fleetbatch.errors import TransientError
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.pacing import next_pressure
 from fleetbatch.gateway.telemetry import signals_file
-from fleetbatch.logs import say
+from fleetbatch.logs import say, write_out
 
 _PACE_EVERY_S = 0.5
+_LINES_EVERY_S = 0.05
+"""What a gateway said in so long is missing in its log when it is killed; the ledger misses nothing."""
 _AWAY_S = 0.5
 
 
@@ -26,6 +28,7 @@ async def chores(gate: Gate, *, name: str) -> AsyncIterator[None]:
         sweep(gate),
         write_telemetry(gate, name=name),
         keep_pace(gate),
+        write_lines(),
         forget_assertions(gate),
     )
     tasks = [asyncio.create_task(loop) for loop in loops]
@@ -117,6 +120,13 @@ async def forget_assertions(gate: Gate) -> None:
     while True:
         await asyncio.sleep(gate.dials.assertion_for.total_seconds() * (0.5 + gate.chance()))
         await _tried(lambda: gate.off_loop(gate.ledger.forget_assertions))
+
+
+async def write_lines() -> None:
+    """Write the lines of the log together: a write for each would cost more than the line."""
+    while True:
+        await asyncio.sleep(_LINES_EVERY_S)
+        write_out()
 
 
 async def keep_pace(gate: Gate) -> None:

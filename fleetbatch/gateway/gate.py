@@ -172,14 +172,21 @@ class Gate:
         if known is not None and now - known.known_at < self.dials.key_for and not afresh:
             return known
         row = await self.keys.ask(car)
-        key = None if row is None or row.revoked else es256_key(row.public_key_pem)
-        if row is None or key is None:
-            self.cars.pop(car, None)
+        if row is not None:
+            return self.know(row)
+        self.cars.pop(car, None)
+        return None
+
+    def know(self, row: CarKey) -> KnownCar | None:
+        """Return a car as the ledger has just told of it, and remember it; None when it may not speak any more."""
+        key = None if row.revoked else es256_key(row.public_key_pem)
+        if key is None:
+            self.cars.pop(row.car_id, None)
             return None
         if len(self.cars) >= self.dials.cars_known_max:
             self.cars.clear()
-        known = self.cars[car] = KnownCar(
-            car_id=car, owner_id=row.owner_id, key=key, telemetry=row.telemetry, known_at=now
+        known = self.cars[row.car_id] = KnownCar(
+            car_id=row.car_id, owner_id=row.owner_id, key=key, telemetry=row.telemetry, known_at=self.clock()
         )
         return known
 

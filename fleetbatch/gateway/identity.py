@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ import jwt
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from fleetbatch.gateway.dials import Dials
@@ -33,6 +34,9 @@ _MAC_BYTES: Final = 16
 _BODY_BYTES: Final = _BODY.size
 _TOKEN_BYTES: Final = _BODY_BYTES + _MAC_BYTES
 _HALF_SIGNATURE: Final = 32
+_HASHED: Final = ec.ECDSA(Prehashed(hashes.SHA256()))
+_KEYS_MAX: Final = 50_000
+"""How many keys stay opened; the ledger is asked again and again for a key that never changes."""
 _JTI_MAX: Final = 128
 _CAR_NAME: Final = re.compile("[0-7][0-9a-f]{15}")
 
@@ -156,6 +160,7 @@ def _wrong_times(claims: Mapping[str, Any], *, now: datetime, dials: Dials) -> s
     return ""
 
 
+@lru_cache(maxsize=_KEYS_MAX)
 def es256_key(pem: str) -> ec.EllipticCurvePublicKey | None:
     """Return an enrolled key, or None when it is no ES256 key."""
     try:
@@ -170,7 +175,7 @@ def signed_by(key: ec.EllipticCurvePublicKey, request: PartRequest) -> bool:
     try:
         raw = base64.urlsafe_b64decode(request.signature + "==")
         r, s = (int.from_bytes(half, "big") for half in (raw[:_HALF_SIGNATURE], raw[_HALF_SIGNATURE:]))
-        key.verify(encode_dss_signature(r, s), part_claim(request), ec.ECDSA(hashes.SHA256()))
+        key.verify(encode_dss_signature(r, s), hashlib.sha256(part_claim(request)).digest(), _HASHED)
     except (binascii.Error, ValueError, InvalidSignature):
         return False
     return len(raw) == 2 * _HALF_SIGNATURE

@@ -104,6 +104,7 @@ async def _own_lease(gate: Gate, car: CarId, request: PartRequest) -> LeaseRow:
     row = await gate.leases.ask(LeaseId(request.lease_id))
     if row is None or row.car_id != car or row.fence != request.fence:
         raise ProblemError(Kind.LEASE_IS_OVER, _NO_LEASE)
+    gate.know(row.key)  # its part is confirmed soon, and must be signed
     return row
 
 

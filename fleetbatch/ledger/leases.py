@@ -9,6 +9,7 @@ from fleetbatch.ledger.machine import NOT_YOURS, ending
 from fleetbatch.ledger.messages import (
     Beat,
     BeatAnswer,
+    CarKey,
     Credit,
     Delivered,
     Delivery,
@@ -269,5 +270,6 @@ def _lease_row(lease: LeaseId, row: Row) -> LeaseRow:
         row_group_rows=tuple(row["row_group_rows"]),
         state=LeaseState(row["state"]),
         credit=Credit(row["credit"]),
+        key=CarKey(**{name: row[name] for name in CarKey.__dataclass_fields__}),
         **plain,
     )

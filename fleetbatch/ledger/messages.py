@@ -272,6 +272,8 @@ class LeaseRow:
     """None when ended."""
     ended_at: datetime | None
     energy_wh: float
+    key: CarKey
+    """Of the car, as it was when the lease was looked at: whoever delivers next is asked for it."""
 
 
 # -- rounds

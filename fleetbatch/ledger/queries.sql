@@ -300,7 +300,8 @@ JOIN leases e ON e.night = r.night AND e.shard_id = r.shard_id AND e.fence = r.f
 
 -- name: leases
 SELECT r.n, x.*, coalesce(x.left_at, s.done_through) AS done_through, s.row_groups, s.row_group_rows,
-       o.night AS order_night, o.name, o.generation
+       o.night AS order_night, o.name, o.generation, c.owner_id, c.public_key_pem,
+       c.revoked_at IS NOT NULL AS revoked, 'telemetry' = ANY (c.consents) AS telemetry
 FROM unnest(%(n)s::integer[], %(night)s::date[], %(shard_id)s::bigint[], %(fence)s::integer[])
     AS r (n, night, shard_id, fence)
 CROSS JOIN LATERAL (
@@ -314,7 +315,8 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) x
 JOIN shards s ON s.night = x.night AND s.shard_id = x.shard_id
-JOIN orders o ON o.order_no = x.order_no;
+JOIN orders o ON o.order_no = x.order_no
+JOIN cars c ON c.car_id = x.car_id;
 
 -- == cars and owners ==================================================================================================
 

@@ -3,11 +3,11 @@
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal
-from urllib.parse import quote
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple
 
+from fleetbatch.store.base import quoted_key
 from fleetbatch.units import Sha256
 
 PATH: Final = "/store/"
@@ -17,8 +17,7 @@ _PERSON: Final = b"fleetbatch-url-1"
 Method = Literal["GET", "PUT"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UrlClaim:
+class UrlClaim(NamedTuple):
     """The one right that a URL carries; `size` and `sha256` are of the object to be put, 0 and None for a GET."""
 
     method: Method
@@ -39,10 +38,10 @@ def url_key(deployment_key: bytes) -> bytes:
 def signed_url(key: bytes, claim: UrlClaim, *, base_url: str) -> str:
     """Return the URL under which a gateway at `base_url` honours the claim; expiry counts whole seconds."""
     expires = int(claim.expires_at.timestamp())
-    query = f"expires={expires}&signature={_signature(key, claim)}"  # digits and letters: nothing to escape
+    query = f"expires={expires}&signature={_signature(key, claim, expires)}"  # digits and letters: nothing to escape
     if claim.method == "PUT":
         query += f"&size={claim.size}&sha256={claim.sha256 or ''}"
-    return f"{base_url}{PATH}{quote(claim.key)}?{query}"
+    return f"{base_url}{PATH}{quoted_key(claim.key)}?{query}"
 
 
 def checked_url(
@@ -60,12 +59,19 @@ def checked_url(
         signature = bytes.fromhex(query["signature"])
     except (KeyError, ValueError, OverflowError, OSError):
         return "forged"
-    if not hmac.compare_digest(signature, bytes.fromhex(_signature(key, claim))):
+    if not hmac.compare_digest(signature, bytes.fromhex(_signature(key, claim, int(claim.expires_at.timestamp())))):
         return "forged"
     return claim if now < claim.expires_at else "expired"
 
 
-def _signature(key: bytes, claim: UrlClaim) -> str:
-    expires = int(claim.expires_at.timestamp())
+def _signature(key: bytes, claim: UrlClaim, expires: int) -> str:
     text = f"{claim.method}\n{claim.key}\n{expires}\n{claim.size}\n{claim.sha256 or ''}"
-    return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
+    keyed = _keyed(key).copy()
+    keyed.update(text.encode("utf-8", "surrogatepass"))
+    return keyed.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _keyed(key: bytes) -> hmac.HMAC:
+    """Return the HMAC that has taken in the key, and waits for a text."""
+    return hmac.new(key, digestmod="sha256")

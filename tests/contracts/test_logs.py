@@ -23,9 +23,14 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def written(level: int = logging.INFO, **facts: Any) -> dict[str, Any]:
+    """Return what a line of ours holds; a library's record with the same facts must look the same."""
+    line, libraries = (JsonLines({"process": "gateway", "cell": "eu-1"}) for _ in range(2))
     record = logging.makeLogRecord({"name": "fleetbatch", "levelno": level, "levelname": "INFO", "msg": "granted"})
-    record.facts = facts
-    found: dict[str, Any] = json.loads(JsonLines({"process": "gateway", "cell": "eu-1"}).format(record))
+    record.facts = dict(facts)
+    for _ in range(2):  # the second time the beginning is known
+        ours = line.line("granted", dict(facts), level=level, at_ms=int(record.created * 1000))
+        assert ours == libraries.format(record).encode() + b"\n"
+    found: dict[str, Any] = json.loads(ours)
     return found
 
 
@@ -43,12 +48,53 @@ def test_a_line_says_when_which_process_what_and_the_ids_as_people_meet_them() -
         "lease": "20261122-00000000000000ff-1",
         "round": 7,
     }
+    assert written().keys() == {"ts", "level", "event", "process", "cell"}
+    assert written(cell="eu-2")["cell"] == "eu-2", "an event may be about another cell than its process"
 
 
 def test_an_id_that_is_text_already_and_a_fact_that_json_does_not_know_are_kept() -> None:
     line = written(shard="00000000000000ff", path=Path("/a/b"), half="\ud800", much=1 << 70)
     assert (line["shard"], line["path"]) == ("00000000000000ff", "/a/b")
     assert (line["half"], line["much"]) == ("\ud800", 1 << 70)
+
+
+SAID = """
+import logging, os, signal
+from fleetbatch.logs import gathered, log_to_stderr, say, write_out
+log_to_stderr("gateway", cell="eu-1")
+say("one")
+with gathered():
+    say("two", shard=2)
+    write_out()
+    say("three")
+    if os.fork() == 0:
+        say("child")
+        os._exit(0)
+    os.wait()
+    logging.getLogger("library").info("four")
+    say("five")
+    say("six", level=logging.WARNING, error=ValueError("why"))
+    say("seven")
+    END
+"""
+
+
+def said(end: str) -> list[str]:
+    """Return the events in the log of a process that ended so."""
+    done = subprocess.run(
+        [sys.executable, "-c", SAID.replace("END", end)], stderr=subprocess.PIPE, text=True, check=False
+    )
+    return [line["event"] for line in lines(done.stderr)]
+
+
+def test_lines_that_are_gathered_keep_their_order_and_all_are_written_at_the_end() -> None:
+    whole = ["one", "two", "child", "three", "four", "five", "six", "seven"]
+    assert said("pass") == whole
+    assert said("raise SystemExit(1)") == whole
+
+
+def test_a_process_that_is_killed_has_written_all_before_its_last_warning() -> None:
+    assert said("os.kill(os.getpid(), signal.SIGKILL)") == ["one", "two", "child", "three", "four", "five", "six"]
 
 
 @pytest.mark.timeout(120)
