@@ -105,7 +105,7 @@ class Crowd:
 
     def plan(self, act: Act, car: int, at_s: float) -> None:
         """Let a car do something, `at_s` after the start."""
-        self._due[int(at_s / _TICK_S)].append((act, car, at_s))
+        self._due[1 + int(at_s / _TICK_S)].append((act, car, at_s))
 
     def now_s(self) -> float:
         """Return the seconds since the start."""
@@ -191,7 +191,7 @@ class Crowd:
             self.seen[f"{name}, {answer.status or 'no answer'}"] += 1
             if answer.status in {_COME_BACK, HUNG_UP}:
                 at_s = self.now_s() + self._wait_s(car, answer.retry_after_s)
-                self._due[int(at_s / _TICK_S)].append((again, car, due))
+                self._due[1 + int(at_s / _TICK_S)].append((again, car, due))
 
         self.wires.ask(post(path, self._tokens[car], body), heard)
 

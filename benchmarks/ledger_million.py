@@ -192,6 +192,7 @@ def report(cell: BenchCell, crowd: Crowd, found: dict[str, float], seconds: floa
     for name, count in sorted(crowd.seen.items()):
         tell(f"other answers: {name}", count, "")
     tell("unanswered", crowd.wires.open, "")
+    tell("connections lost", crowd.wires.lost, "")
     for name in ("gateway", "postgres", "driver"):
         tell(f"cores of {name}", found[name] / found["wall"], "cores")
     tell("driver late, p99", float(np.percentile(crowd.late_s, 99)) * 1000, "ms")

@@ -40,17 +40,22 @@ class Wires:
         self._waiting: deque[tuple[float, bytes, Then]] = deque()
         self.open = 0
         """Calls without an answer."""
+        self.lost = 0
+        """Connections on which the other side hung up; another was opened for each."""
+        self._url = ""
+        self._opening: set[asyncio.Task[None]] = set()
 
     async def connect(self, url: str, count: int) -> None:
-        """Open so many connections, whatever became of those before."""
-        self.close()
-        loop, parts = asyncio.get_running_loop(), urlsplit(url)
+        """Open so many connections."""
+        self._url = url
         for _ in range(count):
-            await loop.create_connection(partial(_Wire, self._freed), parts.hostname or "", parts.port or 0)
+            await self._connect()
 
     def ask(self, request: bytes, then: Then) -> None:
         """Send a whole request as soon as a connection is free, and tell `then` the answer."""
         self.open += 1
+        while self._free and not self._free[0].is_open:
+            self._free.popleft()
         if self._free:
             self._free.popleft().ask(request, partial(self._answered, then))
         else:
@@ -58,8 +63,21 @@ class Wires:
 
     def close(self) -> None:
         """Hang up."""
+        self._url = ""
         while self._free:
             self._free.popleft().close()
+
+    async def _connect(self) -> None:
+        parts = urlsplit(self._url)
+        made = partial(_Wire, self._freed, self._hung_up)
+        await asyncio.get_running_loop().create_connection(made, parts.hostname or "", parts.port or 0)
+
+    def _hung_up(self) -> None:
+        if self._url:
+            self.lost += 1
+            task = asyncio.get_running_loop().create_task(self._connect())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
 
     def _answered(self, then: Then, answer: Answer) -> None:
         self.open -= 1
@@ -79,8 +97,8 @@ class Wires:
 class _Wire(asyncio.Protocol):
     """One connection, one question at a time."""
 
-    def __init__(self, freed: "Callable[[_Wire], None]") -> None:
-        self._freed = freed
+    def __init__(self, freed: "Callable[[_Wire], None]", hung_up: Callable[[], None]) -> None:
+        self._freed, self._hung_up = freed, hung_up
         self._transport: asyncio.Transport | None = None
         self._got = b""
         self._then: Then | None = None
@@ -90,9 +108,7 @@ class _Wire(asyncio.Protocol):
         self._freed(self)
 
     def ask(self, request: bytes, then: Then) -> None:
-        if self._transport is None:
-            then(Answer(HUNG_UP, b"not connected", None))
-            return
+        assert self._transport is not None
         self._then = then
         self._transport.write(request)
 
@@ -112,8 +128,13 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         then, self._then, self._transport = self._then, None, None
+        self._hung_up()
         if then is not None:
             then(Answer(HUNG_UP, repr(exc).encode(), None))
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
 
     def close(self) -> None:
         if self._transport is not None:
