@@ -1,13 +1,15 @@
-"""Who would not end a shard in time gives it to a car that stands idle and will. Pure.
+"""Who would not end a shard in time gives it to a car that stands idle, or has less urgent work, and will. Pure.
 
 Work stays where it is as long as it ends before its deadline's buffer. Only cars that the round has left idle take it
-over, and only where more row groups are saved than the change costs: of a running shard the row group in work is lost,
-and the new car fetches first. What was only just placed moves by the same rule, so that the next round need not.
+over, or such as have only less urgent work from this very round, since at full load none is idle; and only where more
+row groups are saved than the change costs: of a running shard the row group in work is lost, and the new car fetches
+first. What was only just placed moves by the same rule, so that the next round need not.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fleetbatch.planner.greedy import lists_of
 from fleetbatch.planner.grid import buffer_from
@@ -21,6 +23,13 @@ SOON_S = 60.0
 RUNS = -1
 ROW_GROUPS_LOST = 1.0
 """What a change of cars costs: the row group in work."""
+CANDIDATES = 1 << 15
+"""So many of the free cars are looked at, or TRIES a late shard if that is more."""
+TRIES = 8
+"""Of so many of the fastest cars a shard, those that will probably stay come first."""
+STAYS = 0.7
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,28 +67,57 @@ class _Race:
 
 
 def handed_over(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Pieces:
-    """Return the pieces of a round, now in order of car and time, with late running shards on idle cars.
+    """Return the pieces of a round, now in order of car and time, with late shards on cars that end them.
 
-    The car that gives its shard away has nothing for this round.
+    Idle cars take them, or cars that have only less urgent work from this round, which then waits. The car that gives
+    its running shard away has nothing for this round.
     """
     late = _late(cars, shards, policy, _together(_running(cars, shards, policy), _fresh(shards, policy, pieces)))
-    idle = (cars.running == NONE) & (cars.ready <= SOON_S)
+    old, new = _moves(cars, shards, policy, late, pieces)
+    stay, changes = np.ones(len(pieces), bool), np.zeros(len(cars.car_id), bool)
+    changes[old.car[old.row == RUNS]], changes[new.car] = True, True
+    stay[old.row[old.row != RUNS]] = False
+    if not len(new.car):
+        return in_order(pieces, stay)
+    stay &= ~changes.take(pieces.car)
+    reason = np.where(old.row == RUNS, Reason.HANDED_OVER, pieces.reason[old.row] if len(pieces) else 0)
+    fresh = _pieces(cars, shards, new, reason.astype(np.uint8))
+    # What they displace is still counted where pieces are put in order.
+    fresh.put(turn=np.bincount(pieces.car, minlength=len(changes)).take(new.car))
+    return in_order(concat([pieces, fresh]), np.append(stay, np.ones(len(fresh), bool)))
+
+
+def _moves(cars: Cars, shards: Shards, policy: Policy, late: _Race, pieces: Pieces) -> tuple[_Race, _Race]:
+    """Return which of the late shards move, as they are and as they will be."""
+    soon = (cars.running == NONE) & (cars.ready <= SOON_S)
+    idle = soon.copy()
     idle[pieces.car] = False
+    old, new = _pairs_of_lists(cars, shards, policy, late, idle)
+    last = len(policy.value_per_unit) - 1
+    urgent = np.minimum(shards.priority[late.shard], last)
+    for level in np.unique(urgent[urgent < last]).tolist():
+        mine = late.some(np.flatnonzero((urgent == level) & ~np.isin(late.shard, old.shard)))
+        if len(mine.shard):
+            free = soon.copy()
+            free[pieces.car[shards.priority.take(pieces.shard) <= level]] = False
+            free[new.car] = False
+            more = _pairs_of_lists(cars, shards, policy, mine, free)
+            old, new = _together(old, more[0]), _together(new, more[1])
+    return old, new
+
+
+def _pairs_of_lists(cars: Cars, shards: Shards, policy: Policy, late: _Race, free: Bools) -> tuple[_Race, _Race]:
+    """Pair late shards with free cars, list by list; a car that takes one is free no more."""
     row_of = dict(zip(late.shard.tolist(), range(len(late.shard)), strict=True))
-    stay, taken = np.ones(len(pieces), bool), list[Pieces]()
-    gives = np.zeros(len(idle), bool)
+    old, new = late.some(np.zeros(0, np.int64)), late.some(np.zeros(0, np.int64))
     for alike in lists_of(shards, np.sort(late.shard)):
         mine = late.some(np.array([row_of[shard] for shard in alike.tolist()], np.int64))
-        old, new = _pairs(cars, shards, policy, mine, np.flatnonzero(idle))
-        idle[new.car] = False
-        stay[old.row[old.row != RUNS]] = False
-        gives[old.car[old.row == RUNS]] = True
-        reason = np.where(old.row == RUNS, Reason.HANDED_OVER, pieces.reason[old.row] if len(pieces) else 0)
-        taken.append(_pieces(cars, shards, new, reason.astype(np.uint8)))
-    if gives.any():
-        stay &= ~gives.take(pieces.car)
-    fresh = concat(taken)
-    return in_order(concat([pieces, fresh]) if len(fresh) else pieces, np.append(stay, np.ones(len(fresh), bool)))
+        some = np.flatnonzero(free)
+        step = max(len(some) // max(CANDIDATES, TRIES * len(alike)), 1)
+        moved = _pairs(cars, shards, policy, mine, some[::step])
+        free[moved[1].car] = False
+        old, new = _together(old, moved[0]), _together(new, moved[1])
+    return old, new
 
 
 def _running(cars: Cars, shards: Shards, policy: Policy) -> _Race:
@@ -131,7 +169,8 @@ def _pairs(cars: Cars, shards: Shards, policy: Policy, late: _Race, idle: Ints) 
     Returns the shards that move, as they are and as they will be.
     """
     seconds = row_group_s(cars, shards, policy, idle, late.shard[:1])
-    able = idle[_least(seconds, len(late.shard))]
+    able = idle[_least(seconds, TRIES * len(late.shard))]
+    able = able[np.argsort(~_stay(cars, shards, policy, late, able), kind="stable")]
     old = late.some(np.argsort(-late.groups, kind="stable")[: len(able)])
     car = able[: len(old.car)]
     new = _Race(
@@ -146,6 +185,14 @@ def _pairs(cars: Cars, shards: Shards, policy: Policy, late: _Race, idle: Ints) 
     until = np.minimum(cars.until(car, policy.stay_min), shards.deadline[old.shard])
     better = np.flatnonzero((gain > np.where(old.row == RUNS, ROW_GROUPS_LOST, 0.0)) & (new.ends() <= until))
     return old.some(better), new.some(better)
+
+
+def _stay(cars: Cars, shards: Shards, policy: Policy, late: _Race, car: Ints) -> Bools:
+    """Return which cars will probably stay until they have ended the longest of the shards."""
+    longest = late.shard[[int(np.argmax(late.groups))]]
+    seconds = row_group_s(cars, shards, policy, car, longest) * late.groups.max()
+    begins = np.maximum(cars.ready[car], 0.0) + _loading_s(cars, shards, policy, car, longest)
+    return np.asarray(begins + seconds <= np.minimum(cars.until(car, STAYS), shards.deadline[longest]))
 
 
 def _least(seconds: Floats, count: int) -> Ints:

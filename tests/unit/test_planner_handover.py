@@ -1,4 +1,4 @@
-"""Running work moves only from a car that will be late to one that stands idle and will not."""
+"""Running work moves only from a car that will be late to one that will not, and is idle or has less urgent work."""
 
 from dataclasses import replace
 from typing import Any
@@ -55,6 +55,22 @@ def test_running_work_stays_where_a_change_gains_nothing(fleet: pa.Table, work: 
     found = plan_round(fleet, work, NOW, POLICY)
     assert holders(found)[11] == 1
     assert given_away(fleet, found) == []
+
+
+@pytest.mark.parametrize("policy", [POLICY, PRICES])
+def test_an_urgent_shard_that_would_be_late_goes_before_less_urgent_work_that_is_just_placed(policy: Policy) -> None:
+    urgent, other = {**RUNNING, "priority": 0}, shard(12, priority=2)
+    fleet, work = cars(SLOW, car(2)), shards(urgent, other)
+    found = plan_round(fleet, work, NOW, policy)
+    assert holders(found) == {11: 2}
+    assert found.unassigned["shard_id"].to_pylist() == [12]
+    assert given_away(fleet, found) == [(1, 11)]
+    assert verify_round(fleet, work, NOW, policy, found) == []
+
+
+def test_an_urgent_shard_goes_to_a_car_that_stays_rather_than_to_a_faster_one_that_leaves() -> None:
+    fleet = cars(SLOW, car(2, speed=1.5, limit_s=300.0), car(3))
+    assert holders(plan_round(fleet, shards(RUNNING), NOW, POLICY)) == {11: 3}
 
 
 @settings(max_examples=30, deadline=None)
