@@ -241,7 +241,7 @@ def plan_return(crowd: Crowd, size: Size) -> None:
     """Let every car come at a random instant of a minute: with its part, or for work."""
     at_s = np.random.default_rng(2).uniform(0, RECONNECT_S, size.cars).tolist()
     for car, at in enumerate(at_s, start=1):
-        crowd.plan(crowd.deliver if car <= size.computing else crowd.poll, car, at)
+        crowd.plan(crowd.announce if car <= size.computing else crowd.poll, car, at)
 
 
 def report_storm(crowd: Crowd, size: Size, before: int) -> None:

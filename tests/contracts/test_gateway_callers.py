@@ -99,7 +99,8 @@ def test_a_revoked_car_buys_no_token_and_its_old_one_is_worth_nothing(door: Door
     assert car.say("/v1/part/confirm", part).status_code == codes.UNAUTHORIZED
     assert not car.say("/v1/beat", beat(lease)).json()["go_on"]
     door.offer((car.id, 7))
-    assert car.poll().lease is None
+    door.run(take_voided(door.gate))
+    assert car.say("/v1/poll", poll()).status_code == codes.UNAUTHORIZED
 
 
 def assertions(door: Door, car: TestedCar) -> dict[str, str]:
