@@ -204,7 +204,8 @@ def _write_past_cache(descriptor: int, data: bytes | memoryview) -> int:
     """Write the whole blocks of a large object to the disk without a copy in memory; return how many bytes that were.
 
     Shards are read hours later, and together they are larger than memory: a copy would only push out what is needed
-    now, and making it costs more than writing. A file system that cannot do it gets the bytes in the usual way.
+    now, and making it costs more than writing. Where file system or place in memory do not allow it, the bytes go the
+    usual way.
     """
     size_bytes = len(data) - len(data) % _BLOCK_BYTES
     if size_bytes < _LARGE_BYTES or not _DIRECT:
