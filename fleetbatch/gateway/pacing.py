@@ -14,14 +14,14 @@ _TRIES_A_LEASE: Final = 8
 
 def wait_s(dials: Dials, *, pressure: float, chance: float) -> float:
     """Return the seconds until the next poll; `chance` is uniform in [0, 1), `pressure` 1 when all is well."""
-    interval = min(dials.poll_every * pressure, max(dials.poll_every, dials.poll_longest))
-    return interval.total_seconds() * (1 + dials.jitter * (2 * chance - 1))
+    every_s, longest_s = dials.poll_every.total_seconds(), dials.poll_longest.total_seconds()  # sums of spans are slow
+    return min(every_s * pressure, max(every_s, longest_s)) * (1 + dials.jitter * (2 * chance - 1))
 
 
 def beat_every_s(dials: Dials, *, pressure: float) -> float:
     """Return the seconds between a lease's beats; however hard the pressure, several fit into its length."""
-    longest = max(dials.beat_every, dials.lease_for / _TRIES_A_LEASE)
-    return min(dials.beat_every * pressure, longest).total_seconds()
+    every_s, lease_s = dials.beat_every.total_seconds(), dials.lease_for.total_seconds()
+    return min(every_s * pressure, max(every_s, lease_s / _TRIES_A_LEASE))
 
 
 def pressure_holding(dials: Dials) -> float:
