@@ -79,6 +79,8 @@ def _places(open_shards: pa.Table, kinds: Sequence[Kind]) -> pl.Series:
 
 
 NO_KIND: Final = -1
+OTHER_HARDWARE: Final = "other"
+"""The class that stands for all beyond the commonest (contract `cars`)."""
 
 
 def _owners(holder: pl.Series, cars: pa.Table) -> "pa.ChunkedArray[Any]":
@@ -97,14 +99,15 @@ def measured_policy(
 ) -> Policy:
     """Return the policy with the rates measured: rows a busy second, shrunk towards the belief while little is known.
 
-    A class that is not in `hardware` counts for its last.
+    A class that is not in `hardware` counts for `other`, where that is in it, and for none where it is not: that no
+    car of a fast class is heard tonight makes no other class faster.
     """
     measured = (
         _frame(rates)
         .with_columns(
             pl.when(pl.col("hardware_class").is_in(list(hardware)))
             .then("hardware_class")
-            .otherwise(pl.lit(hardware[-1]))
+            .otherwise(pl.lit(OTHER_HARDWARE))
         )
         .group_by("hardware_class", "workload")
         .agg(pl.col("rows").sum(), pl.col("busy_s").sum())

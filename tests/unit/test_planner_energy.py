@@ -21,7 +21,9 @@ from fleetbatch.cli.energy import load_energy, read_file
 from fleetbatch.contracts import conform, empty
 from fleetbatch.errors import RejectedError
 from fleetbatch.planner import (
+    Beliefs,
     Policy,
+    measured_policy,
     plan_round,
     read_energy,
     verify_round,
@@ -265,3 +267,15 @@ def test_no_file_is_refused_by_name(tmp_path: Path) -> None:
     for name in ("absent.csv", "absent.parquet"):
         with pytest.raises(RejectedError, match="cannot read energy prices"):
             read_file(tmp_path / name)
+
+
+def test_what_a_class_that_nobody_drives_tonight_has_done_makes_no_other_class_faster() -> None:
+    kinds = [("image", "m", "open")]
+    rates = pa.table(
+        {"workload": ["image"] * 2, "hardware_class": ["npu", "cpu"], "rows": [8_000_000, 0], "busy_s": [1e6, 1e6]}
+    )
+    tonight = measured_policy(POLICY, rates, kinds, ("cpu",), Beliefs())
+    assert tonight.rates[0][0] < 1e-3
+    assert measured_policy(POLICY, rates, kinds, ("cpu", "other"), Beliefs()).rates[1][0] == pytest.approx(
+        8.0, rel=1e-3
+    )

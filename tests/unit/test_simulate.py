@@ -216,3 +216,11 @@ def test_the_page_shows_the_bound_the_waste_and_the_earnings_off_line(by_arrays:
     assert "EUR earned" in page
     assert "kg of CO2" in page
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_night_without_a_car_of_the_fastest_class_has_figures() -> None:
+    world = draw(replace(SMALL, cars=60, hours=1.0))
+    world = replace(world, fleet=replace(world.fleet, hw=np.zeros(len(world.fleet), np.int64)))
+    night = live(world, Lives(world))
+    assert np.isfinite(night.meter.busy_s).all()
+    assert summary(night)["realised_share"] > 0.5
