@@ -95,14 +95,14 @@ def _moves(cars: Cars, shards: Shards, policy: Policy, late: _Race, pieces: Piec
     old, new = _pairs_of_lists(cars, shards, policy, late, idle)
     last = len(policy.value_per_unit) - 1
     urgent = np.minimum(shards.priority[late.shard], last)
-    for level in np.unique(urgent[urgent < last]).tolist():
+    levels = np.unique(urgent[urgent < last]).tolist()
+    if levels:  # only the least urgent of all gives way: of anything else a less urgent shard of its list might stay
+        soon[pieces.car[shards.priority.take(pieces.shard) < last]] = False
+    for level in levels:
         mine = late.some(np.flatnonzero((urgent == level) & ~np.isin(late.shard, old.shard)))
-        if len(mine.shard):
-            free = soon.copy()
-            free[pieces.car[shards.priority.take(pieces.shard) <= level]] = False
-            free[new.car] = False
-            more = _pairs_of_lists(cars, shards, policy, mine, free)
-            old, new = _together(old, more[0]), _together(new, more[1])
+        soon[new.car] = False
+        more = _pairs_of_lists(cars, shards, policy, mine, soon)
+        old, new = _together(old, more[0]), _together(new, more[1])
     return old, new
 
 
