@@ -120,7 +120,8 @@ def prepare(picture: Image.Image, manifest: Manifest) -> Floats:
     if layout == "NCHW":
         fitted, factor, mean = fitted.transpose(2, 0, 1), factor.reshape(3, 1, 1), mean.reshape(3, 1, 1)
     values: Floats = np.multiply(fitted, factor, order="C", dtype=np.float32)
-    values -= mean
+    if mean.any():
+        values -= mean
     return values
 
 
