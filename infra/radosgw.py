@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -38,23 +39,30 @@ class NotHereError(Exception):
 
 def unpacked() -> Path:
     """Return the folder in which Debian's packages lie unpacked, fetching them the first time."""
-    root = CACHE / "root"
-    if (CACHE / "whole").exists():
+    root = CACHE / "unpacked"
+    if root.exists():
         return root
     missing = [name for name in ("apt-get", "apt-cache", "dpkg") if shutil.which(name) is None]
     if missing:
         message = f"{', '.join(missing)} missing: this is no Debian"
         raise NotHereError(message)
-    shutil.rmtree(CACHE, ignore_errors=True)
-    debs = CACHE / "debs"
-    debs.mkdir(parents=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # Whole or not there: two that start at one time each unpack into a folder of their own, and the first one's stays.
+    with tempfile.TemporaryDirectory(dir=CACHE) as place:
+        made = _unpack(Path(place))
+        with contextlib.suppress(OSError):
+            made.rename(root)
+    return root
+
+
+def _unpack(place: Path) -> Path:
+    debs, root = place / "debs", place / "root"
+    debs.mkdir()
     plan = _run(["apt-get", "-s", "install", "--no-install-recommends", *WANTED])
     names = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
     _run(["apt-get", "download", *(names or WANTED)], folder=debs)
     for package in sorted(debs.glob("*.deb")):
         _run(["dpkg", "-x", str(package), str(root)])
-    shutil.rmtree(debs)
-    (CACHE / "whole").touch()
     return root
 
 

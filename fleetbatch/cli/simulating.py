@@ -62,6 +62,7 @@ def simulate(  # noqa: PLR0913 # one option each
     night = simulate(scenario, told=_progress if sys.stderr.isatty() else None)
     figures = summary(night)
     if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(night_page(night, figures))
     if json:
         print_json(figures)
@@ -79,12 +80,18 @@ def _told(value: object) -> object:
 
 
 def _page_in(folder: Path) -> Path:
-    """Return the file of the page; raise RejectedError when it cannot be written, before a whole night is simulated."""
+    """Return the file of the page; raise RejectedError when it cannot be written, before a whole night is simulated.
+
+    Nothing is left of the trial: a night that is interrupted leaves no folder either.
+    """
     page, trial = folder / "night.html", folder / ".night.html"
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trial.touch()
         trial.unlink()
+        for one in missing:
+            one.rmdir()
     except OSError as error:
         summary = f"cannot write the report to {page}: {error.strerror}"
         raise RejectedError(summary) from error

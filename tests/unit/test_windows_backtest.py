@@ -284,7 +284,7 @@ def test_a_day_without_telemetry_carries_the_open_stays_on(tmp_path: Path) -> No
 def test_the_steps_of_a_day_go_through_every_cell_and_missed_days(tmp_path: Path) -> None:
     cell_with_a_past(tmp_path / "store")
     (tmp_path / "deployment.key").write_text("00" * 32)
-    urls = "\n".join(f'{name} = "none"' for name in ("ledger_url", "gateway_ledger_url", "gateway_url"))
+    urls = 'ledger_url = "postgresql://none"\ngateway_ledger_url = "postgresql://none"\ngateway_url = "http://none"'
     settings = tmp_path / "fleetbatch.toml"
     settings.write_text(
         f'store = "{(tmp_path / "store").as_uri()}"\ndeployment_key_file = "deployment.key"\n'
