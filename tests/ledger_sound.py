@@ -2,7 +2,7 @@
 
 import psycopg
 
-UNSOUND = {
+MONEY = {
     "a lease is in escrow before it is settled, with the same amount": """
         SELECT s.shard_id FROM fleetbatch.book s LEFT JOIN fleetbatch.book e
             ON (e.night, e.shard_id, e.fence, e.step) = (s.night, s.shard_id, s.fence, 'escrow')
@@ -20,6 +20,17 @@ UNSOUND = {
         WHERE e.step = 'escrow' AND s.state <> 'returned' AND NOT EXISTS (
             SELECT FROM fleetbatch.book t
             WHERE (t.night, t.shard_id, t.fence, t.step) = (e.night, e.shard_id, e.fence, 'settle'))""",
+    "a lease is paid by what was found in its own rows, whatever another's were": """
+        SELECT l.shard_id, l.fence FROM fleetbatch.leases l
+        JOIN fleetbatch.shards s ON s.night = l.night AND s.shard_id = l.shard_id
+        WHERE l.credit = 'credited' AND (l.disagreements > 0
+                                         OR l.fence <= s.void_fence AND l.audited_rows = 0 AND l.car_id <> 0)
+           OR l.credit = 'refused' AND l.disagreements = 0
+           OR l.credit = 'voided' AND l.audited_rows > 0""",
+}
+
+UNSOUND = {
+    **MONEY,
     "a lease is open exactly where its shard is out": """
         SELECT coalesce(s.shard_id, l.shard_id) FROM (SELECT * FROM fleetbatch.shards WHERE state = 'out') s
         FULL JOIN fleetbatch.open_leases l ON l.night = s.night AND l.shard_id = s.shard_id AND l.fence = s.fence

@@ -42,7 +42,7 @@ class Audits:
         """Record a verdict; return whether it counted (False: the shard is not waiting for it, or no longer).
 
         Passed: the shard is valid. Refused: all its parts are void and it starts again at row group 0, in the cloud
-        lane after `auditing.attempts_max` attempts.
+        lane after `auditing.attempts_max` attempts; leases whose own rows stood are paid all the same.
         """
         findings = verdict.findings
         parameters: dict[str, Any] = {

@@ -513,12 +513,14 @@ ORDER BY p.shard_id, p.start;
 -- name: night_stats
 WITH all_leases AS (
     SELECT shard_id, fence, car_id, start, 'granted' AS state, 'none' AS credit, 0 AS audited_rows, 0 AS disagreements,
-           greatest(energy_wh, delivered_wh) AS energy_wh, delivered_wh, busy_s, delivered_rows
+           greatest(energy_wh, delivered_wh) AS energy_wh, delivered_wh AS standing_wh, busy_s, delivered_rows
     FROM open_leases WHERE order_no = %(order_no)s
     UNION ALL
-    SELECT shard_id, fence, car_id, start, state::text, credit::text, audited_rows, disagreements,
-           greatest(energy_wh, delivered_wh), delivered_wh, busy_s, delivered_rows
-    FROM leases WHERE night = %(night)s AND order_no = %(order_no)s
+    SELECT l.shard_id, l.fence, l.car_id, l.start, l.state::text, l.credit::text, l.audited_rows, l.disagreements,
+           greatest(l.energy_wh, l.delivered_wh), CASE WHEN l.fence > s.void_fence THEN l.delivered_wh ELSE 0 END,
+           l.busy_s, l.delivered_rows
+    FROM leases l JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
+    WHERE l.night = %(night)s AND l.order_no = %(order_no)s
 )
 SELECT (SELECT count(*) FROM shards WHERE night = %(night)s AND order_no = %(order_no)s) AS shards,
        count(*) AS leases,
@@ -533,7 +535,7 @@ SELECT (SELECT count(*) FROM shards WHERE night = %(night)s AND order_no = %(ord
        coalesce(sum(audited_rows), 0)::bigint AS audited_rows,
        coalesce(sum(disagreements), 0)::bigint AS disagreements,
        coalesce(sum(energy_wh), 0) AS energy_wh,
-       coalesce(sum(energy_wh - CASE WHEN credit IN ('refused', 'voided') THEN 0 ELSE delivered_wh END), 0) AS wasted_wh,
+       coalesce(sum(energy_wh - standing_wh), 0) AS wasted_wh,
        coalesce(sum(busy_s), 0) AS busy_s,
        count(DISTINCT shard_id) FILTER (WHERE car_id = 0 AND delivered_rows > 0) AS cloud_shards
 FROM all_leases;
@@ -614,6 +616,17 @@ ORDER BY p.shard_id, p.start;
 
 -- name: record_audit
 -- The verdict counts once: for the fence under which the shard came back, while it still waits.
+-- A refusal voids all parts of the shard, which is computed anew from row group 0. Whether a lease is paid follows from
+-- its own rows alone, or an honest owner works for nothing whenever a stranger spoils the rest of the shard: rows of every
+-- car's lease are looked at, so that a clean finding says as much here as in a shard that passes. A lease without one is
+-- not paid: nobody can say that its work was done. Who spoils an accomplice's shards, to have the same row groups paid
+-- again, can do so `attempts_max` times a shard, unpaid, and is struck each time.
+-- A refusal voids the parts of all its leases, and the shard is computed anew from row group 0. Whether a lease is paid is
+-- a matter of its own rows only, or honest owners would work for nothing whenever a stranger spoils the rest of their
+-- shard: an audit chooses rows of every car's lease, so a clean finding is as much evidence here as in a shard that passes.
+-- A lease without a finding is not paid: nobody can say that its work was done. Whoever spoils a shard of an accomplice to
+-- have the same row groups paid again does so `attempts_max` times at most, refused and with a strike each time. (A part
+-- before the first spoiled row group could be kept; parts are void by fence, and a refusal is too rare to add a range.)
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
 judged AS (
     DELETE FROM audits WHERE shard_id = %(shard_id)s AND fence = %(fence)s RETURNING *
@@ -636,8 +649,9 @@ moved AS (
     RETURNING s.night, s.shard_id
 ),
 found AS MATERIALIZED (
-    SELECT l.night, l.shard_id, l.fence, l.car_id, coalesce(f.audited_rows, 0) AS audited_rows,
-           coalesce(f.disagreements, 0) AS disagreements, coalesce(f.audited_items, '[]') AS audited_items
+    SELECT l.night, l.shard_id, l.fence, l.car_id, f.fence IS NOT NULL AS looked_at,
+           coalesce(f.audited_rows, 0) AS audited_rows, coalesce(f.disagreements, 0) AS disagreements,
+           coalesce(f.audited_items, '[]') AS audited_items
     FROM moved m
     JOIN before b ON b.shard_id = m.shard_id
     JOIN leases l ON l.night = m.night AND l.shard_id = m.shard_id AND l.fence > b.void_fence AND l.delivered_rows > 0
@@ -649,8 +663,8 @@ scored AS (
     UPDATE leases l
     SET audited_rows = f.audited_rows, disagreements = f.disagreements, audit_detail = %(detail)s,
         audited_items = ARRAY(SELECT jsonb_array_elements_text(f.audited_items)),
-        credit = CASE WHEN f.disagreements > 0 AND NOT %(passed)s THEN 'refused' WHEN %(passed)s THEN 'credited'
-                      ELSE 'voided' END::credit
+        credit = CASE WHEN f.disagreements > 0 AND NOT %(passed)s THEN 'refused'
+                      WHEN %(passed)s OR f.looked_at THEN 'credited' ELSE 'voided' END::credit
     FROM found f
     WHERE l.night = f.night AND l.shard_id = f.shard_id AND l.fence = f.fence
 ),

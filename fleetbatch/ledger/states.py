@@ -29,9 +29,10 @@ class Credit(Enum):
 
     NONE = "none"
     CREDITED = "credited"
+    """Its own rows stood; its parts may be void all the same, because another lease spoiled the shard."""
     REFUSED = "refused"
     VOIDED = "voided"
-    """Its own rows were fine or not looked at, but another lease spoiled the shard."""
+    """Nobody looked at its rows, and another lease spoiled the shard."""
 
 
 class OrderState(Enum):

@@ -59,7 +59,8 @@ class AuditVerdict:
     """The answer to one AuditTask (same shard_id, order_key and fence).
 
     `findings` has one entry per audited lease. With `passed` false the shard's parts are all voided, the leases with
-    disagreements are refused, and their cars get a strike. `detail` is kept for people (which rows, why).
+    disagreements are refused, and their cars get a strike; audited leases without any are paid, as others that passed.
+    `detail` is kept for people (which rows, why).
     """
 
     shard_id: ShardId

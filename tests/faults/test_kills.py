@@ -30,7 +30,8 @@ LOOK_S = 0.02
 PAID_TWICE = """
     SELECT count(*) FROM (
         SELECT s.shard_id FROM fleetbatch.shards s
-        JOIN fleetbatch.leases l ON (l.night, l.shard_id) = (s.night, s.shard_id) AND l.credit = 'credited'
+        JOIN fleetbatch.leases l ON (l.night, l.shard_id) = (s.night, s.shard_id) AND l.fence > s.void_fence
+            AND l.credit = 'credited'
         GROUP BY s.night, s.shard_id, s.rows HAVING sum(l.delivered_rows) > s.rows
     ) twice
 """

@@ -107,7 +107,7 @@ def test_a_shard_that_disagrees_starts_again_and_only_the_wrong_car_is_struck(ce
     cell.ledger.record_audit(judge(task, wrong=frozenset({2})))
     assert cell.ledger.valid_parts(key).num_rows == 0
     marks = [row.credit for p in task.parts if (row := cell.ledger.lease(p.lease_id)) is not None]
-    assert marks == [Credit.VOIDED, Credit.REFUSED]
+    assert marks == [Credit.CREDITED, Credit.REFUSED]
     assert reputation(cell) == {1: (1.0, 0), 2: (round(2 / 3, 3), 1), 3: (1.0, 0)}
     lease = cell.take(3, 7)
     assert (lease.start, lease.fence) == (0, 3)

@@ -9,6 +9,7 @@ from ledger_nights import Cell, judge, no, part, yes
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import BOUNDS, ESCROW, FLEET, Step, Terms, owner_account
+from fleetbatch.ledger.messages import AuditVerdict
 from fleetbatch.units import CarId, OwnerId
 
 OWNER = owner_account(OwnerId(1001))
@@ -38,6 +39,45 @@ def test_refused_work_goes_back(cell: Cell) -> None:
     [task] = cell.ledger.to_audit(1)
     cell.ledger.record_audit(judge(task, wrong=frozenset({1})))
     assert cell.ledger.balances() == {ESCROW: 0, FLEET: 0}
+
+
+def spoiled(cell: Cell) -> AuditVerdict:
+    """Cars 1 and 2 deliver 10 and 30 rows of one shard; those of car 2 are wrong."""
+    cell.enrol(1, 2, 3)
+    cell.open({1: (10, 30)})
+    first = cell.take(1, 1)
+    cell.deliver(part(first, 0, 1, 10))
+    cell.let_go(first)
+    cell.deliver(part(cell.take(2, 1), 1, 2, 30))
+    [task] = cell.ledger.to_audit(1)
+    return judge(task, wrong=frozenset({2}))
+
+
+def paid_work(cell: Cell) -> dict[CarId, int]:
+    """Work that owners were paid for, by car."""
+    entries = cell.ledger.entries(cell.now.date())
+    return {entry.car_id: entry.work_micro for entry in entries if entry.to_account.startswith("owner:")}
+
+
+def test_an_owner_whose_rows_stood_is_paid_although_a_stranger_spoiled_the_shard(cell: Cell) -> None:
+    verdict = spoiled(cell)
+    cell.ledger.record_audit(verdict)
+    assert paid_work(cell) == {1: 1000}
+    assert cell.ledger.balances()[ESCROW] == 0
+    lease = cell.take(3, 1)
+    assert lease.start == 0
+    cell.deliver(part(lease, 0, 2, 40))
+    [task] = cell.ledger.to_audit(1)
+    cell.ledger.record_audit(judge(task))
+    assert paid_work(cell) == {1: 1000, 3: 4000}
+    assert cell.ledger.balances()[ESCROW] == 0
+
+
+def test_of_a_spoiled_shard_nobody_is_paid_whose_rows_were_not_looked_at(cell: Cell) -> None:
+    verdict = spoiled(cell)
+    cell.ledger.record_audit(replace(verdict, findings=verdict.findings[1:]))
+    assert paid_work(cell) == {}
+    assert (cell.ledger.balances()[ESCROW], cell.ledger.balances()[FLEET]) == (0, 0)
 
 
 def test_a_second_claim_and_a_second_verdict_move_nothing(cell: Cell) -> None:

@@ -160,6 +160,8 @@ AUDITS = (
     _sql("refused parts are not void", "record_audit", "void_fence = CASE WHEN %(passed)s THEN s.void_fence ELSE s.fence END", "void_fence = s.void_fence"),
     _sql("refused work is valid", "record_audit", "SET state = CASE WHEN %(passed)s THEN", "SET state = CASE WHEN true THEN"),
     _sql("refused work is credited", "record_audit", "WHEN f.disagreements > 0 AND NOT %(passed)s THEN 'refused'", "WHEN f.disagreements > 0 AND NOT %(passed)s THEN 'credited'"),
+    _sql("honest work in a spoiled shard is not credited", "record_audit", "WHEN %(passed)s OR f.looked_at THEN", "WHEN %(passed)s THEN"),
+    _sql("what nobody looked at is credited in a spoiled shard", "record_audit", "WHEN %(passed)s OR f.looked_at THEN 'credited' ELSE 'voided'", "ELSE 'credited'"),
     _sql("voided work is credited with what replaced it", "record_audit", "AND l.fence > b.void_fence AND l.delivered_rows > 0", "AND l.delivered_rows > 0"),
     _sql("work that never passes goes round among cars", "record_audit", _AUDITED, "cloud_only = s.cloud_only"),
     _sql("a car's strikes are not counted", "record_audit", "strikes = c.strikes + x.strikes", "strikes = c.strikes"),

@@ -135,7 +135,7 @@ class SimulatedAuditor:
             self.witness.check("P3 a claim is kept for its time", task, holds=task.claimed_until == until)
             busy[task.shard_id, task.fence] = until
             wait = timedelta(seconds=self.chance.choice((10, 10, 60, 200, 500, 1000)))
-            self.work.append((now + wait, judge(task, wrong=self._liars(task))))
+            self.work.append((now + wait, self._verdict(task)))
 
     def tell(self, now: datetime) -> int:
         """Send the verdicts that are ready; return how many were sent."""
@@ -167,6 +167,13 @@ class SimulatedAuditor:
     def _covers(self, task: AuditTask) -> None:
         spans = [(part.start, part.stop) for part in task.parts]
         self.witness.check("P2 what is audited is whole", (task.shard_id, spans), holds=tiled(spans, task.row_groups))
+
+    def _verdict(self, task: AuditTask) -> AuditVerdict:
+        """Judge; of some shards the auditor looks no further than at what is wrong."""
+        verdict = judge(task, wrong=self._liars(task))
+        if verdict.passed or task.shard_id % 4:
+            return verdict
+        return replace(verdict, findings=tuple(one for one in verdict.findings if one.disagreements))
 
     def _liars(self, task: AuditTask) -> frozenset[int]:
         return frozenset(p.car_id for p in task.parts if not self.store.objects.get(p.key, b"").startswith(RIGHT))
