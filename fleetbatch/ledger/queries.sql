@@ -616,11 +616,6 @@ ORDER BY p.shard_id, p.start;
 
 -- name: record_audit
 -- The verdict counts once: for the fence under which the shard came back, while it still waits.
--- A refusal voids all parts of the shard, which is computed anew from row group 0. Whether a lease is paid follows from
--- its own rows alone, or an honest owner works for nothing whenever a stranger spoils the rest of the shard: rows of every
--- car's lease are looked at, so that a clean finding says as much here as in a shard that passes. A lease without one is
--- not paid: nobody can say that its work was done. Who spoils an accomplice's shards, to have the same row groups paid
--- again, can do so `attempts_max` times a shard, unpaid, and is struck each time.
 -- A refusal voids the parts of all its leases, and the shard is computed anew from row group 0. Whether a lease is paid is
 -- a matter of its own rows only, or honest owners would work for nothing whenever a stranger spoils the rest of their
 -- shard: an audit chooses rows of every car's lease, so a clean finding is as much evidence here as in a shard that passes.
