@@ -187,6 +187,13 @@ def _column(table: pa.Table, field: "pa.Field[Any]", kind: pa.DataType, problems
         return pa.chunked_array([], type=field.type)
 
 
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Return a small table as a Parquet file's bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
 def parquet_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the table in a small Parquet file's bytes, read on this thread alone.
 

@@ -33,19 +33,24 @@ def statement(
     home: Home = HOME,
     json: Json = False,
     to: Annotated[Path | None, typer.Option("--page", help="Write it as a page to this file instead.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write its nights as a table to this file instead.")] = None,
 ) -> None:
     """Tell all that is kept about a car: consent, what ran in which night and for whom, and what it earned."""
     from fleetbatch.cli.commands import settings_file
-    from fleetbatch.owners import statement_page
+    from fleetbatch.contracts import parquet_bytes
+    from fleetbatch.owners import statement_page, statement_table
     from fleetbatch.settings import load_settings
     from fleetbatch.steps.credits import find_statement
 
     found = find_statement(load_settings(settings_file(home)), car_of(car))
     told = msgspec.to_builtins(found)
     if to is not None:
-        _write_page(to, statement_page(found))
-        typer.echo(f"written to {to}")
-    elif json:
+        _write(to, statement_page(found).encode())
+    if parquet is not None:
+        _write(parquet, parquet_bytes(statement_table(found)))
+    if to is not None or parquet is not None:
+        return
+    if json:
         print_json(told)
     else:
         _print_statement(told)
@@ -134,12 +139,13 @@ def recompute(*, home: Home = HOME, json: Json = False) -> None:
         raise RejectedError(summary, wrong)
 
 
-def _write_page(path: Path, page: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     try:
-        path.write_text(page)
+        path.write_bytes(content)
     except OSError as error:
         summary = f"cannot write {path}: {error.strerror}"
         raise RejectedError(summary) from error
+    typer.echo(f"written to {path}")
 
 
 def _print_statement(told: Mapping[str, Any]) -> None:

@@ -1,15 +1,13 @@
 """The past of the laptop's cars, drawn once per folder: without a history nobody can say how long a car will stay."""
 
-import io
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fleetbatch import layout
-from fleetbatch.contracts import conform
+from fleetbatch.contracts import conform, parquet_bytes
 from fleetbatch.local.cars import ParkedCar
 from fleetbatch.local.laptop import CELLS
 from fleetbatch.store import Store
@@ -30,6 +28,5 @@ def write_history(store: Store, parked: Sequence[ParkedCar], *, now: datetime) -
         stays = conform(generate_stays(cars, until=now, days=_DAYS, seed=_SEED), "stays")
         ended = [None if end is None else f"{end:%Y-%m-%d}" for end in stays["unplugged_at"].to_pylist()]
         for day in sorted({one for one in ended if one is not None}):
-            sink = io.BytesIO()
-            pq.write_table(stays.filter(pa.array([one == day for one in ended])), sink)
-            store.create(layout.stays(CellName(cell), day), sink.getvalue())
+            those = stays.filter(pa.array([one == day for one in ended]))
+            store.create(layout.stays(CellName(cell), day), parquet_bytes(those))

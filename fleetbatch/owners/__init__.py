@@ -2,6 +2,6 @@
 
 from fleetbatch.owners.credits import Recomputed, lease_amount, recompute
 from fleetbatch.owners.page import statement_page
-from fleetbatch.owners.statement import car_statement
+from fleetbatch.owners.statement import car_statement, statement_table
 
-__all__ = ["Recomputed", "car_statement", "lease_amount", "recompute", "statement_page"]
+__all__ = ["Recomputed", "car_statement", "lease_amount", "recompute", "statement_page", "statement_table"]

@@ -1,5 +1,9 @@
 """What an owner may know about a car: consent as it was given, what ran when and for whom, and what it earned."""
 
+import msgspec
+import pyarrow as pa
+
+from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import StatementLine
 from fleetbatch.ledger.messages import ConsentRecord
@@ -22,6 +26,12 @@ def car_statement(ledger: PostgresLedger, car: CarId) -> StatementReply:
         escrow_micro=sum(line.escrow_micro for line in lines),
         owner_paid_micro=ledger.owner_balance(known.owner_id),
     )
+
+
+def statement_table(told: StatementReply) -> pa.Table:
+    """Return the nights of a statement as a table of contract `statement`, oldest first. Pure."""
+    rows = [{"car_id": told.car_id, **msgspec.structs.asdict(night)} for night in told.nights]
+    return conform(pa.Table.from_pylist(rows, contract("statement").schema), "statement")
 
 
 def _consent(record: ConsentRecord) -> ConsentEntry:

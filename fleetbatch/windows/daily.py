@@ -3,7 +3,6 @@
 The doing part: reads, decides by the pure modules beside it, writes under the day's keys. Twice is once.
 """
 
-import io
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from typing import Final
 
 import msgspec
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fleetbatch import layout
+from fleetbatch.contracts import parquet_bytes
 from fleetbatch.errors import RejectedError
 from fleetbatch.logs import say
 from fleetbatch.store import Store
@@ -53,8 +51,8 @@ def ingest_day(store: Store, cell: CellName, day: date, *, timezone: str, now: d
     told = close_stays(before, signals, cars, now=until)
     key = layout.stays(cell, str(day))
     closed = union(read_stays_file(store, key), told.closed)
-    store.write(key, _parquet(closed))
-    store.write(layout.open_stays(cell, str(day)), _parquet(told.open))
+    store.write(key, parquet_bytes(closed))
+    store.write(layout.open_stays(cell, str(day)), parquet_bytes(told.open))
     return Ingested(closed=told.closed.num_rows, open=told.open.num_rows, broken=broken)
 
 
@@ -116,9 +114,3 @@ def _open_models(
             refused.append(f"{model.day} {model.sha256[:12]}: {error}")
             say("model left out", level=logging.ERROR, cell=cell, model=model.sha256[:12], problem=str(error))
     return bundles, tuple(sorted(refused))
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    return sink.getvalue()

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 from deployments import deployed
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from ledger_nights import EVENING, Cell, judge, open_cell, part
 from ledger_sound import assert_sound, wipe
 
+from fleetbatch.contracts import conform
 from fleetbatch.ledger.book import Step
 from fleetbatch.ledger.messages import AuditTask, Granted
 from fleetbatch.local.postgres import Postgres
@@ -160,6 +162,12 @@ def test_the_commands_show_what_a_car_earned_and_find_a_forged_entry(tmp_path: P
         assert run(file, "owner", "statement", f"{1:016x}", "--page", str(page)).returncode == 0
         assert f"{told['owner_paid_micro'] / 1e6:.6f}" in page.read_text()
         assert "signs" in page.read_text()
+        table = tmp_path / "statement.parquet"
+        assert run(file, "owner", "statement", f"{1:016x}", "--parquet", str(table)).returncode == 0
+        rows = conform(pq.read_table(table), "statement").to_pylist()
+        assert rows == [{"car_id": f"{1:016x}", **night} for night in told["nights"]]
+        nowhere = run(file, "owner", "statement", f"{1:016x}", "--parquet", str(tmp_path / "no" / "folder"))
+        assert (nowhere.returncode, "cannot write" in nowhere.stderr) == (2, True)
 
         right = run(file, "credits", "recompute")
         assert (right.returncode, "0 differences" in right.stdout) == (0, True)
