@@ -6,7 +6,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.messages import Enrolment
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.settings import Settings, cell_named
-from fleetbatch.steps.doors import open_ledgers
+from fleetbatch.steps.doors import find_car, open_ledgers
 from fleetbatch.units import CarId, CellName, OwnerId
 
 
@@ -35,12 +35,9 @@ def revoke_car(settings: Settings, car: CarId, reason: str) -> CellName:
     Returns its cell; raises RejectedError for a car that none knows. Said twice, the first reason stays.
     """
     with open_ledgers(settings) as ledgers:
-        for cell, ledger in ledgers.items():
-            if ledger.car_key(car) is not None:
-                ledger.revoke_car(car, reason)
-                return cell
-    summary = f"no cell knows the car {car:016x}"
-    raise RejectedError(summary)
+        cell, ledger = find_car(ledgers, car)
+        ledger.revoke_car(car, reason)
+        return cell
 
 
 def _problems(name: CellName, ledger: PostgresLedger, cars: Sequence[CarId], wanted: str, owner: OwnerId) -> list[str]:

@@ -10,13 +10,12 @@ import pyarrow.compute as pc
 
 from fleetbatch import layout
 from fleetbatch.contracts import parquet_table
-from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import DeliveredLease, Terms, delivered_lease
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.owners import car_statement, recompute
 from fleetbatch.protocol import StatementReply
 from fleetbatch.settings import Settings
-from fleetbatch.steps.doors import open_doors, open_ledgers
+from fleetbatch.steps.doors import find_car, open_doors, open_ledgers
 from fleetbatch.store import Store
 from fleetbatch.units import CarId, CellName, OwnerId
 
@@ -52,23 +51,17 @@ def recompute_credits(settings: Settings) -> dict[CellName, CellBook]:
 
 def find_statement(settings: Settings, car: CarId) -> StatementReply:
     """Return the statement of a car from the cell that knows it; raise RejectedError when none does."""
-    with open_doors(settings) as doors:
-        for ledger in doors.ledgers.values():
-            if ledger.car_key(car) is not None:
-                return car_statement(ledger, car)
-    summary = f"no cell knows the car {car:016x}"
-    raise RejectedError(summary)
+    with open_ledgers(settings) as ledgers:
+        _, ledger = find_car(ledgers, car)
+        return car_statement(ledger, car)
 
 
 def set_tariff(settings: Settings, car: CarId, *, micro_per_kwh: float) -> CellName:
     """Keep what a car's owner pays for energy from now on; return the cell. Raises RejectedError for an unknown car."""
     with open_ledgers(settings) as ledgers:
-        for cell, ledger in ledgers.items():
-            if ledger.car_key(car) is not None:
-                ledger.set_tariff(car, micro_per_kwh)
-                return cell
-    summary = f"no cell knows the car {car:016x}"
-    raise RejectedError(summary)
+        cell, ledger = find_car(ledgers, car)
+        ledger.set_tariff(car, micro_per_kwh)
+        return cell
 
 
 def change_terms(settings: Settings, changes: Mapping[str, float]) -> dict[CellName, Terms]:

@@ -9,7 +9,7 @@ from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.nouns import FrozenOrder, OrderKey
 from fleetbatch.settings import Settings
 from fleetbatch.store import Store, open_store
-from fleetbatch.units import CellName
+from fleetbatch.units import CarId, CellName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,15 @@ def open_ledgers(settings: Settings) -> Iterator[dict[CellName, PostgresLedger]]
     """Open every cell's ledger; raise TransientError when one cannot be reached."""
     with contextlib.ExitStack() as stack:
         yield {cell.name: stack.enter_context(PostgresLedger.open(cell.ledger_url)) for cell in settings.cells}
+
+
+def find_car(ledgers: Mapping[CellName, PostgresLedger], car: CarId) -> tuple[CellName, PostgresLedger]:
+    """Return the cell that knows a car, and its ledger; raise RejectedError when none does."""
+    for cell, ledger in ledgers.items():
+        if ledger.car_key(car) is not None:
+            return cell, ledger
+    summary = f"no cell knows the car {car:016x}"
+    raise RejectedError(summary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
