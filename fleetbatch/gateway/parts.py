@@ -7,7 +7,7 @@ from fleetbatch.gateway.arrivals import Upload
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import signed_by
 from fleetbatch.gateway.problems import Kind, ProblemError
-from fleetbatch.ledger.machine import REFUSED
+from fleetbatch.ledger.machine import NOT_YOURS, REFUSED
 from fleetbatch.ledger.messages import Delivery, LeaseRow, LeaseState, Refused, Release, Terminal
 from fleetbatch.logs import say
 from fleetbatch.nouns import OrderKey
@@ -19,8 +19,6 @@ from fleetbatch.protocol import (
     ReleaseRequest,
 )
 from fleetbatch.units import CarId, Fence, LeaseId, Sha256, ShardId, shard_hex
-
-_NO_LEASE = "this car never had such a lease"
 
 
 async def part(gate: Gate, car: CarId, request: PartRequest) -> PartReply:
@@ -102,8 +100,11 @@ async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseRep
 
 async def _own_lease(gate: Gate, car: CarId, request: PartRequest) -> LeaseRow:
     row = await gate.leases.ask(LeaseId(request.lease_id))
-    if row is None or row.car_id != car or row.fence != request.fence:
-        raise ProblemError(Kind.LEASE_IS_OVER, _NO_LEASE)
+    if row is None:
+        [end] = await gate.off_loop(gate.ledger.gone, [LeaseId(request.lease_id)])
+        raise ProblemError(Kind.LEASE_IS_OVER, end.reason)
+    if row.car_id != car or row.fence != request.fence:
+        raise ProblemError(Kind.LEASE_IS_OVER, NOT_YOURS.reason)
     gate.know(row.key)  # its part is confirmed soon, and must be signed
     return row
 

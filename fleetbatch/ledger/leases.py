@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from fleetbatch import layout
 from fleetbatch.ledger.ids import NOWHERE, lease_id, lease_key
-from fleetbatch.ledger.machine import NOT_YOURS, ending
+from fleetbatch.ledger.machine import ARCHIVED, NOT_YOURS, ending
 from fleetbatch.ledger.messages import (
     Beat,
     BeatAnswer,
@@ -84,6 +84,8 @@ class Leases:
                     answers[n] = Delivered(done_through=row["done_through"], complete=row["complete"])
             for row in self._numbered("deliver_again", [deliveries[n] for n in rest], extra=("start",)):
                 answers[rest[row["n"]]] = _not_taken(deliveries[rest[row["n"]]], row)
+        unknown = [n for n, answer in answers.items() if answer == NOT_YOURS]
+        answers |= zip(unknown, self.gone([deliveries[n].lease_id for n in unknown]), strict=True)
         return [answers[n] for n in range(len(deliveries))]
 
     def release(self, releases: Sequence[Release]) -> list[Released | Terminal]:
@@ -136,6 +138,16 @@ class Leases:
         found = {row["n"]: row for row in self._pool.rows("leases", columns)}
         return [_lease_row(lease, found[n]) if n in found else None for n, lease in enumerate(leases)]
 
+    def gone(self, leases: Sequence[LeaseId]) -> list[Terminal]:
+        """Return what is said of leases that are not here: archived with their night, or never there.
+
+        Whose an archived lease was, and how it ended, is in files: all that a late car must hear is that it is over.
+        """
+        nights = {lease_key(lease).night for lease in leases}
+        rows = self._pool.rows("archived_nights", {"night": sorted(nights)}) if nights else []
+        archived = {row["night"] for row in rows}
+        return [ARCHIVED if lease_key(lease).night in archived else NOT_YOURS for lease in leases]
+
     def _granted(
         self, name: str, requests: Sequence[GrantRequest], *, again: bool = False
     ) -> dict[tuple[int, int], Granted]:
@@ -154,11 +166,13 @@ class Leases:
 
     def _over(self, messages: Sequence[M]) -> dict[M, tuple[Terminal, int]]:
         """Return for each message the end of its lease, and how far its shard was then."""
-        over = dict.fromkeys(messages, (NOT_YOURS, 0))
+        over = {}
         for row in self._numbered("ended", messages):
             end = ending(LeaseState(row["state"]), row["reason"])
-            over[messages[row["n"]]] = (end, row["done_through"])
-        return over
+            over[messages[row["n"]]] = (end, int(row["done_through"]))
+        unknown = [message for message in messages if message not in over]
+        ends = self.gone([message.lease_id for message in unknown])
+        return over | {message: (end, 0) for message, end in zip(unknown, ends, strict=True)}
 
     def _numbered(self, name: str, messages: Sequence[Message], extra: tuple[str, ...] = ()) -> list[Row]:
         if not messages:

@@ -36,6 +36,7 @@ from fleetbatch.ledger.messages import BeatAnswer, Delivered, Refused, Released,
 from fleetbatch.ledger.states import LeaseState, ShardState
 from fleetbatch.units import CLOUD_CAR, Fence
 
+ARCHIVED: Final = Terminal(reason="the lease is over: its night is archived")
 NOT_YOURS: Final = Terminal(reason="there is no such lease of this car")
 REFUSED: Final = "refused"
 """The one reason for letting go that says something about the work."""

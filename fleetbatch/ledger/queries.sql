@@ -298,6 +298,11 @@ FROM unnest(%(n)s::integer[], %(night)s::date[], %(shard_id)s::bigint[], %(fence
     AS r (n, night, shard_id, fence, car_id)
 JOIN leases e ON e.night = r.night AND e.shard_id = r.shard_id AND e.fence = r.fence AND e.car_id = r.car_id;
 
+-- name: archived_nights
+-- Of these nights those that were here once: what became of each of their leases lies in the archive.
+SELECT DISTINCT night FROM orders
+WHERE night = ANY (%(night)s::date[]) AND to_regclass('fleetbatch.leases' || to_char(night, '_YYYYMMDD')) IS NULL;
+
 -- name: leases
 SELECT r.n, x.*, coalesce(x.left_at, s.done_through) AS done_through, s.row_groups, s.row_group_rows,
        o.night AS order_night, o.name, o.generation, c.owner_id, c.public_key_pem,
@@ -828,16 +833,20 @@ SELECT car_id, owner_id FROM cars WHERE car_id <> 0;
 SELECT from_at, micro_per_unit, wh_per_unit_max, micro_per_kwh, micro_per_kwh_max FROM terms ORDER BY from_at, number;
 
 -- name: add_terms
+-- A clock that was set back does not let them reach leases that were granted before, by what it said then.
 INSERT INTO terms (from_at, micro_per_unit, wh_per_unit_max, micro_per_kwh, micro_per_kwh_max)
-VALUES (greatest(%(from_at)s, fleetbatch.now()), %(micro_per_unit)s, %(wh_per_unit_max)s, %(micro_per_kwh)s,
-        %(micro_per_kwh_max)s);
+VALUES (greatest(%(from_at)s, fleetbatch.now(), (SELECT max(granted_at) FROM open_leases),
+                 (SELECT max(granted_at) FROM leases WHERE night >= (fleetbatch.now() - interval '7 days')::date)),
+        %(micro_per_unit)s, %(wh_per_unit_max)s, %(micro_per_kwh)s, %(micro_per_kwh_max)s);
 
 -- name: tariffs
 SELECT car_id, from_at, micro_per_kwh FROM tariffs ORDER BY car_id, from_at, number;
 
 -- name: set_tariff
 INSERT INTO tariffs (car_id, number, from_at, micro_per_kwh)
-SELECT c.car_id, coalesce((SELECT max(number) FROM tariffs t WHERE t.car_id = c.car_id), 0) + 1, fleetbatch.now(),
+SELECT c.car_id, coalesce((SELECT max(number) FROM tariffs t WHERE t.car_id = c.car_id), 0) + 1,
+       greatest(fleetbatch.now(), (SELECT max(granted_at) FROM open_leases l WHERE l.car_id = c.car_id),
+                (SELECT max(granted_at) FROM leases l WHERE l.car_id = c.car_id)),
        %(micro_per_kwh)s
 FROM cars c WHERE c.car_id = %(car_id)s AND c.car_id <> 0
 RETURNING number;

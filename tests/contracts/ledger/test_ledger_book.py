@@ -10,6 +10,7 @@ from ledger_nights import Cell, judge, no, part, yes
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import BOUNDS, ESCROW, FLEET, Step, Terms, owner_account
 from fleetbatch.ledger.messages import AuditVerdict
+from fleetbatch.owners import recompute
 from fleetbatch.units import CarId, OwnerId
 
 OWNER = owner_account(OwnerId(1001))
@@ -167,6 +168,19 @@ def test_new_terms_and_tariffs_count_for_leases_that_begin_later(cell: Cell) -> 
     cell.ledger.to_audit(2)
     assert [entry.work_micro for entry in cell.ledger.entries(cell.now.date())] == [1000, 10_000]
     assert [entry.energy_micro for entry in cell.ledger.entries(cell.now.date())] == [600, 0]
+
+
+def test_what_is_said_while_the_clock_is_set_back_does_not_reach_leases_that_were_granted_before(cell: Cell) -> None:
+    returned(cell)
+    [task] = cell.ledger.to_audit(1)
+    cell.pass_time(minutes=-2)
+    [usual] = cell.ledger.terms()
+    cell.ledger.add_terms(replace(usual, micro_per_unit=1000))
+    cell.ledger.set_tariff(CarId(1), 900_000)
+    cell.ledger.record_audit(judge(task))
+    night = cell.now.date()
+    book = (cell.ledger.delivered_leases(night), cell.ledger.entries(night))
+    assert recompute(*book, cell.ledger.terms(), cell.ledger.tariffs()).differences == ()
 
 
 def test_a_tariff_is_kept_for_an_enrolled_car_only(cell: Cell) -> None:

@@ -10,10 +10,11 @@ import pytest
 from ledger_nights import Cell, frozen_order, judge, part
 
 from fleetbatch.contracts import conform
+from fleetbatch.ledger.machine import ARCHIVED, NOT_YOURS
 from fleetbatch.ledger.past import NIGHT_TABLES, NightRows
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.nouns import OrderKey
-from fleetbatch.units import CellName
+from fleetbatch.units import CellName, LeaseId
 
 NIGHT = dt.date(2026, 11, 22)
 
@@ -66,6 +67,24 @@ def test_an_archive_holds_every_row_with_its_columns(cell: Cell, tmp_path: Path)
         (1, [5], 32),
         (2, [5], 32),
     ]
+
+
+def test_a_car_that_comes_back_after_its_night_was_archived_hears_that_its_lease_is_over(
+    cell: Cell, tmp_path: Path
+) -> None:
+    cell.enrol(3)
+    cell.open({3: (5, 5)}, frozen_order(name="left"))
+    lease = cell.take(3, 3)
+    cell.deliver(part(lease, 0, 1, 5))
+    finished_night(cell)
+    cell.ledger.cancel(lease.order_key, "not wanted")
+    assert cell.ledger.drop_night(NIGHT, archived(cell, tmp_path))
+
+    late = part(lease, 0, 1, 5)
+    assert (cell.deliver(late), cell.let_go(lease), cell.beat(lease).go_on) == (ARCHIVED, ARCHIVED, False)
+    assert cell.beat(lease).reason == ARCHIVED.reason
+    other = LeaseId(lease.lease_id.replace("20261122", "20261121"))
+    assert cell.ledger.gone([lease.lease_id, other, LeaseId("nonsense")]) == [ARCHIVED, NOT_YOURS, NOT_YOURS]
 
 
 def test_a_dropped_night_is_gone_and_dropping_it_again_changes_nothing(cell: Cell, tmp_path: Path) -> None:
