@@ -1,12 +1,11 @@
 """Cutting a folder of pictures beside what can be had for less: the files read, hashed and written into one file.
 
 Megabytes per CPU second. Nothing is decoded: a cut looks at the first bytes of a picture only. Ours seals every shard
-(AES-GCM), hashes what was stored and waits until the disk has it; a tar has none of that. Memory is given back as late
-as in the process of a night's step (dags/night_tasks.py).
+(AES-GCM), hashes what was stored and waits until the disk has it; a tar has none of that. All run as a night's step
+does (its environment).
 """
 
 import hashlib
-import os
 import sys
 import tarfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.run import ROOT, Bench, Subject, tell
+from fleetbatch.engine import ENVIRONMENT
 
 PICTURES = ROOT / ".bench" / "runner-input" / "pictures"
 SUBJECTS = ("ours", "read-hash-write", "tar")
@@ -24,12 +24,12 @@ BENCH = Bench(
     name="cutting",
     subjects=tuple(Subject(name=name, script="benchmarks/cutting.py", arguments=(name,)) for name in SUBJECTS),
     prepare="benchmarks/runner_input.py",
+    environment=ENVIRONMENT,
 )
 
 
 def ours(folder: Path) -> None:
     """Cut them as an order does, after a few, so that what is loaded once is not counted."""
-    os.environ["MIMALLOC_PURGE_DELAY"] = "10000"  # read when Arrow is loaded
     from benchmarks.night import KEY, SHARES, frozen_order
     from fleetbatch.sealing import unwrap_secret
     from fleetbatch.sharding import cut_order

@@ -13,9 +13,10 @@ import statistics
 import subprocess
 import sys
 import venv
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,8 @@ class Bench:
     """A script that lays out what all subjects read; a second run finds it done."""
     headline: tuple[str, ...] = ()
     """Metrics of "ours" that are told once more, together, in the last line."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What every subject's process is started with, besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for subject in bench.subjects:
             print(f"round {number + 1} of {rounds}: {subject.name}", file=sys.stderr, flush=True)
             try:
-                found += measure(subject, pythons[subject.name])
+                found += measure(subject, pythons[subject.name], bench.environment)
             except subprocess.CalledProcessError as error:
                 failed.append(f"{subject.name} ({subject.script}): exit code {error.returncode}")
     if found:
@@ -100,12 +103,13 @@ def python_of(subject: Subject) -> Path:
     return python
 
 
-def measure(subject: Subject, python: Path) -> list[Figure]:
+def measure(subject: Subject, python: Path, besides: Mapping[str, str] = MappingProxyType({})) -> list[Figure]:
     """Run the subject once; what it prints goes to the terminal.
 
     Raises subprocess.CalledProcessError when it fails.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **single, **besides, "PYTHONPATH": str(ROOT)}
     command = [str(python), str(ROOT / subject.script), *subject.arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     figures = []

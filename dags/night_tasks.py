@@ -21,6 +21,8 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.definitions.xcom_arg import XComArg
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from fleetbatch.engine import ENVIRONMENT
+
 try:
     from fleetbatch_wait import NightTrigger
 except ImportError as missing:
@@ -33,12 +35,6 @@ Task = TypeVar("Task", bound=Callable[..., str | int])
 STEP_TIMEOUT: Final = timedelta(hours=4)
 """Outer bound of one step's child; a task can hang before Airflow's own execution timeout counts."""
 _LAST_WORDS_S: Final = 5.0
-_ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "MIMALLOC_PURGE_DELAY": "10000"}
-"""Small matrices are multiplied no faster by several threads that wait for each other; learning took twice the CPU.
-
-Arrow's allocator gives memory back that nobody used for so many milliseconds. With its own 10 a cut got most of its
-pages anew for every shard, which cost as much as sealing them.
-"""
 
 DEFAULTS: Final[dict[str, Any]] = {
     "owner": "fleetbatch",
@@ -137,7 +133,7 @@ def outcome(step: str, answer: dict[str, Any]) -> dict[str, Any]:
 
 def _run_child(command: list[str]) -> int:
     """Return the child's exit code. It ends itself when its standard input closes, so a killed task leaves nothing."""
-    env = {**_ENVIRONMENT, **os.environ}
+    env = {**ENVIRONMENT, **os.environ}
     child = subprocess.Popen(command, stdin=subprocess.PIPE, env=env)  # noqa: S603 # our own interpreter and words
     try:
         return child.wait(STEP_TIMEOUT.total_seconds())

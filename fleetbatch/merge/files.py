@@ -10,7 +10,7 @@ from typing import Final, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fleetbatch.contracts import Contract
+from fleetbatch.contracts import Contract, answer_columns
 from fleetbatch.merge.codes import coded_leaves, coded_schema
 from fleetbatch.store import Store
 from fleetbatch.units import MIB, Sha256
@@ -66,7 +66,8 @@ class RowFile:
 
     def _open(self) -> pq.ParquetWriter:
         schema, coded = self.contract.schema, coded_schema(self.contract.name)
-        plain = [field.name for field in schema if not pa.types.is_nested(field.type)]
+        answers = set(answer_columns(self.contract))
+        others = [field.name for field in schema if field.name not in answers and not pa.types.is_nested(field.type)]
         named = {"fleetbatch.contract": f"{self.contract.name} {self.contract.version}"}
         named["ARROW:schema"] = base64.b64encode(schema.serialize().to_pybytes()).decode()
         return pq.ParquetWriter(
@@ -77,7 +78,7 @@ class RowFile:
             use_dictionary=list(coded_leaves(self.contract.name)),  # type: ignore[arg-type] # the stubs know only yes and no
             write_page_checksum=True,
             write_page_index=True,
-            write_statistics=plain,  # no reader skips by what is inside lists
+            write_statistics=others,  # rows stand in the order of the input: no reader skips by what is in an answer
             write_batch_size=_BATCH_ROWS,
         )
 

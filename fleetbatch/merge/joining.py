@@ -4,25 +4,23 @@ import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleetbatch import layout
-from fleetbatch.contracts import conform, contract, empty
+from fleetbatch.contracts import contract, empty
 from fleetbatch.errors import RejectedError
-from fleetbatch.merge.codes import coded_schema, conform_coded, either, read_coded, repeated
+from fleetbatch.merge.codes import CODES, beside, conform_coded, either, read_coded, repeated
 from fleetbatch.merge.files import RowFile, stage
 from fleetbatch.merge.placing import Placed, place
+from fleetbatch.merge.sources import SourceRows
 from fleetbatch.nouns import FrozenOrder, OrderKey, StagedFile
 from fleetbatch.store import Store
 from fleetbatch.units import CLOUD_CAR, ShardId, shard_hex
 from fleetbatch.workloads import workload
-
-_PROBLEMS_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +59,12 @@ class Joined:
 def join_shards(job: JoinJob) -> Joined:
     """Stage one result file, and the names of the rows that nobody computed.
 
-    Memory is bounded by the sources of the file, a shard and a row group. Raises RejectedError when rows would be lost
-    or doubled, or when a part is not what the ledger recorded.
+    Memory is bounded by a shard, its sources and a row group. Raises RejectedError when rows would be lost or doubled,
+    or when a part is not what the ledger recorded.
     """
     key, name = job.order.key, f"{job.token}-{job.number:05d}"
-    sources, items, dead, row = _sources(job), 0, 0, 0
+    sources, items, dead = SourceRows(job.store, key, job.first_row), 0, 0
+    sources.refuse_others(job.shards)
     results_in = contract(workload(job.order.order.workload).results_contract)
     with tempfile.TemporaryDirectory(prefix="fleetbatch-merge-") as folder:
         path, missing_path = Path(folder) / "results.parquet", Path(folder) / "missing.parquet"
@@ -74,11 +73,10 @@ def join_shards(job: JoinJob) -> Joined:
             RowFile(missing_path, contract("missing_rows")) as missing,
         ):
             for shard_id, rows in job.shards:
-                placed = _join_shard(job, shard_id, conform(sources.slice(row, rows).to_arrow(), "sources"))
+                placed = _join_shard(job, shard_id, sources.take(rows))
                 results.add(placed.results)
                 items, dead = items + placed.items, dead + placed.dead
                 missing.add(_missing_rows(key, placed.unanswered, job.reasons.get(shard_id)))
-                row += rows
         staged = _stage_results(job, path, f"{name}.parquet", results.rows) if results.rows else None
         missing_key = layout.staged(key, f"{name}-missing.parquet") if missing.rows else None
         if missing_key:
@@ -90,30 +88,6 @@ def _stage_results(job: JoinJob, path: Path, name: str, rows: int) -> StagedFile
     key = layout.staged(job.order.key, name)
     size, digest = stage(job.store, path, key)
     return StagedFile(name=name, key=key, rows=rows, size_bytes=size, sha256=digest)
-
-
-def _sources(job: JoinJob) -> pl.DataFrame:
-    """Read the sources of the job's shards; raise RejectedError when they are not those of the manifest.
-
-    They become Arrow's shard by shard: a whole file's at once are fresh memory, which costs as much as reading them.
-    """
-    rows = sum(rows for _, rows in job.shards)
-    uri, options = job.store.uri(layout.sources(job.order.key)), job.store.storage_options()
-    found = pl.scan_parquet(uri, storage_options=options).slice(job.first_row, rows).collect()
-    conform(found.head(0).to_arrow(), "sources")
-    planned = np.repeat(np.array([shard for shard, _ in job.shards], np.uint64), [rows for _, rows in job.shards])
-    shards = found["shard_id"].to_numpy()
-    if shards.size != planned.size or (shards != planned).any():
-        known = {shard for shard, _ in job.shards}
-        short = np.unique(planned[: shards.size][shards != planned[: shards.size]])
-        odd = {*map(int, short), *({*map(int, np.unique(shards))} ^ known)}
-        summary = f"the sources of {job.order.key} are not those of its manifest; cut the order again (force)"
-        raise RejectedError(summary, [f"shard {name}" for name in sorted(map(_name, odd or known))[:_PROBLEMS_SHOWN]])
-    return found
-
-
-def _name(shard_id: int) -> str:
-    return shard_hex(ShardId(shard_id))
 
 
 def _join_shard(job: JoinJob, shard_id: ShardId, sources: pa.Table) -> Placed:
@@ -147,14 +121,14 @@ def _answers(job: JoinJob, part: dict[str, Any]) -> pa.Table:
         "energy_wh": part["energy_wh"] / max(1, table.num_rows),
         "energy_source": part["energy_source"],
     }
-    types = coded_schema(work.results_contract)
-    for column, value in known.items():
-        table = table.append_column(column, repeated(value, table.num_rows, types.field(column).type))
+    return beside(table, known, work.results_contract, audit_state=_audit_state(table["item_id"], part))
+
+
+def _audit_state(items: "pa.ChunkedArray[Any]", part: dict[str, Any]) -> "pa.Array[Any]":
     if part["car_id"] == CLOUD_CAR:
-        return table.append_column("audit_state", repeated("trusted", table.num_rows, types.field("audit_state").type))
+        return repeated("trusted", len(items), CODES)
     audited = pa.array(part.get("audited_items") or [], pa.string())
-    seen = pc.is_in(table["item_id"], value_set=audited).to_numpy()
-    return table.append_column("audit_state", either(seen, "sampled", "audited"))
+    return either(pc.is_in(items, value_set=audited).to_numpy(), "sampled", "audited")
 
 
 def _missing_rows(key: OrderKey, unanswered: pa.Table, reason: str | None) -> pa.Table:
@@ -167,7 +141,4 @@ def _missing_rows(key: OrderKey, unanswered: pa.Table, reason: str | None) -> pa
         raise RejectedError(summary)
     rows = unanswered.select(["item_id", "source_uri"])
     named = {"night": key.night, "order": key.order, "generation": key.generation, "reason": reason}
-    types = coded_schema("missing_rows")
-    for column, value in named.items():
-        rows = rows.append_column(column, repeated(value, rows.num_rows, types.field(column).type))
-    return conform_coded(rows, "missing_rows")
+    return conform_coded(beside(rows, named, "missing_rows"), "missing_rows")
