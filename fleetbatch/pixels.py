@@ -66,7 +66,7 @@ class Header:
     """Pixels before any turn."""
 
 
-def look(content: bytes) -> Header | Unreadable:
+def look(content: bytes | memoryview) -> Header | Unreadable:
     """Return what the picture claims to be, at the price of its first bytes.
 
     EXIF is not opened: a picture that nothing but its EXIF spoils is found out when it is decoded.
@@ -74,7 +74,7 @@ def look(content: bytes) -> Header | Unreadable:
     return _jpeg_header(content) or _look_closely(content)
 
 
-def _look_closely(content: bytes) -> Header | Unreadable:
+def _look_closely(content: bytes | memoryview) -> Header | Unreadable:
     """Ask Pillow, which knows every format and every oddity, and takes 50 us."""
     try:
         with warnings.catch_warnings():
@@ -125,20 +125,20 @@ def prepare(picture: Image.Image, manifest: Manifest) -> Floats:
     return values
 
 
-def _jpeg_header(content: bytes) -> Header | None:
+def _jpeg_header(content: bytes | memoryview) -> Header | None:
     """Return what an ordinary JPEG's segments say, up to its first scan; None for whatever is not ordinary.
 
     Most pictures are such JPEGs, and this takes a tenth of Pillow's time. ITU-T T.81, B.2: every segment has a marker,
     a length and content; an ordinary JPEG has one frame, and nothing that Pillow would refuse or call another format.
     """
     place, frame = len(_SOI), None
-    if not content.startswith(_SOI):
+    if content[:place] != _SOI:
         return None
     while place + _SEGMENT.size <= len(content):
         mark, kind, length = _SEGMENT.unpack_from(content, place)
         start, place = place + _SEGMENT.size, place + 2 + length
         ordinary = mark == 0xFF and length >= 2 and place <= len(content) and (kind not in _FRAMES or frame is None)  # noqa: PLR2004 (a marker; a length counts itself)
-        if not ordinary or not _is_ordinary(kind, content[start:place]):
+        if not ordinary or not _is_ordinary(kind, bytes(content[start:place])):
             return None
         if kind in _FRAMES:
             frame = _FRAME.unpack_from(content, start)
@@ -185,7 +185,7 @@ _BROKEN: Final = (
 """What Pillow raises for broken files; the second line comes out of its PNG, EXIF and TIFF readers."""
 
 
-def _open(content: bytes) -> Image.Image:
+def _open(content: bytes | memoryview) -> Image.Image:
     image = Image.open(io.BytesIO(content), formats=FORMATS)
     if image.width * image.height > PIXELS_MAX:
         message = f"{image.width} x {image.height} pixels are more than the {PIXELS_MAX} that are decoded"
@@ -204,7 +204,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(ground, layered).convert("RGB")
 
 
-def _unreadable(content: bytes, error: BaseException) -> Unreadable:
+def _unreadable(content: bytes | memoryview, error: BaseException) -> Unreadable:
     if not content:
         return Unreadable(reason="the file is empty")
     if isinstance(error, UnidentifiedImageError):

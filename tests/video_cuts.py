@@ -50,7 +50,7 @@ def decoded(rows: list[Row]) -> dict[int, tuple[int, np.ndarray]]:
     for row in rows:
         if row.content is not None:
             segment = segment_of(row)
-            for offset, (pts, frame) in zip(segment.wanted, wanted_frames(row.content, segment), strict=True):
+            for offset, (pts, frame) in zip(segment.wanted, wanted_frames(bytes(row.content), segment), strict=True):
                 assert pts.denominator == 1
                 found[segment.frame_start + offset] = (int(pts), frame.to_ndarray(format="rgb24"))
     return found

@@ -56,9 +56,9 @@ def merge_order(
     """Join parts with their sources, shard by shard, into staged files; name the rows that nobody computed.
 
     `parts` are the ledger's valid parts, `missing` its shards given up (shard_id, reason). Several files are joined on
-    the pool, when one is given; which file a row goes to does not depend on it. Memory is bounded by a shard and a row group,
-    whatever the night's size. Raises RejectedError when rows would be lost or doubled, or when a part is not what the
-    ledger recorded.
+    the pool, when one is given; which file a row goes to does not depend on it. Memory is bounded by a shard and a row
+    group, whatever the night's size. Raises RejectedError when rows would be lost or doubled, or when a part is not
+    what the ledger recorded.
     """
     key, dials = order.key, merging or Merging()
     parts = parts.sort_by([("shard_id", "ascending"), ("row_group_start", "ascending"), ("key", "ascending")])

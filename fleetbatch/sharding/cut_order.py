@@ -100,10 +100,10 @@ def cut_shard(task: Task, items: Scratch, sealed: Scratch) -> CutShard:
     """Read one shard's items, write its sealed file once, and describe the stored file."""
     bytes_max = task.frozen.order.cutting.shard_bytes
     entries = [entry for group in task.plan.row_groups for entry in group]
-    rows = ShardRows(items, sum(entry.size_bytes for entry in entries))
+    rows = ShardRows(items, sum(entry.size_bytes for entry in entries) + 1)
     digests, sums = ItemDigests(task.secret), []
     for entry in entries:
-        row = task.given.row(entry, bytes_max=bytes_max)
+        row = task.given.row(entry, bytes_max=bytes_max, rows=rows)
         sums.append(digests.of(row.content, row.error))
         rows.add(row)
     shard = shard_id(task.frozen.key, task.frozen.order.cutting, task.plan.ordinal, sums)

@@ -24,7 +24,7 @@ class ItemDigests:
         key = HKDF(algorithm=hashes.SHA256(), length=_KEY_BYTES, salt=None, info=b"fleetbatch-items-1").derive(secret)
         self._gcm = AESGCM(key)
 
-    def of(self, content: bytes | None, error: str | None) -> bytes:
+    def of(self, content: bytes | memoryview | None, error: str | None) -> bytes:
         """Return 16 bytes that stand for one item: what it holds, or why it could not be read."""
         if content is None:
             return self._gcm.encrypt(_DEAD, b"", (error or "").encode())

@@ -8,14 +8,39 @@ from typing import Protocol
 from fleetbatch.errors import RejectedError
 from fleetbatch.pixels import FORMATS, Unreadable, look
 from fleetbatch.sharding.cut import Entry
-from fleetbatch.sharding.shard_rows import Row, dead_row
-from fleetbatch.sharding.sources import Source, open_source, why_not
+from fleetbatch.sharding.shard_rows import Row, ShardRows, dead_row
+from fleetbatch.sharding.sources import FILE, Source, open_source, read_file_into, why_not
 from fleetbatch.units import MIB
 from fleetbatch.workloads import workload
 
 PROBE_BYTES = 64 * MIB
 """A larger item is not read to find out whether a source holds anything of use."""
 REASONS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A source as an opener reads it: item by item, and each to where its row will lie."""
+
+    source: Source
+    rows: ShardRows | None = None
+    """What the rows are gathered in; None where nobody gathers them."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the source's items."""
+        return self.source.entries()
+
+    def read(self, uri: str) -> bytes:
+        """Return one item; raise OSError when it cannot be read."""
+        return self.source.read(uri)
+
+    def view(self, entry: Entry) -> bytes | memoryview:
+        """Return one item, like `read`; a file's bytes are other ones once the next item is viewed."""
+        if self.rows is None or not entry.uri.startswith(FILE):
+            return self.source.read(entry.uri)
+        room = self.rows.lend(entry.size_bytes + 1)  # the file's end shows in one byte more
+        size_bytes = read_file_into(entry.uri, room)
+        return self.source.read(entry.uri) if size_bytes is None else self.rows.take_back(room[:size_bytes])
 
 
 class Opener(Protocol):
@@ -33,7 +58,7 @@ class Opener(Protocol):
         """Yield what will be rows, in an order that is the same each time; an item may become several, or few read."""
         ...
 
-    def row(self, source: Source, entry: Entry) -> Row:
+    def row(self, source: Reader, entry: Entry) -> Row:
         """Read one row; what cannot be used is a row with an error. Raise OSError when it cannot be read."""
         ...
 
@@ -49,9 +74,9 @@ class Files:
         """Yield the source's items."""
         return source.entries()
 
-    def row(self, source: Source, entry: Entry) -> Row:
+    def row(self, source: Reader, entry: Entry) -> Row:
         """Return the bytes; an empty file is a row too."""
-        return Row(content=source.read(entry.uri))
+        return Row(content=source.view(entry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +90,9 @@ class Pictures:
         """Yield the source's items."""
         return source.entries()
 
-    def row(self, source: Source, entry: Entry) -> Row:
+    def row(self, source: Reader, entry: Entry) -> Row:
         """Return the picture and what its header says."""
-        content = source.read(entry.uri)
+        content = source.view(entry)
         seen = look(content)
         if isinstance(seen, Unreadable):
             return dead_row(seen.reason)
@@ -88,12 +113,12 @@ class Input:
         """Yield what will be rows."""
         return self.opener.entries(self.source)
 
-    def row(self, entry: Entry, *, bytes_max: int) -> Row:
-        """Read one row; never raise for what is in the source."""
+    def row(self, entry: Entry, *, bytes_max: int, rows: ShardRows | None = None) -> Row:
+        """Read one row, its content to where it will lie in `rows`; never raise for what is in the source."""
         if entry.error is not None:
             return dead_row(entry.error)
         try:
-            row = self.opener.row(self.source, entry)
+            row = self.opener.row(Reader(self.source, rows), entry)
         except OSError as error:
             return dead_row(why_not(error))
         if row.content is not None and len(row.content) > bytes_max:

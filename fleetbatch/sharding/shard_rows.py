@@ -26,7 +26,7 @@ _BESIDE_THE_ITEM: Final = {
 class Row:
     """One item as read."""
 
-    content: bytes | None
+    content: bytes | memoryview | None
     format: str | None = None
     width: int | None = None
     height: int | None = None
@@ -55,18 +55,26 @@ class ShardRows:
         self._scratch = items
         self._items = items.view(size_bytes)
         self._stops: list[int] = [0]
+        self._lent: memoryview | None = None
         self._there: list[bool] = []
         self._columns: dict[str, list[Any]] = {name: [] for name in (*_BESIDE_THE_ITEM, "answers")}
 
+    def lend(self, size_bytes: int) -> memoryview:
+        """Return so many bytes where the next row's item will lie, to be written to."""
+        return self._room(size_bytes)
+
+    def take_back(self, item: memoryview) -> memoryview:
+        """Return the beginning of what was lent as an item: a row that has it is added without a copy."""
+        self._lent = item
+        return item
+
     def add(self, row: Row) -> None:
         """Take a row over; its content may go afterwards."""
-        start = stop = self._stops[-1]
-        if row.content is not None:
-            stop += len(row.content)
-            if stop > len(self._items):
-                self._items = _grown(self._items[:start], self._scratch.view(2 * stop))
-            self._items[start:stop] = row.content
-        self._stops.append(stop)
+        size_bytes = 0 if row.content is None else len(row.content)
+        if row.content is not None and row.content is not self._lent:
+            self._room(size_bytes)[:] = row.content
+        self._lent = None
+        self._stops.append(self._stops[-1] + size_bytes)
         self._there.append(row.content is not None)
         for name, values in self._columns.items():
             values.append(getattr(row, name))
@@ -100,6 +108,13 @@ class ShardRows:
             **{name: pa.array(self._columns[name], kind) for name, kind in _BESIDE_THE_ITEM.items()},
         }
         return conform(pa.table(columns), "shard")
+
+    def _room(self, size_bytes: int) -> memoryview:
+        """Return so many bytes behind the last item, in larger memory where there are no more."""
+        start = self._stops[-1]
+        if start + size_bytes > len(self._items):
+            self._items = _grown(self._items[:start], self._scratch.view(2 * (start + size_bytes)))
+        return self._items[start : start + size_bytes]
 
     def _contents(self, start: int, stop: int) -> "pa.Array[Any]":
         """Return the items of rows [start, stop), null where there is none."""

@@ -180,6 +180,18 @@ def _entry(uri: str, look: Callable[[], os.stat_result]) -> Entry:
     return Entry(uri=uri, size_bytes=status.st_size)
 
 
+def read_file_into(uri: str, memory: memoryview) -> int | None:
+    """Read a file to the beginning of writable memory; return its size, or None where it has no end in there."""
+    with open(_name_of(uri), "rb", buffering=0) as file:  # noqa: PTH123 # as in `_read`
+        size_bytes = 0
+        while size_bytes < len(memory):
+            got = file.readinto(memory[size_bytes:])
+            if not got:
+                return size_bytes
+            size_bytes += got
+    return None
+
+
 def _read(uri: str) -> bytes:
     with open(_name_of(uri), "rb", buffering=0) as file:  # noqa: PTH123 # pathlib would cost more than the call
         return file.read()

@@ -37,7 +37,7 @@ def test_five_lines_of_an_order_are_ten_thousand_scenarios(tmp_path: Path) -> No
     assert (order.cutting.shard_rows, order.cutting.row_group_rows) == (600, 60)
     entries = list(given.entries())
     contents = [given.row(entry, bytes_max=1 << 20).content for entry in (entries[0], entries[-1])]
-    assert [json.loads(content or b"") for content in contents] == [
+    assert [json.loads(bytes(content or b"")) for content in contents] == [
         {"environment": HIGHWAY, "seed": 0, "config": {"vehicles_count": 10, "vehicles_density": 1.0}},
         {"environment": HIGHWAY, "seed": 999, "config": {"vehicles_count": 50, "vehicles_density": 1.5}},
     ]
@@ -51,7 +51,7 @@ def test_a_sweep_keeps_what_is_fixed_and_takes_several_environments() -> None:
         "sweep": '{"lanes_count": [1, 2]}',
     }
     given = open_input("scenario", "generator:scenarios?seeds=2&first_seed=7", options)
-    scenarios = [json.loads(given.row(entry, bytes_max=1000).content or b"") for entry in given.entries()]
+    scenarios = [json.loads(bytes(given.row(entry, bytes_max=1000).content or b"")) for entry in given.entries()]
     assert len(scenarios) == 8
     first = {"environment": "highway_env:highway-v0", "seed": 7, "config": {"duration": 5, "lanes_count": 1}}
     assert scenarios[0] == first

@@ -147,7 +147,7 @@ def test_a_car_does_not_decode_what_no_wanted_frame_needs(tmp_path: Path) -> Non
     needed = {0, 2, 4}  # every second frame is a B frame that no other refers to
     order = [0, 2, 1, 4, 3, 6, 5]
     for packet, number in enumerate(order):
-        spoiled = damaged(row.content, packet)
+        spoiled = damaged(bytes(row.content), packet)
         assert _as_in(whole, spoiled, segment) is (number not in needed), number
 
 
