@@ -8,6 +8,7 @@ import msgspec
 
 from fleetbatch.gateway.admission import ROUTES, Route, admitted, decoded, refusal, whole_body
 from fleetbatch.gateway.bodies import CallerGoneError, Receive, Scope, Send, read_query
+from fleetbatch.gateway.driving import driven
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.metrics import prometheus
 from fleetbatch.gateway.objects import FileReply, serve
@@ -62,10 +63,10 @@ async def _call(gate: Gate, route: Route, scope: Scope, receive: Receive) -> Rep
     given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     who, telemetry = admitted(gate, endpoint, given)
     if endpoint.method == "GET":
-        return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, read_query(scope))))
+        return Reply(status=HTTPStatus.OK, body=_encode(await driven(endpoint.does(gate, *who, read_query(scope)))))
     body = await whole_body(gate, scope, receive, limit=gate.dials.message_bytes)
     message = decoded(route, body, telemetry=telemetry)
-    return Reply(status=HTTPStatus.OK, body=_encode(await endpoint.does(gate, *who, message)))
+    return Reply(status=HTTPStatus.OK, body=_encode(await driven(endpoint.does(gate, *who, message))))
 
 
 async def _about(gate: Gate, scope: Scope) -> Reply:

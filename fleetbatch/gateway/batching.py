@@ -2,16 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from concurrent.futures import Executor
 from datetime import timedelta
 from functools import partial
+from types import coroutine
 from typing import Generic, TypeVar
+
+from fleetbatch.gateway.driving import Start, Then
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
-Then = Callable[[Answered | Exception], None]
-"""What happens with an answer, or with the error of the call; it must not raise."""
 
 
 class Batcher(Generic[Asked, Answered]):
@@ -36,11 +37,10 @@ class Batcher(Generic[Asked, Answered]):
         self._waiting: deque[tuple[Asked, Then[Answered]]] = deque()
         self._asking: asyncio.Task[None] | None = None
 
-    async def ask(self, question: Asked) -> Answered:
-        """Return the answer to one question."""
-        answer: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
-        self.put(question, partial(_settle, answer))
-        return await answer
+    @coroutine
+    def ask(self, question: Asked) -> Generator[Start, Answered, Answered]:
+        """Return the answer to one question; to be awaited in what `drive` runs."""
+        return (yield partial(self.put, question))
 
     def put(self, question: Asked, then: Then[Answered]) -> None:
         """Ask one question; `then` is called in the event loop: no task, and no future, waits for it."""
@@ -72,12 +72,3 @@ class Batcher(Generic[Asked, Answered]):
             seen.add(subject)
         self._waiting.extendleft(reversed(later))
         return batch
-
-
-def _settle(future: asyncio.Future[Answered], answer: Answered | Exception) -> None:
-    if future.done():  # the caller went away
-        return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)

@@ -1,7 +1,7 @@
 """One caller's connection: what cars usually say is answered here, all else by the application.
 
-Most of what a cell hears is short messages of cars, and most of such a call's cost would be ASGI's: a scope, an event
-and four messages. An empty poll and a beat do not even need a task. Whatever is unusual about a request goes the
+Most of what a cell hears is short messages of cars, and most of such a call's cost would be ASGI's: a scope, an event,
+a task and four messages. Whatever is unusual about a request goes the
 ordinary way, which knows every limit; both ways ask the same functions, so that they give the same answers and count
 the same.
 """
@@ -9,16 +9,14 @@ the same.
 from asyncio import BaseTransport, TimerHandle
 from functools import partial
 from http import HTTPStatus
-from time import perf_counter
 from typing import Final
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from fleetbatch.gateway.admission import ROUTES, Route, admitted, decoded, refusal
+from fleetbatch.gateway.admission import ROUTES, Route
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Headers, Reply
-from fleetbatch.gateway.quick import BEAT, OK, POLL, answer_beat, answer_poll
+from fleetbatch.gateway.quick import answer
 
 _USUAL: Final = {path.encode(): route for path, route in ROUTES.items() if route.endpoint.caller == "car"}
 _PATIENCE_S: Final = 1.0
@@ -27,7 +25,6 @@ _HEAD_BYTES_MAX: Final = 64 << 10
 _PIPELINED_MAX: Final = 1000
 """Requests that wait for answers to those before; uvicorn reads on with every answer, and keeps what it has read."""
 _CONTINUE: Final = b"100-continue"
-_encode = msgspec.json.Encoder().encode
 
 
 def connections(gate: Gate) -> type[HttpToolsProtocol]:
@@ -57,10 +54,12 @@ def _lines(headers: Headers | list[tuple[bytes, bytes]]) -> bytes:
 class _Call:
     """A call that is being answered here, as far as uvicorn's connection wants to know of it."""
 
-    def __init__(self) -> None:
-        """Begin."""
-        self.response_complete, self.disconnected, self.keep_alive = False, False, True
-        self.message_event = self
+    response_complete, disconnected, keep_alive = False, False, True
+
+    @property
+    def message_event(self) -> "_Call":
+        """Return what is told that the caller hung up."""
+        return self
 
     def set(self) -> None:
         """Hear that the caller hung up: nobody waits for it here."""
@@ -143,25 +142,14 @@ class _Connection(HttpToolsProtocol):
             self._hand_over()
 
     def on_message_complete(self) -> None:
-        """Answer: at once what needs neither ledger nor store, else in a task."""
+        """Answer."""
         route, self._route = self._route, None
         if route is None:
             super().on_message_complete()
             return
         self._settle()
-        given = self._fields.get(b"authorization", b"")
-        reply = answer_poll(self.gate, given, self._body) if route is POLL else None
-        if reply is not None:
-            self._write(reply)
-            self.server_state.total_requests += 1
-            return
         self.cycle = call = _Call()  # type: ignore[assignment] # of a cycle what the connection looks at
-        if route is BEAT:
-            answer_beat(self.gate, given, self._body, partial(self._end, call))
-            return
-        task = self.loop.create_task(self._answer(call, route, given, self._body))
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
+        answer(self.gate, route, self._fields.get(b"authorization", b""), self._body, partial(self._end, call))
 
     def on_response_complete(self) -> None:
         """Go on with what came meanwhile; silence counts from here, since a long answer is none."""
@@ -193,21 +181,6 @@ class _Connection(HttpToolsProtocol):
         """Tell whether the application is answering."""
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn's type leaves out the None that it begins with
         return cycle is not None and not cycle.response_complete
-
-    async def _answer(self, call: _Call, route: Route, given: bytes, body: bytes) -> None:
-        """Answer one message as the application would."""
-        gate, started, endpoint = self.gate, perf_counter(), route.endpoint
-        gate.metrics.in_flight += 1
-        try:
-            who, telemetry = admitted(gate, endpoint, given)
-            message = decoded(route, body, telemetry=telemetry)
-            reply = Reply(OK, _encode(await endpoint.does(gate, *who, message)))
-        except Exception as error:  # noqa: BLE001 # the border
-            reply = refusal(gate, endpoint.path, error)
-        finally:
-            gate.metrics.in_flight -= 1
-        gate.metrics.answered(endpoint.path, reply.status, perf_counter() - started)
-        self._end(call, reply)
 
     def _end(self, call: _Call, reply: Reply) -> None:
         """Send the answer of a call, then begin whatever came after it."""

@@ -1,6 +1,6 @@
 """Every endpoint in one table: the router and the OpenAPI document read the same rows."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -25,7 +25,6 @@ from fleetbatch.protocol import (
 
 POLL_PATH: Final = "/v1/poll"
 """The one call of a car without a lease, apart from its token."""
-BEAT_PATH: Final = "/v1/beat"
 Caller = Literal["car", "owner", "anyone"]
 
 
@@ -34,7 +33,7 @@ class Endpoint:
     """One method of one path.
 
     `does` takes the gate; then, unless anyone may call, who calls; then the decoded message, or the raw body when
-    `asks` is None, or the query (name to value) for a GET.
+    `asks` is None, or the query (name to value) for a GET. What it returns is run by `drive`.
     """
 
     method: Literal["GET", "POST"]
@@ -42,7 +41,7 @@ class Endpoint:
     caller: Caller
     asks: type[msgspec.Struct] | None
     answers: type[msgspec.Struct]
-    does: Callable[..., Awaitable[msgspec.Struct]]
+    does: Callable[..., Coroutine[Any, Any, msgspec.Struct]]
     sheds: bool = False
     """Refused first when the gateway is behind; a car that holds a lease is heard."""
 
@@ -60,7 +59,7 @@ def _post(path: str, caller: Caller, asks: type[msgspec.Struct] | None, *answer:
 ENDPOINTS: Final = (
     _post(tokens.TOKEN_PATH, "anyone", None, TokenReply, tokens.token, sheds=True),
     _post(POLL_PATH, "car", PollRequest, PollReply, polls.poll, sheds=True),
-    _post(BEAT_PATH, "car", BeatRequest, BeatReply, polls.beat),
+    _post("/v1/beat", "car", BeatRequest, BeatReply, polls.beat),
     _post("/v1/part", "car", PartRequest, PartReply, parts.part),
     _post("/v1/part/confirm", "car", PartRequest, ConfirmReply, parts.confirm),
     _post("/v1/release", "car", ReleaseRequest, ReleaseReply, parts.release),

@@ -17,10 +17,13 @@ from fleetbatch.sealing import shard_key
 from fleetbatch.units import CarId, Fence, LeaseId, ShardId, shard_hex
 
 
-async def poll(gate: Gate, car: CarId, request: PollRequest) -> PollReply:
-    """Give a willing car its next offer as a lease; an empty poll touches neither ledger nor store."""
+async def poll(gate: Gate, car: CarId, request: PollRequest, *, said: bytes | None = None) -> PollReply:
+    """Give a willing car its next offer as a lease; an empty poll touches neither ledger nor store.
+
+    `said` is the message as it came, when all of it may be kept.
+    """
     refuse_unserved(request.protocol)
-    gate.telemetry.hear(car, gate.clock(), request)
+    gate.telemetry.hear(car, gate.clock(), request if said is None else said)
     lease = None
     if request.willing and car not in gate.polling:
         gate.polling.add(car)

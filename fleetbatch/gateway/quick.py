@@ -1,26 +1,26 @@
-"""What cars say most often, answered without a task: an empty poll at once, a beat when the ledger has answered.
+"""What cars say, answered without a task: an empty poll at once, all else when ledger and store have answered.
 
 The same functions are asked as on the ordinary way, so that nobody can tell the two apart.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from fleetbatch.gateway.admission import ROUTES, bearer_of, count_request, decoded, overrun, refusal
-from fleetbatch.gateway.endpoints import BEAT_PATH, POLL_PATH
+from fleetbatch.gateway.admission import ROUTES, Route, admitted, decoded, refusal
+from fleetbatch.gateway.driving import drive
+from fleetbatch.gateway.endpoints import POLL_PATH
 from fleetbatch.gateway.gate import Gate
-from fleetbatch.gateway.polls import beat_heard, beat_told, may_get_work, refuse_unserved
+from fleetbatch.gateway.polls import may_get_work, poll, refuse_unserved
 from fleetbatch.gateway.problems import Reply
-from fleetbatch.ledger.messages import Beat, BeatAnswer
-from fleetbatch.protocol import BeatRequest, PollReply, PollRequest
+from fleetbatch.protocol import PollReply, PollRequest
 from fleetbatch.units import CarId
 
+Said = msgspec.Struct | Coroutine[Any, Any, msgspec.Struct]
 OK: Final = 200
-POLL: Final = ROUTES[POLL_PATH]
-BEAT: Final = ROUTES[BEAT_PATH]
+_POLL: Final = ROUTES[POLL_PATH]
 _HARDWARE_MAX: Final = 4096
 _HARDWARE_BYTES_MAX: Final = 4096
 _HARDWARE: Final = b'"hardware"'
@@ -36,78 +36,64 @@ class _Outline(PollRequest, frozen=True, kw_only=True):
 _outline = msgspec.json.Decoder(_Outline).decode
 
 
-def answer_poll(gate: Gate, authorization: bytes, body: bytes) -> Reply | None:
-    """Return the answer to a poll that gets no work; None, with nothing done or counted, for any other."""
-    started = perf_counter()
-    gate.metrics.in_flight += 1
-    try:
-        if overrun(gate):
-            return None
-        now = gate.clock()
-        bearer = bearer_of(gate, POLL.endpoint, authorization, now=now)
-        car = CarId(bearer.who)
-        if may_get_work(gate, car):
-            return None
-        count_request(gate, car, now=now)
-        protocol, said = _read(gate, body, telemetry=bearer.telemetry)
-        refuse_unserved(protocol)
-        gate.telemetry.hear(car, now, said)
-        reply = Reply(OK, _encode(PollReply(lease=None, retry_after_s=gate.wait_s())))
-    except Exception as error:  # noqa: BLE001 # the border
-        reply = refusal(gate, POLL_PATH, error)
-    finally:
-        gate.metrics.in_flight -= 1
-    gate.metrics.answered(POLL_PATH, reply.status, perf_counter() - started)
-    return reply
-
-
-def answer_beat(gate: Gate, authorization: bytes, body: bytes, then: Callable[[Reply], None]) -> None:
-    """Call `then` with the answer to a beat, once the ledger has it or as soon as it is refused."""
-    started = perf_counter()
+def answer(gate: Gate, route: Route, authorization: bytes, body: bytes, then: Callable[[Reply], None]) -> None:
+    """Tell `then` the answer to a car's call, at once or when ledger and store have answered."""
+    started, path = perf_counter(), route.endpoint.path
     gate.metrics.in_flight += 1
 
-    def end(reply: Reply) -> None:
+    def tell(said: msgspec.Struct | Exception) -> None:
+        reply = _reply(gate, path, said)
         gate.metrics.in_flight -= 1
-        gate.metrics.answered(BEAT_PATH, reply.status, perf_counter() - started)
+        gate.metrics.answered(path, reply.status, perf_counter() - started)
         then(reply)
 
-    def tell(answer: BeatAnswer | Exception) -> None:
-        end(refusal(gate, BEAT_PATH, answer) if isinstance(answer, Exception) else _told(gate, beat, answer))
-
     try:
-        now = gate.clock()
-        bearer = bearer_of(gate, BEAT.endpoint, authorization, now=now)
-        car = CarId(bearer.who)
-        count_request(gate, car, now=now)
-        request: BeatRequest = decoded(BEAT, body, telemetry=bearer.telemetry)
-        beat = beat_heard(gate, car, request)
+        said = _begun(gate, route, authorization, body)
     except Exception as error:  # noqa: BLE001 # the border
-        end(refusal(gate, BEAT_PATH, error))
+        tell(error)
     else:
-        gate.beats.put(beat, tell)
+        if isinstance(said, msgspec.Struct):
+            tell(said)
+        else:
+            drive(said, tell)
 
 
-def _told(gate: Gate, beat: Beat, answer: BeatAnswer) -> Reply:
+def _begun(gate: Gate, route: Route, authorization: bytes, body: bytes) -> Said:
+    """Return what a caller hears, or what will find it out; raise what refuses the call."""
+    who, telemetry = admitted(gate, route.endpoint, authorization)
+    if route is not _POLL:
+        return route.endpoint.does(gate, *who, decoded(route, body, telemetry=telemetry))
+    car = CarId(who[0])  # type: ignore[misc] # only cars poll
+    if may_get_work(gate, car):
+        request = decoded(route, body, telemetry=telemetry)
+        return poll(gate, car, request, said=body if telemetry else None)
+    protocol, said = _read(gate, body, telemetry=telemetry)
+    refuse_unserved(protocol)
+    gate.telemetry.hear(car, gate.clock(), said)
+    return PollReply(lease=None, retry_after_s=gate.wait_s())
+
+
+def _reply(gate: Gate, path: str, said: msgspec.Struct | Exception) -> Reply:
     try:
-        return Reply(OK, _encode(beat_told(gate, beat, answer)))
+        return refusal(gate, path, said) if isinstance(said, Exception) else Reply(OK, _encode(said))
     except Exception as error:  # noqa: BLE001 # the border
-        return refusal(gate, BEAT_PATH, error)
+        return refusal(gate, path, error)
 
 
 def _read(gate: Gate, body: bytes, *, telemetry: bool) -> tuple[int, PollRequest | bytes]:
-    """Return a valid poll's protocol and what of it may be kept; raise a ProblemError as the application does."""
+    """Return a valid poll's protocol and what of it may be kept; raise a ProblemError when it is none."""
     if not telemetry:
-        request: PollRequest = decoded(POLL, body, telemetry=False)
+        request: PollRequest = decoded(_POLL, body, telemetry=False)
         return request.protocol, request
     try:
         outline = _outline(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        decoded(POLL, body, telemetry=True)  # says what is wrong
+        decoded(_POLL, body, telemetry=True)  # says what is wrong
         raise
     hardware, known = bytes(outline.hardware), gate.hardware
     said_once = body.count(_HARDWARE) == 1 and b"\\" not in body  # the outline has looked at the last one only
     if not said_once or hardware not in known:
-        decoded(POLL, body, telemetry=True)
+        decoded(_POLL, body, telemetry=True)
         if len(known) >= _HARDWARE_MAX:
             known.clear()
         if len(hardware) <= _HARDWARE_BYTES_MAX:

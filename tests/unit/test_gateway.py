@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from fleetbatch.gateway import openapi
 from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.dials import Dials
+from fleetbatch.gateway.driving import driven
 from fleetbatch.gateway.identity import token_key
 from fleetbatch.gateway.objects import byte_range
 from fleetbatch.gateway.pacing import beat_every_s, next_pressure, pressure_holding, wait_s
@@ -175,13 +176,22 @@ class Counted:
         return [2 * q for q in questions]
 
 
+async def ask(batcher: Batcher[int, int], question: int) -> int:
+    """Ask as an endpoint does."""
+
+    async def endpoint() -> int:
+        return await batcher.ask(question)
+
+    return await driven(endpoint())
+
+
 def asked(questions: Sequence[int], call: Counted, *, about: int = 1000) -> list[object]:
     async def ask_all() -> list[object]:
         with ThreadPoolExecutor(1) as executor:
             batcher: Batcher[int, int] = Batcher(
                 call, lambda q: q % about, executor=executor, gather_for=timedelta(milliseconds=1), batch_max=50
             )
-            return await asyncio.gather(*(batcher.ask(q) for q in questions), return_exceptions=True)
+            return await asyncio.gather(*(ask(batcher, q) for q in questions), return_exceptions=True)
 
     return asyncio.run(ask_all())
 
@@ -215,7 +225,7 @@ def test_an_answer_or_an_error_is_handed_on_without_anybody_waiting() -> None:
             )
             for question in (1, 2, 13, 3):
                 batcher.put(question, told.append)
-            await batcher.ask(33)  # about the same as 3 and 13, and so after both
+            await ask(batcher, 33)  # about the same as 3 and 13, and so after both
 
     asyncio.run(put_all())
     assert [type(one) for one in told] == [ValueError] * 3 + [int]
@@ -229,18 +239,18 @@ def test_a_caller_that_left_does_not_disturb_the_others() -> None:
         gate.wait(5)
         return questions
 
-    async def ask() -> int:
+    async def ask_both() -> int:
         with ThreadPoolExecutor(1) as executor:
             batcher: Batcher[int, int] = Batcher(
                 slow, lambda q: q, executor=executor, gather_for=timedelta(0), batch_max=50
             )
-            gone, stays = asyncio.create_task(batcher.ask(1)), asyncio.create_task(batcher.ask(2))
+            gone, stays = asyncio.create_task(ask(batcher, 1)), asyncio.create_task(ask(batcher, 2))
             await asyncio.sleep(0.02)
             gone.cancel()
             gate.set()
             return await stays
 
-    assert asyncio.run(ask()) == 2
+    assert asyncio.run(ask_both()) == 2
 
 
 @pytest.mark.parametrize("text", ["", "bytes", "bytes=", "bytes=a-b", "items=0-1", "bytes=1-2-3", "bytes=" + "9" * 30])
