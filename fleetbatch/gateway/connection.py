@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fleetbatch.gateway.admission import ROUTES, Route
 from fleetbatch.gateway.gate import Gate
+from fleetbatch.gateway.heads import Heads, Request
 from fleetbatch.gateway.problems import Headers, Reply
 from fleetbatch.gateway.quick import answer
 
@@ -29,7 +30,7 @@ _CONTINUE: Final = b"100-continue"
 
 def connections(gate: Gate) -> type[HttpToolsProtocol]:
     """Return the kind of connection that serves one gate, for uvicorn's `http`."""
-    return type("GateConnection", (_Connection,), {"gate": gate, "written": _Written()})
+    return type("GateConnection", (_Connection,), {"gate": gate, "written": _Written(), "heads": Heads()})
 
 
 class _Written:
@@ -70,6 +71,11 @@ class _Connection(HttpToolsProtocol):
 
     gate: Gate
     written: _Written
+    heads: Heads
+    _between: bool = True
+    """The parser has seen the end of a message, and nothing of the next."""
+    _whole: bytes = b""
+    """A piece that came between two messages; may be one of them."""
     _route: Route | None = None
     """Of a message whose body is being read here."""
     _body: bytes = b""
@@ -90,10 +96,17 @@ class _Connection(HttpToolsProtocol):
         self._idle = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; whoever stops in the middle is waited for, but not for ever."""
+        """Answer or parse what came; whoever stops in the middle is waited for, but not for ever."""
         self._heard_at = self.loop.time()
+        if self._between and not self._busy() and not self.flow.write_paused:
+            request = self.heads.read(data)
+            if request is not None:
+                self._answer(request)
+                return
+            self._whole = data
         head = self.headers if self._in_head else None
         super().data_received(data)
+        self._whole = b""
         if self.transport.is_closing():
             return
         if self._in_head:
@@ -112,7 +125,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head; what only the application asks for is made when it is asked."""
-        self._in_head = True
+        self._in_head, self._between = True, False
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -144,12 +157,16 @@ class _Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Answer."""
         route, self._route = self._route, None
+        whole, self._whole = self._whole, b""
+        self._between = self.parser.should_keep_alive() and not self.parser.should_upgrade()
         if route is None:
             super().on_message_complete()
             return
         self._settle()
-        self.cycle = call = _Call()  # type: ignore[assignment] # of a cycle what the connection looks at
-        answer(self.gate, route, self._fields.get(b"authorization", b""), self._body, partial(self._end, call))
+        request = Request(route, self._fields.get(b"authorization", b""), self._body)
+        if whole:
+            self.heads.learn(whole, request)
+        self._answer(request)
 
     def on_response_complete(self) -> None:
         """Go on with what came meanwhile; silence counts from here, since a long answer is none."""
@@ -181,6 +198,10 @@ class _Connection(HttpToolsProtocol):
         """Tell whether the application is answering."""
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn's type leaves out the None that it begins with
         return cycle is not None and not cycle.response_complete
+
+    def _answer(self, request: Request) -> None:
+        self.cycle = call = _Call()  # type: ignore[assignment] # of a cycle what the connection looks at
+        answer(self.gate, *request, partial(self._end, call))
 
     def _end(self, call: _Call, reply: Reply) -> None:
         """Send the answer of a call, then begin whatever came after it."""

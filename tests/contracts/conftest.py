@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from gateway_doors import Door, TestedCar, open_door
+from gateway_lines import with_token
 
 
 @pytest.fixture
@@ -26,3 +27,10 @@ def car(door: Door) -> TestedCar:
     door.open({7: (3, 3, 2)})
     door.offer((car.id, 7))
     return car
+
+
+@pytest.fixture
+def idle(door: Door) -> TestedCar:
+    """A car with a token for which there is no work."""
+    door.gate.chance = lambda: 0.5
+    return with_token(door, door.car(1))
