@@ -197,7 +197,9 @@ class Cell:
         [answer] = self.ledger.deliver([delivery])
         return answer
 
-    def let_go(self, lease: Granted, reason: str = "unplugged", *, energy_wh: float = 0.0) -> Released | Terminal:
+    def let_go(
+        self, lease: Granted, reason: str = "unplugged", *, detail: str = "", energy_wh: float = 0.0
+    ) -> Released | Terminal:
         [answer] = self.ledger.release(
             [
                 Release(
@@ -205,6 +207,7 @@ class Cell:
                     lease_id=lease.lease_id,
                     fence=lease.fence,
                     reason=reason,
+                    detail=detail,
                     energy_wh=energy_wh,
                     busy_s=10.0,
                 )

@@ -1,5 +1,6 @@
 """Videos of every kind that a folder may hold, made with PyAV's own encoders; a test changes one word."""
 
+import contextlib
 import io
 import struct
 from collections.abc import Mapping, Sequence
@@ -87,6 +88,24 @@ def film_file(film: Film) -> bytes:
         if sound is not None:
             container.mux(sound.encode(silence()))
             container.mux(sound.encode(None))
+    return file.getvalue()
+
+
+def several_tracks(*films: Film, cover: bool = False) -> bytes:
+    """Return an MP4 file with a video track for every film and, if so told, a cover picture."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container, contextlib.ExitStack() as opened:
+        sources = [opened.enter_context(av.open(io.BytesIO(film_file(film)), "r")) for film in films]
+        tracks = [container.add_stream_from_template(source.streams.video[0]) for source in sources]
+        picture_track = container.add_stream("mjpeg", rate=RATE) if cover else None
+        if picture_track is not None:
+            picture_track.width, picture_track.height, picture_track.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+            picture_track.disposition = av.stream.Disposition.attached_pic
+            container.mux(picture_track.encode(av.VideoFrame.from_ndarray(picture(0), format="rgb24")))
+        for source, track in zip(sources, tracks, strict=True):
+            for packet in (packet for packet in source.demux(video=0) if packet.size):
+                packet.stream = track
+                container.mux(packet)
     return file.getvalue()
 
 

@@ -502,8 +502,16 @@ RETURNING state::text;
 DELETE FROM audits WHERE order_no = %(order_no)s;
 
 -- name: missing_shards
-SELECT shard_id, coalesce(reason, '') AS reason
-FROM shards WHERE night = %(night)s AND order_no = %(order_no)s AND state = 'missing' ORDER BY shard_id;
+-- A car that refused a shard said why: the last of them is part of the reason, in one short line, for it is a car's word.
+SELECT s.shard_id, coalesce(s.reason, '') || coalesce('; refused by a car: ' || r.why, '') AS reason
+FROM shards s
+LEFT JOIN LATERAL (
+    SELECT nullif(left(btrim(regexp_replace(l.detail, '[[:space:][:cntrl:]]+', ' ', 'g')), 200), '') AS why
+    FROM leases l
+    WHERE l.night = s.night AND l.shard_id = s.shard_id AND l.state = 'released' AND l.reason = 'refused'
+    ORDER BY l.fence DESC LIMIT 1
+) r ON s.attempts > 0
+WHERE s.night = %(night)s AND s.order_no = %(order_no)s AND s.state = 'missing' ORDER BY s.shard_id;
 
 -- name: valid_parts
 SELECT p.shard_id, p.start AS row_group_start, p.stop AS row_group_stop, p.fence, p.rows, p.size_bytes,

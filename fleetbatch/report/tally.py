@@ -56,9 +56,9 @@ class Tally:
     numbers: tuple[Numbers, ...]
     """Of the workload's own columns, in the contract's order."""
     dead_letters: tuple[tuple[str, int], ...]
-    """The most frequent errors."""
+    """The most frequent errors, and last how many others there are, so that the rows are all that are dead."""
     missing: tuple[tuple[str, int], ...]
-    """Every reason, with its rows."""
+    """Likewise the reasons of rows that are missing."""
     audit_states: tuple[tuple[str, int], ...]
     energy_wh: float
     """Of the rows that count."""
@@ -88,26 +88,9 @@ def tally_night(store: Store, order: FrozenOrder, merged: Merged, rates: pa.Tabl
     `rates` are the ledgers': workload, hardware_class, provider, rows, busy_s.
     """
     of = contract(workload(order.order.workload).results_contract)
-    headline, _, field = (of.headline or "error").partition(".")  # without a headline nothing is counted
     rows = _results(store, merged, of)
     missing = pl.scan_parquet(store.uri(layout.missing(order.key)), storage_options=store.storage_options())
-    drawn = rows.filter(pl.col(headline).is_not_null() & pl.col("source_uri").str.starts_with(_DRAWN))
-    label = pl.lit(None) if field else pl.col(headline)  # a drawn picture has one
-    right = label == pl.col("source_uri").str.split("#").list.last()
-    classes = rows.group_by("car_class", "provider").agg(pl.len(), pl.col("energy_wh").cast(pl.Float64).sum())
-    found = pl.collect_all(
-        [
-            classes.sort("car_class", "provider"),
-            _most(_each(rows, headline, field), headline),
-            _most(rows.with_columns(pl.col("error").str.replace(_HOW_MUCH, "")), "error"),
-            _most(missing, "reason", keep=None),
-            _most(rows, "audit_state"),
-            drawn.select(pl.len(), right.sum().alias("right")),
-            rows.select(_sums(of)),
-            rows.filter(pl.col("energy_source") == "measured").select(pl.col("energy_wh").cast(pl.Float64).sum()),
-        ],
-        engine="streaming",
-    )
+    found = pl.collect_all(_questions(of, rows, missing), engine="streaming")
     speeds = _speeds(rates, order.order.workload)
     by_class = tuple(
         ClassTally(name=name, provider=how, rows=count, energy_wh=energy, rows_per_s=speeds.get((name, how)))
@@ -127,6 +110,25 @@ def tally_night(store: Store, order: FrozenOrder, merged: Merged, rates: pa.Tabl
         labelled_rows=labelled,
         right_rows=right_rows or 0,
     )
+
+
+def _questions(of: Contract, rows: pl.LazyFrame, missing: pl.LazyFrame) -> list[pl.LazyFrame]:
+    """Return what is asked of the results, in the order in which `tally_night` reads the answers."""
+    headline, _, field = (of.headline or "error").partition(".")  # without a headline nothing is counted
+    drawn = rows.filter(pl.col(headline).is_not_null() & pl.col("source_uri").str.starts_with(_DRAWN))
+    label = pl.lit(None) if field else pl.col(headline)  # a drawn picture has one
+    right = label == pl.col("source_uri").str.split("#").list.last()
+    energy_wh = pl.col("energy_wh").cast(pl.Float64).sum()
+    return [
+        rows.group_by("car_class", "provider").agg(pl.len(), energy_wh).sort("car_class", "provider"),
+        _counted(_each(rows, headline, field), headline).head(_MOST),
+        _reasons(rows.with_columns(pl.col("error").str.replace(_HOW_MUCH, "")), "error"),
+        _reasons(missing, "reason"),
+        _counted(rows, "audit_state"),
+        drawn.select(pl.len(), right.sum().alias("right")),
+        rows.select(_sums(of)),
+        rows.filter(pl.col("energy_source") == "measured").select(energy_wh),
+    ]
 
 
 def summarise(
@@ -169,10 +171,17 @@ def summarise(
     }
 
 
-def _most(rows: pl.LazyFrame, column: str, keep: int | None = _MOST) -> pl.LazyFrame:
+def _counted(rows: pl.LazyFrame, column: str) -> pl.LazyFrame:
+    """Return how often each value of a column is there, the most frequent first."""
     counted = rows.filter(pl.col(column).is_not_null()).group_by(column).len()
-    ordered = counted.sort(["len", column], descending=[True, False])
-    return ordered if keep is None else ordered.head(keep)
+    return counted.sort(["len", column], descending=[True, False])
+
+
+def _reasons(rows: pl.LazyFrame, column: str) -> pl.LazyFrame:
+    """Return the most frequent reasons and, in a last row, how many others there are and how often."""
+    counted = _counted(rows, column).with_columns(pl.col("len").cast(pl.Int64))
+    others = counted.slice(_MOST).select(pl.format("{} other reasons", pl.len()).alias(column), pl.col("len").sum())
+    return pl.concat([counted.head(_MOST), others.filter(pl.col("len") > 0)])
 
 
 def _each(rows: pl.LazyFrame, column: str, field: str) -> pl.LazyFrame:

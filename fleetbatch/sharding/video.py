@@ -85,7 +85,7 @@ class Videos:
     def _pieces(self, source: Source, entry: Entry) -> Iterator[Entry]:
         video, pieces, reencoded = self._planned(_place(source, entry.uri))
         for piece in pieces:
-            uri = entry.uri + _fragment(piece)
+            uri = entry.uri + _fragment(piece, video)
             if piece.error is not None or isinstance(video, NotAVideo):
                 yield Entry(uri=uri, size_bytes=0, error=piece.error)
                 continue
@@ -97,6 +97,8 @@ class Videos:
                 size=(video.width, video.height),
                 reencoded=reencoded,
             )
+        if isinstance(video, Video):
+            yield from _other_tracks(entry.uri, video)
 
     def _planned(self, place: Place) -> tuple[Video | NotAVideo, list[Piece], bool]:
         """Return a video, its pieces, and whether it was encoded anew because that helps and the order says so."""
@@ -110,7 +112,7 @@ class Videos:
             return (video, pieces, False) if some else (anew, _plan(anew, self.dials), False)
         mended = read_video(anew)
         if isinstance(mended, Video):
-            mended = replace(mended, complete=video.complete)
+            mended = replace(mended, complete=video.complete, track=video.track, tracks=video.tracks)
         return mended, _plan(mended, self.dials), True
 
 
@@ -137,10 +139,22 @@ def _not_whole(content: bytes, segment: Segment) -> str:
     return "" if last == segment.pts_end else f"its last frame has pts {last}, not {segment.pts_end}"
 
 
-def _fragment(piece: Piece) -> str:
+def _other_tracks(uri: str, video: Video) -> Iterator[Entry]:
+    """Yield a dead letter for every video track that nobody looks at: it may be another camera's."""
+    for track in range(1, video.tracks + 1):
+        if track != video.track:
+            why = f"a further video track; only track {video.track} is looked at: give every track a file of its own"
+            yield Entry(uri=f"{uri}#track={track}", size_bytes=0, error=why)
+
+
+def _fragment(piece: Piece, video: Video | NotAVideo) -> str:
+    """Return what names a piece in its video's uri: its frames and, where the video has several tracks, the track."""
+    told = [f"track={video.track}"] if isinstance(video, Video) and video.tracks > 1 else []
     if piece.frames:
-        return f"#frames={piece.frame_start}-{piece.frame_start + piece.frames - 1}"
-    return f"#frames={piece.frame_start}-" if piece.frame_start else ""
+        told.append(f"frames={piece.frame_start}-{piece.frame_start + piece.frames - 1}")
+    elif piece.frame_start:
+        told.append(f"frames={piece.frame_start}-")
+    return "#" + "&".join(told) if told else ""
 
 
 def _place(source: Source, uri: str) -> Place:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from fleetbatch.sharding.video_ends import ends_early
@@ -24,6 +25,8 @@ CONTAINERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,avi,h264,hevc"
 _CAREFUL: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 _AS_TOLD: Final = {"use_editlist": "0", "fflags": "+bitexact"}
 """Segments show every frame they hold, from the first on, and are the same bytes every time."""
+_PICTURES: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+"""Tracks that are no film, but belong to one."""
 
 Packet: TypeAlias = "av.Packet[VideoStream]"
 Place: TypeAlias = Path | bytes
@@ -32,7 +35,7 @@ Place: TypeAlias = Path | bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Video:
-    """What a file's first video stream holds, packet by packet."""
+    """What a file's video holds, packet by packet; of several video tracks, the one that players choose."""
 
     width: int
     height: int
@@ -41,6 +44,9 @@ class Video:
     packets: tuple[Coded, ...]
     complete: bool
     """The file does not end in the midst of what it should hold."""
+    track: int = 1
+    """Of the file's video tracks, counted from 1; cover pictures do not count."""
+    tracks: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +67,12 @@ def read_video(place: Place) -> Video | NotAVideo:
             if stream.codec_context is None:  # PyAV's types do not know it: no decoder has that number
                 return NotAVideo(reason="its video is of a codec that is not known here")
             found = _read(container, stream)
-            if isinstance(found, Video) and _ends_early(place, container.format.name):
-                return replace(found, complete=False)
-            return found
+            if isinstance(found, NotAVideo):
+                return found
+            films = [track.index for track in container.streams.video if not track.disposition & _PICTURES]
+            track = films.index(stream.index) + 1 if stream.index in films else 1
+            complete = found.complete and not _ends_early(place, container.format.name)
+            return replace(found, complete=complete, track=track, tracks=max(1, len(films)))
     except av.error.ArgumentError:  # what FFmpeg says of a container that is not on the list
         return NotAVideo(reason="its container is not taken: convert it to MP4")
     except BROKEN as error:

@@ -115,7 +115,10 @@ def plan_pieces(packets: Sequence[Coded], time_base: Fraction, dials: VideoDials
         groups.pop()
     pts = [at for group in groups for at in sorted(packet.pts for packet in group.packets if not packet.hidden)]
     if any(later <= earlier for earlier, later in pairwise(pts)):
-        why = "its frames' times are not in order from one IDR frame to the next"
+        why = (
+            "its frames' times are not in order from one IDR frame to the next (a clock that begins anew?): "
+            "convert it, or say options.reencode"
+        )
         return [Piece(frame_start=0, frames=len(pts), error=why, mendable=True)]
     if not pts and complete:
         return [Piece(frame_start=0, frames=0, error="its edit list shows no frame")]

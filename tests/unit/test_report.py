@@ -114,3 +114,18 @@ def page(store: Store, night: ResultNight, merged: Merged, tally: Tally) -> str:
     summary = summarise(night.order, merged, tally, STATS, TOLD)
     key = write_report(store, night.order.key, summary, tally, {"polars": "pl.scan_delta(...)"})
     return store.read(key).decode()
+
+
+def test_reasons_beyond_the_ten_most_frequent_are_counted(store: Store) -> None:
+    night = ResultNight(store, {5: [14], 9: [2]})
+    rows = [
+        night.dead(item, group, error=f"broken in way {max(0, n - 1):02}")
+        for n, (item, group) in enumerate(night.items(5))
+    ]
+    night.deliver_rows(5, 0, 1, rows)
+    merged = merge_order(store, night.order, night.parts_table(), missing_shards({9: "deadline"}))
+    tally = tally_night(store, night.order, merged, RATES)
+    assert tally.dead_letters[0] == ("broken in way 00", 2)
+    assert tally.dead_letters[10:] == (("3 other reasons", 3),)
+    assert sum(count for _, count in tally.dead_letters) == merged.dead_letter_rows
+    assert "3 other reasons" in page(store, night, merged, tally)

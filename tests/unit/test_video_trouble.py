@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from video_cuts import ALL, FILMS, cut, decoded, segment_of
-from videos import Film, damaged, film_file, frames_of, index_first, packet_place, same
+from videos import Film, damaged, film_file, frames_of, index_first, packet_place, same, several_tracks
 
 from fleetbatch.sharding.shard_rows import dead_row
 from fleetbatch.sharding.sources import open_source
@@ -113,3 +113,25 @@ def test_a_file_that_changes_while_it_is_cut_is_a_dead_letter(tmp_path: Path) ->
     entry = next(iter(opener.entries(source)))
     (tmp_path / "film").write_bytes(film_file(Film(settings={"qp": "1"})))
     assert opener.row(source, entry) == dead_row("the file changed while it was read")
+
+
+def test_of_several_video_tracks_the_rows_say_which_is_looked_at_and_the_others_are_dead_letters(
+    tmp_path: Path,
+) -> None:
+    entries, rows = cut(tmp_path, several_tracks(Film(frames=30), Film(frames=50), Film(frames=10)))
+    named = [entry.uri.rpartition("#")[2] for entry in entries]
+    assert named == ["track=1&frames=0-19", "track=1&frames=20-29", "track=2", "track=3"]
+    assert [row.error is None for row in rows] == [True, True, False, False]
+    assert all("only track 1 is looked at" in (row.error or "") for row in rows[2:])
+
+
+def test_a_picture_of_the_film_is_no_further_track(tmp_path: Path) -> None:
+    entries, rows = cut(tmp_path, several_tracks(Film(), cover=True))
+    assert [entry.uri.rpartition("#")[2] for entry in entries] == ["frames=0-19", "frames=20-39", "frames=40-49"]
+    assert [row.error for row in rows] == [None, None, None]
+
+
+def test_a_clock_that_begins_anew_is_refused_by_name(tmp_path: Path) -> None:
+    recorded = film_file(Film(container="mpegts"))
+    _, [row] = cut(tmp_path, recorded + recorded)
+    assert "a clock that begins anew" in (row.error or "")

@@ -164,3 +164,17 @@ def test_a_published_order_is_done_and_closed_for_good(cell: Cell) -> None:
     assert (row.state, row.published_at) == (OrderState.CLOSED, EVENING)
     assert cell.ledger.counts(key) == ShardCounts(done=1, missing=1)
     assert cell.ledger.valid_parts(key).num_rows == 1
+
+
+def test_why_a_car_refused_a_shard_last_is_part_of_why_it_is_missing(cell: Cell) -> None:
+    cell.enrol(1, 2)
+    key = cell.open({5: (10,), 6: (10,), 7: (10,)})
+    cell.let_go(cell.take(1, 5), "refused", detail="row group 0: the model does not open")
+    cell.let_go(cell.take(2, 5), "refused", detail="row group 0:\n out of memory" + "!" * 500)
+    cell.let_go(cell.take(1, 5), "unplugged", detail="went away")
+    cell.let_go(cell.take(1, 6), "refused")
+    cell.ledger.give_up(key, "the deadline has passed")
+    five, six, seven = (row["reason"] for row in cell.ledger.missing_shards(key).to_pylist())
+    assert five.startswith("the deadline has passed; refused by a car: row group 0: out of memory!!")
+    assert len(five) < 300
+    assert six == seven == "the deadline has passed"
