@@ -162,9 +162,10 @@ def _codes(cars: Cars, sieves: list[npt.NDArray[np.bool_]], kinds: Kinds, policy
         code *= np.uint32(hardware)
         code += hw
         code *= np.uint32(buckets)
-        ratio = cars.link[part] / np.maximum(cars.speed[part], np.float32(1e-9))
+        ratio, bucket = cars.link[part] / np.maximum(cars.speed[part], np.float32(1e-9)), np.zeros(len(hw), np.uint8)
         for edge in edges.T:
-            code += ratio > edge.take(hw)
+            bucket += (ratio > edge.take(hw)).view(np.uint8)
+        code += bucket
     found = _numbered(fine)
     if len(found) and int(found.max()) >= CLASSES_MAX:
         found = _numbered(fine // np.uint32(buckets))
@@ -232,8 +233,10 @@ def _rates(
     rate = np.empty((len(kinds), len(link)), np.float32)
     for kind, workload in enumerate(kinds.workload.tolist()):
         out = rate[kind]
-        out[:] = compute[workload]
         if per_unit[kind] > 0.0:
-            np.minimum(out, link * np.float32(1.0 / per_unit[kind]), out=out)
-        out *= may[kind]
+            np.multiply(link, np.float32(1.0 / per_unit[kind]), out=out)
+            np.minimum(out, compute[workload], out=out)
+            out *= may[kind]
+        else:
+            np.multiply(compute[workload], may[kind], out=out)
     return rate

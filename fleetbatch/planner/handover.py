@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fleetbatch.planner.greedy import lists_of
 from fleetbatch.planner.grid import buffer_from
 from fleetbatch.planner.inputs import NONE, Bytes, Cars, Floats, Ints, Shards, stays
-from fleetbatch.planner.pieces import Pieces, concat, in_order, row_group_s
+from fleetbatch.planner.pieces import Pieces, in_order, row_group_s
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import Reason
 
@@ -23,7 +23,7 @@ SOON_S = 60.0
 RUNS = -1
 ROW_GROUPS_LOST = 1.0
 """What a change of cars costs: the row group in work."""
-CANDIDATES = 1 << 15
+CANDIDATES = 1 << 13
 """So many of the free cars are looked at, or TRIES a late shard if that is more."""
 TRIES = 8
 """Of so many of the fastest cars a shard, those that will probably stay come first."""
@@ -77,14 +77,10 @@ def handed_over(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> P
     stay, changes = np.ones(len(pieces), bool), np.zeros(len(cars.car_id), bool)
     changes[old.car[old.row == RUNS]], changes[new.car] = True, True
     stay[old.row[old.row != RUNS]] = False
-    if not len(new.car):
-        return in_order(pieces, stay)
-    stay &= ~changes.take(pieces.car)
+    if len(new.car):
+        stay &= ~changes.take(pieces.car)
     reason = np.where(old.row == RUNS, Reason.HANDED_OVER, pieces.reason[old.row] if len(pieces) else 0)
-    fresh = _pieces(cars, shards, new, reason.astype(np.uint8))
-    # What they displace is still counted where pieces are put in order.
-    fresh.put(turn=np.bincount(pieces.car, minlength=len(changes)).take(new.car))
-    return in_order(concat([pieces, fresh]), np.append(stay, np.ones(len(fresh), bool)))
+    return in_order(pieces, stay, _pieces(cars, shards, new, reason.astype(np.uint8)))
 
 
 def _moves(cars: Cars, shards: Shards, policy: Policy, late: _Race, pieces: Pieces) -> tuple[_Race, _Race]:

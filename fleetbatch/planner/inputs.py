@@ -212,12 +212,14 @@ def _shards(table: pa.Table) -> Shards:
         memory=table["mem_B"].to_numpy(),
         priority=table["priority"].to_numpy(),
         deadline=table["deadline_s"].to_numpy(),
-        held=_not_empty(table["held_by"].combine_chunks()),
+        held=_not_empty(table["held_by"]),
     )
 
 
 def _not_empty(lists: Any) -> npt.NDArray[np.bool_]:  # noqa: ANN401 the stubs do not know ListArray.offsets
-    offsets = lists.offsets.to_numpy()
+    # What is one chunk already would be copied by combine_chunks.
+    one = lists.chunk(0) if lists.num_chunks == 1 else lists.combine_chunks()
+    offsets = one.offsets.to_numpy()
     return np.asarray(offsets[1:] > offsets[:-1])
 
 

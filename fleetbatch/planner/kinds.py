@@ -22,6 +22,7 @@ _CODES = 1 << 16
 _SHIFT = 20
 _HALF_OCTAVE = 22
 SIZES = 4
+NO_UNITS = np.float32(1e-30)
 
 Claims = tuple[int, int, int]
 """Hardware mask, region, and how many sizes of cars' memories are too small: what else tells who may have a shard."""
@@ -97,7 +98,7 @@ def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy
     code: npt.NDArray[Any] = np.empty(len(shards.shard_id), np.uint16 if len(claims) == 1 else np.uint32)
     for part in _parts(shards):
         units = shards.work_units[part].astype(np.float32)
-        codes.largest = max(codes.largest, float(np.max(units / np.maximum(shards.stop[part], 1))))
+        codes.largest = max(codes.largest, float(np.max(units / np.maximum(shards.stop[part], np.uint16(1)))))
         intensity = _intensity(shards.size_bytes[part].astype(np.float32), units)
         bits = intensity.view(np.uint32) >> np.uint32(_SHIFT)
         code[part] = bits | (shards.workload[part].astype(np.uint32) << np.uint32(11))
@@ -123,7 +124,9 @@ def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy
 
 def _intensity(size: Singles, units: Singles) -> Singles:
     """Return bytes per unit; a shard without units is all bytes and asks for nothing."""
-    return np.asarray(np.where(units > 0.0, size / np.maximum(units, np.float32(1e-30)), np.float32(0.0)), np.float32)
+    if units.min(initial=1.0) > NO_UNITS:
+        return np.asarray(size / units)
+    return np.asarray(np.where(units > 0.0, size / np.maximum(units, NO_UNITS), np.float32(0.0)), np.float32)
 
 
 def _parts(shards: Shards) -> Iterator[slice]:
@@ -209,14 +212,17 @@ def _tiers(
             place += shards.deadline[part] >= np.float32(edge)
         place *= np.uint16(levels)
         place += np.minimum(shards.priority[part], np.uint8(levels - 1))
-        place[~_open(shards, part)] = tiers
+        open_ = _open(shards, part)
+        if not open_.all():
+            place[~open_] = tiers
         tier[part] = place
         start, stop, left = shards.start[part], shards.stop[part], shards.work_units[part]
-        wide = place.astype(np.int64) * SIZES
-        for size in (0.5, 1.0, 2.0):
-            wide += left < size * middle
+        size = np.zeros(len(place), np.uint8)
+        for times in (0.5, 1.0, 2.0):
+            size += (left < times * middle).view(np.uint8)
+        wide = place.astype(np.int64) * SIZES + size
         rank[part] = wide
-        if start.any():
+        if start.max() > 0:
             left = left * ((stop - start) / np.maximum(stop, 1).astype(np.float64))
         units += np.bincount(wide, weights=left, minlength=ranks)
         count += np.bincount(wide, minlength=ranks)

@@ -161,8 +161,8 @@ def row_group_s(cars: Cars, shards: Shards, policy: Policy, car: Ints, shard: In
 
     The next row group is fetched while one is computed (dispatch 3.9), so the slower of the two counts.
     """
-    rate = rate_matrix(policy)[cars.hw[car], shards.workload[shard]] * cars.speed[car]
-    link = cars.link[car].astype(np.float64)
+    rate = rate_matrix(policy)[cars.hw.take(car), shards.workload.take(shard)] * cars.speed.take(car)
+    link = cars.link.take(car).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         compute = shards.units(shard) / rate
         size = shards.bytes(shard)
@@ -173,21 +173,39 @@ def row_group_s(cars: Cars, shards: Shards, policy: Policy, car: Ints, shard: In
 
 def allowed(cars: Cars, shards: Shards, car: Ints, shard: Ints) -> npt.NDArray[np.bool_]:
     """Return where consent, hardware mask, memory and region let the car have the shard."""
-    region = shards.region[shard]
+    region, one = shards.region.take(shard), np.uint32(1)
     return np.asarray(
-        ((cars.consent[car] >> shards.workload[shard].astype(np.uint32)) & 1).astype(bool)
-        & ((shards.hw_mask[shard] >> cars.hw[car]) & 1).astype(bool)
-        & (cars.memory[car] >= shards.memory[shard])
-        & ((region == ANY_REGION) | (region == cars.region[car]))
+        ((cars.consent.take(car) & (one << shards.workload.take(shard).astype(np.uint32))) != 0)
+        & ((shards.hw_mask.take(shard) & (one << cars.hw.take(car).astype(np.uint32))) != 0)
+        & (cars.memory.take(car) >= shards.memory.take(shard))
+        & ((region == ANY_REGION) | (region == cars.region.take(car)))
     )
 
 
-def in_order(pieces: Pieces, stay: npt.NDArray[np.bool_]) -> Pieces:
-    """Return those that stay, in order of car and time: where their cars' queues have them."""
-    first = np.zeros(int(pieces.car.max(initial=-1)) + 2, np.int64)
-    np.cumsum(np.bincount(pieces.car), out=first[1:])
-    place = first.take(pieces.car)
+def in_order(pieces: Pieces, stay: npt.NDArray[np.bool_], fresh: Pieces) -> Pieces:
+    """Return those that stay and the fresh ones, in order of car and time: where their cars' queues have them.
+
+    A fresh piece is the only one of its car: nothing else of it stays.
+    """
+    car = pieces.car.astype(np.int64)
+    first = np.append(0, np.cumsum(np.bincount(car, minlength=int(fresh.car.max(initial=-1)) + 1)))
+    place = first.take(car)
     place += pieces.turn
     order = np.empty(len(pieces), np.int64)
     order[place] = np.arange(len(pieces))
-    return pieces.some(order if stay.all() else order[stay.take(order)])
+    if not stay.all():
+        order = order[stay.take(order)]
+    fresh = fresh.some(np.argsort(fresh.car))
+    at = first.take(fresh.car)
+    return _inserted(pieces, order, fresh, at - np.searchsorted(np.sort(place[~stay]), at))
+
+
+def _inserted(pieces: Pieces, order: Ints, fresh: Pieces, at: Ints) -> Pieces:
+    """Return pieces in this order, each fresh one before the piece that is `at` there; every record is moved once."""
+    found, begin = room_for(len(order) + len(fresh)), 0
+    for count, to in enumerate(at.tolist()):
+        pieces.records.take(order[begin:to], out=found.records[begin + count : to + count], mode="clip")
+        found.records[to + count] = fresh.records[count]
+        begin = to
+    pieces.records.take(order[begin:], out=found.records[begin + len(fresh) :], mode="clip")
+    return found

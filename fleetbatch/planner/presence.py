@@ -21,16 +21,19 @@ def presence_of(survival: Bytes, order: Ints, allowed: tuple[Singles, Singles], 
     weights = _edge_weights(edges, slots)
     presence = np.empty((grid.blocks(), len(begins)), np.float32)
     later = np.empty(len(begins), np.uint8)
+    # What is as large as this and made anew for every part would be returned to the kernel each time, and asked back.
+    rows, room = np.empty((CURVES, GRID_POINTS), np.uint8), np.empty((CURVES, slots + 1), np.float32)
     for first in range(0, len(begins), CURVES):
-        part = slice(first, first + CURVES)
-        whole = survival.take(order[part], axis=0)
+        part = slice(first, min(first + CURVES, len(begins)))
+        count = part.stop - first
+        whole, curve = survival.take(order[part], axis=0, out=rows[:count], mode="clip"), room[:count]
         later[part] = whole[:, LATER_POINT]
-        curve = whole[:, : slots + 1].astype(np.float32)
+        np.copyto(curve, whole[:, : slots + 1])
         upto = np.ascontiguousarray((curve @ weights).T)
         late, early = np.flatnonzero(begins[part] > 0.0), np.flatnonzero(limit[part] < end)
-        before, after = np.zeros(len(curve), np.float32), np.full(len(curve), np.inf, np.float32)
-        before[late] = _upto(curve.take(late, axis=0), begins[part].take(late))
-        after[early] = _upto(curve.take(early, axis=0), limit[part].take(early))
+        before, after = np.zeros(count, np.float32), np.full(count, np.inf, np.float32)
+        before[late] = _upto(curve, late, begins[part].take(late))
+        after[early] = _upto(curve, early, limit[part].take(early))
         np.minimum(np.maximum(upto, before, out=upto), after, out=upto)
         np.maximum(upto[1:] - upto[:-1], 0.0, out=presence[:, part])
     return presence, later
@@ -50,13 +53,13 @@ def _edge_weights(edges: Floats, slots: int) -> Singles:
     return (weights / 255.0).astype(np.float32)
 
 
-def _upto(curve: Singles, seconds: Singles) -> Singles:
-    """Return the integral of each curve up to its own instant; looks no further than the latest instant."""
-    points = curve.shape[1]
-    slots = min(int(seconds.max(initial=0.0) // GRID_S) + 1, points - 1)
+def _upto(curves: Singles, some: Ints, seconds: Singles) -> Singles:
+    """Return the integrals of some curves, each up to its own instant; looks no further than the latest instant."""
+    slots = min(int(seconds.max(initial=0.0) // GRID_S) + 1, curves.shape[1] - 1)
+    curve, points = curves[:, : slots + 1].take(some, axis=0), slots + 1
     place = np.minimum((seconds / SLOT_S).astype(np.int64), slots - 1)
     rest = np.minimum(seconds - place.astype(np.float32) * SLOT_S, SLOT_S)
-    sums = curve[:, : slots + 1] @ _TRAPEZOIDS[: slots + 1, :slots]
+    sums = curve @ _TRAPEZOIDS[:points, :slots]
     row = np.arange(len(curve))
     before, point = sums.reshape(-1).take(row * slots + place), row * points + place
     first = curve.reshape(-1).take(point)

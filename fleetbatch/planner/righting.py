@@ -43,10 +43,11 @@ def _rows(filling: Filling, pieces: Pieces, waiting: list[tuple[int, int]]) -> d
         first = (kind * deadlines + deadline) * levels
         most = min(int(shards.priority[filling.lists.back[kind, deadline]].min()), levels - 1)
         gives_way[first + most + 1 : first + levels] = True
-    last = np.flatnonzero(pieces.turn + np.uint16(1) == np.bincount(pieces.car).take(pieces.car))
-    tier = work.tier[pieces.shard[last]]
-    some = np.flatnonzero(gives_way[tier] & (pieces.reason[last] != Reason.RUNNING))
-    last, list_of = last[some], tier[some] // levels
+    car = pieces.car.astype(np.int64)
+    last = np.flatnonzero(pieces.turn + np.uint16(1) == np.bincount(car).take(car))
+    tier = work.tier.take(pieces.shard.take(last))
+    some = np.flatnonzero(gives_way.take(tier) & (pieces.reason.take(last) != Reason.RUNNING))
+    last, list_of = last.take(some), tier.take(some) // levels
     return {(kind, deadline): last[list_of == kind * deadlines + deadline] for kind, deadline in waiting}
 
 
