@@ -11,7 +11,8 @@ from fleetbatch.contracts import conform, empty
 from fleetbatch.planner.policy import Policy
 
 NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
-POLICY = Policy(rates=((1.0, 0.5), (2.0, 4.0)), power_w=(150.0, 300.0))
+POLICY = Policy(rates=((1.0, 0.5), (2.0, 4.0)), power_w=(150.0, 300.0), prices_from_cars=200)
+"""A few cars by the simple rule; tests that mean prices say so."""
 STAYS = [255] * 97
 
 _CAR: dict[str, Any] = {

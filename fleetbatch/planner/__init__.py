@@ -3,6 +3,7 @@
 from fleetbatch.planner.answers import why, why_car, why_shard
 from fleetbatch.planner.checked import verified
 from fleetbatch.planner.energy import energy_of, read_energy, with_energy, with_powers, write_energy
+from fleetbatch.planner.frames import FramedRound
 from fleetbatch.planner.kept import explain, keep
 from fleetbatch.planner.models import model_sizes
 from fleetbatch.planner.nouns import Certificate, Round
@@ -17,6 +18,7 @@ from fleetbatch.planner.work import Beliefs, given_away, measured_policy, offers
 __all__ = [
     "Beliefs",
     "Certificate",
+    "FramedRound",
     "Policy",
     "Reason",
     "Round",

@@ -1,4 +1,7 @@
-"""What a second of work costs and emits: prices and intensities by zone and hour, and the power of hardware classes."""
+"""What a second of work costs and emits: prices and intensities by zone and hour, and the power of hardware classes.
+
+An owner's own tariff is not among them: it is what he is paid (README.md says why).
+"""
 
 import io
 import logging

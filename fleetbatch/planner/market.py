@@ -2,8 +2,6 @@
 
 from datetime import datetime
 
-import numpy as np
-
 from fleetbatch.planner.certify import certificate_by_prices, certificate_of
 from fleetbatch.planner.classes import fleet_of
 from fleetbatch.planner.fill import Given, fill
@@ -15,7 +13,7 @@ from fleetbatch.planner.kinds import work_of
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.pieces import running
 from fleetbatch.planner.policy import Policy
-from fleetbatch.planner.prices import Solution, costs, solve
+from fleetbatch.planner.prices import Solution, costs, nothing_planned, solve
 from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.waiting import unassigned_by_kind
 from fleetbatch.planner.weighing import assignments, weighed
@@ -33,7 +31,7 @@ def by_prices(cars: Cars, shards: Shards, grid: Grid, now: datetime, policy: Pol
     solution = solve(fleet, work, grid, policy)
     rule = Reason.PRICE if solution else Reason.LONGEST_WINDOW
     # Nothing holds on to pieces that are not in order yet: memory is dearer than arithmetic here.
-    pieces = handed_over(cars, shards, policy, fill(given, solution or _no_solution(given), held, rule))
+    pieces = handed_over(cars, shards, policy, fill(given, solution or _everything_pays(given), held, rule))
     found = weighed(cars, shards, policy, pieces)
     certificate = (
         certificate_of(cars, shards, policy, found)
@@ -58,13 +56,5 @@ def by_prices(cars: Cars, shards: Shards, grid: Grid, now: datetime, policy: Pol
     )
 
 
-def _no_solution(given: Given) -> Solution:
-    """Return prices at which everything pays, and no shares: every idle car takes the front of the fullest list."""
-    shape = given.work.demand.shape
-    blocks, classes = given.grid.blocks(), given.fleet.classes()
-    return Solution(
-        share=np.zeros((classes, blocks, shape[0])),
-        flow=np.zeros((shape[0], blocks, *shape[1:])),
-        price=np.full((shape[0], blocks), EVERYTHING_PAYS),
-        value=0.0,
-    )
+def _everything_pays(given: Given) -> Solution:
+    return nothing_planned(given.fleet.work.shape, given.work.demand.shape, price=EVERYTHING_PAYS)

@@ -62,8 +62,8 @@ class Policy:
     """No piece ends where the probability that the car is still there is smaller."""
     window_risk: float = 0.1
     """A bookable window is left early with at most this probability."""
-    prices_from_cars: int = 200
-    """Smaller fleets are planned by the simple rule, which looks at every car alone."""
+    prices_from_cars: int = 1
+    """Smaller fleets are planned by the simple rule, which looks at every car alone; README.md says what that loses."""
     solver_iterations_max: int = 200
     """An interior point needs 10 to 30; bounded by these and not by time, the same input gives the same round."""
 

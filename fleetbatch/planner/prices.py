@@ -78,6 +78,8 @@ def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | No
     supply = np.where(supply * FLOOR_PRICE > cost[:, :, None], supply, 0.0)
     columns = _columns(supply, demand, work, grid)
     model = _model(columns, _floors(columns, supply, demand, policy), (supply, demand, cost, value))
+    if not model.num_col_:  # all that is open is held, or of no units: there is nothing to decide
+        return nothing_planned(supply.shape, demand.shape, price=0.0)
     import highspy  # late: small fleets are planned without it
 
     highs: Any = highspy.Highs()  # type: ignore[no-untyped-call] # highspy has no stubs
@@ -96,6 +98,21 @@ def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | No
     hubs = supply.shape[1] * supply.shape[2]
     price = np.maximum(dual[rows : rows + hubs], 0.0).reshape(supply.shape[2], supply.shape[1])
     return _in_units(_feasible(columns, raw, price, (supply, demand, cost, value)), scale, highest)
+
+
+def nothing_planned(supply: tuple[int, ...], demand: tuple[int, ...], *, price: float) -> Solution:
+    """Return no shares and one price for everything.
+
+    `supply` is the shape [class, block, kind], `demand` is [kind, deadline, priority]. At a price that everything pays,
+    every idle car takes the front of the fullest list.
+    """
+    _, blocks, kinds = supply
+    return Solution(
+        share=np.zeros(supply),
+        flow=np.zeros((kinds, blocks, *demand[1:])),
+        price=np.full((kinds, blocks), price),
+        value=0.0,
+    )
 
 
 OPTIONS: dict[str, Any] = {

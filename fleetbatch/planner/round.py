@@ -4,10 +4,13 @@ The same tables in any row order give the same round; nothing is asked of a cloc
 """
 
 from datetime import datetime
+from typing import overload
 
+import polars as pl
 import pyarrow as pa
 
 from fleetbatch.planner.certify import certificate_of
+from fleetbatch.planner.frames import FramedRound, as_table, framed
 from fleetbatch.planner.greedy import greedy
 from fleetbatch.planner.grid import grid_of
 from fleetbatch.planner.handover import handed_over
@@ -21,13 +24,31 @@ from fleetbatch.planner.waiting import unassigned
 from fleetbatch.planner.weighing import assignments, weighed
 
 
-def plan_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy) -> Round:
+@overload
+def plan_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy) -> Round: ...
+
+
+@overload
+def plan_round(cars: pl.DataFrame, shards: pl.DataFrame, now: datetime, policy: Policy) -> FramedRound: ...
+
+
+def plan_round(
+    cars: pa.Table | pl.DataFrame, shards: pa.Table | pl.DataFrame, now: datetime, policy: Policy
+) -> Round | FramedRound:
     """Plan a round; raise RejectedError that lists everything wrong with tables or policy.
+
+    Arrow tables give a round of tables, polars frames the same round with frames.
 
     Hard: consent, hardware, memory, region, ready and limit times, deadlines, one holder a shard, the commit horizon.
     A running car keeps its shard. From `policy.prices_from_cars` cars on the round is planned by prices, with a
     certificate; below, and where the solver comes to no end, by a simple rule. `Round.planner` says which.
     """
+    if isinstance(cars, pl.DataFrame):
+        return framed(_planned(as_table(cars), as_table(shards), now, policy))
+    return _planned(cars, as_table(shards), now, policy)
+
+
+def _planned(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy) -> Round:
     fleet, work = read_inputs(cars, shards, policy)
     grid = grid_of(work, policy)
     if grid.blocks() and len(fleet.car_id) >= policy.prices_from_cars:

@@ -31,7 +31,6 @@ def upper_bound(world: World) -> float:
     policy = replace(
         policy,
         power_w=tuple(power[name] for name in frame.hardware),
-        prices_from_cars=1,
         upsets_per_hour=0.0,
         buffer_worth=1.0,
     )

@@ -22,14 +22,10 @@ def summary(night: Night) -> dict[str, Any]:
     demand, done = _by_priority(world, None), _by_priority(world, night)
     value = realised_value(night)
     cars = night.deliveries.car >= 0
-    planners = [moment.planned.planner for moment in night.moments]
     return {
         "scenario": _scenario(world.scenario),
         "cars_at_a_plug": len(world.fleet),
-        "rounds": len(night.moments),
-        "rounds_by_planner": {name: planners.count(name) for name in sorted(set(planners))},
-        "pieces_verified": sum(moment.planned.pieces for moment in night.moments),
-        "gap_mean": float(np.mean([moment.planned.gap for moment in night.moments])),
+        **_rounds(night),
         "value": value,
         "upper_bound": night.upper_bound,
         "realised_share": value / night.upper_bound if night.upper_bound > 0.0 else 1.0,
@@ -56,6 +52,16 @@ def summary(night: Night) -> dict[str, Any]:
         "cars_that_earned": int((credits_eur(night) > 0.0).sum()),
         "bad_cars_caught": int(night.caught.sum()),
         "charges_later": night.charges_later,
+    }
+
+
+def _rounds(night: Night) -> dict[str, Any]:
+    planners = [moment.planned.planner for moment in night.moments]
+    return {
+        "rounds": len(night.moments),
+        "rounds_by_planner": {name: planners.count(name) for name in sorted(set(planners))},
+        "pieces_verified": sum(moment.planned.pieces for moment in night.moments),
+        "gap_mean": float(np.mean([moment.planned.gap for moment in night.moments])),
     }
 
 

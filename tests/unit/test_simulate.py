@@ -191,7 +191,7 @@ def first_plan(world: World) -> Planned:
 @pytest.mark.parametrize("day", [datetime(2026, 3, 28, 23, tzinfo=BERLIN), datetime(2026, 10, 24, 23, tzinfo=BERLIN)])
 def test_a_night_in_which_the_clocks_change_is_a_night_like_others(day: datetime) -> None:
     figures = summary(simulate(replace(SMALL, cars=60, starts_at=day, hours=4.0)))
-    assert figures["rounds_by_planner"] == {"greedy": 8}
+    assert figures["rounds_by_planner"] == {"prices": 8}
     assert 0.7 < figures["realised_share"] < 1.0
 
 
