@@ -13,6 +13,10 @@ Believed = Literal["honest", "hopeful", "gloomy", "shuffled", "flat"]
 
 EXACT_MAX: Final = 20_000
 """Larger fleets live in arrays; up to here every car runs the real agent and every shard the real machine."""
+CARS_MAX: Final = 10_000_000
+SHARDS_MAX: Final = 100_000_000
+"""Ten cells' cars and their work: beyond it a night is asked for by mistake, and would end for want of memory."""
+SEED_MAX: Final = 2**64 - 1
 TIMEZONE: Final = "Europe/Berlin"
 """Of the generated fleet; a file of stays brings its own."""
 
@@ -99,9 +103,9 @@ class Scenario:
 def check_scenario(scenario: Scenario) -> None:
     """Raise RejectedError naming everything about a scenario that makes no night."""
     problems = [
-        f"{name}: {getattr(scenario, name)}; expected at least 1"
-        for name in ("cars", "shards")
-        if getattr(scenario, name) < 1
+        f"{name}: {getattr(scenario, name)}; expected {least} to {most:,}"
+        for name, least, most in (("cars", 1, CARS_MAX), ("shards", 1, SHARDS_MAX), ("seed", 0, SEED_MAX))
+        if not least <= getattr(scenario, name) <= most
     ]
     problems += [
         f"{name}: {getattr(scenario, name)}; expected more than 0 and at most {most:g}"

@@ -9,7 +9,7 @@ from planner_tables import NOW, POLICY, car, cars, falling, mixed_fleet, mixed_w
 
 from benchmarks.planner_fleet import evening
 from fleetbatch.contracts import empty
-from fleetbatch.planner import Reason, Round, plan_round, verify_round, why
+from fleetbatch.planner import Policy, Reason, Round, plan_round, verify_round, why
 
 PRICES = replace(POLICY, prices_from_cars=1)
 
@@ -67,8 +67,8 @@ def test_work_that_is_worth_less_than_its_energy_says_so() -> None:
         ),
     ],
 )
-def test_a_car_that_has_nothing_says_why(fleet: pa.Table, work: pa.Table, reason: Reason, policy: object) -> None:
-    found = plan_round(fleet, work, NOW, policy)  # type: ignore[arg-type] # either policy
+def test_a_car_that_has_nothing_says_why(fleet: pa.Table, work: pa.Table, reason: Reason, policy: Policy) -> None:
+    found = plan_round(fleet, work, NOW, policy)
     [row] = [row for row in found.car_plan.to_pylist() if row["car_id"] == 1]
     assert row["reason"] == reason
     assert reason.said in told(found, fleet, 1)
