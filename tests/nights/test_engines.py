@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from distributed import LocalCluster
 from night import Night, night_in
 
+from fleetbatch import layout
 from fleetbatch.local.postgres import Postgres
+from fleetbatch.orders import order_to_json, stored_order
+from fleetbatch.sealing import unwrap_secret, wrap_secret
 from fleetbatch.steps.closing import check_step, publish_step
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the cluster's own, while it starts, loses a worker and stops
@@ -27,6 +31,15 @@ def cluster() -> Iterator[Any]:
 
 def url(cluster: Any) -> str:
     return f"dask://{cluster.scheduler_address.removeprefix('tcp://')}"
+
+
+def take_order(night: Night, other: Night) -> None:
+    """Give a night the order that another has frozen: the ids of shards follow from its secret."""
+    frozen = stored_order(other.store, other.key)
+    secret = unwrap_secret(frozen.secret_wrapped, other.settings.deployment_key)
+    frozen = replace(frozen, secret_wrapped=wrap_secret(secret, night.settings.deployment_key))
+    night.store.create(layout.bundle(frozen.model_sha256), other.store.read(layout.bundle(frozen.model_sha256)))
+    night.store.create(layout.order(frozen.key), order_to_json(frozen))
 
 
 def published(night: Night) -> list[dict[str, Any]]:
@@ -46,16 +59,18 @@ def published(night: Night) -> list[dict[str, Any]]:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(600)  # two nights
 def test_a_night_publishes_the_same_rows_with_local_processes_and_with_two_workers_of_a_cluster(
     tmp_path: Path, postgres: Postgres, cluster: Any
 ) -> None:
-    found = {}
-    for name, engine in (("local", "local"), ("cluster", url(cluster))):
-        (tmp_path / name).mkdir()
-        with night_in(tmp_path / name, postgres, engine=engine) as night:
-            found[name] = published(night)
-    assert found["local"] == found["cluster"]
-    assert len({row["item_id"] for row in found["local"]}) == ROWS
+    here, there = tmp_path / "here", tmp_path / "there"
+    for home in (here, there):
+        home.mkdir()
+    with night_in(here, postgres, engine="local") as night, night_in(there, postgres, engine=url(cluster)) as other:
+        rows = published(night)
+        take_order(other, night)
+        assert published(other) == rows
+    assert len({row["item_id"] for row in rows}) == ROWS
 
 
 def test_a_worker_that_is_killed_in_mid_night_costs_no_row(tmp_path: Path, postgres: Postgres, cluster: Any) -> None:
