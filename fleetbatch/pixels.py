@@ -138,7 +138,7 @@ def _jpeg_header(content: bytes | memoryview) -> Header | None:
         mark, kind, length = _SEGMENT.unpack_from(content, place)
         start, place = place + _SEGMENT.size, place + 2 + length
         ordinary = mark == 0xFF and length >= 2 and place <= len(content) and (kind not in _FRAMES or frame is None)  # noqa: PLR2004 (a marker; a length counts itself)
-        if not ordinary or not _is_ordinary(kind, bytes(content[start:place])):
+        if not ordinary or (kind not in _PLAIN and not _is_ordinary(kind, bytes(content[start:place]))):
             return None
         if kind in _FRAMES:
             frame = _FRAME.unpack_from(content, start)
@@ -148,6 +148,7 @@ def _jpeg_header(content: bytes | memoryview) -> Header | None:
 
 
 def _is_ordinary(kind: int, segment: bytes) -> bool:
+    """Return whether a segment that is not plain is one that every reader takes alike."""
     if kind in _FRAMES:
         return len(segment) > _FRAME.size and (len(segment) - _FRAME.size) % 3 == 0
     if kind == _QUANTISATION:
@@ -155,7 +156,7 @@ def _is_ordinary(kind: int, segment: bytes) -> bool:
     if kind in _APPLICATION:
         name, size_bytes = _APPLICATION[kind]
         return len(segment) >= size_bytes and segment.startswith(name) and segment[-6:-2] != _CUT_OFF
-    return kind in _PLAIN
+    return False
 
 
 def _holds_whole_tables(segment: bytes) -> bool:

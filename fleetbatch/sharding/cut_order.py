@@ -91,7 +91,8 @@ def cut_order(
     with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
         sources = Path(scratch) / "sources.parquet"
         with pq.ParquetWriter(sources, contract("sources").schema) as writer:
-            manifest = _collect(_run(tasks, engine), frozen, shares, writer, progress)
+            cut = _run(tasks, engine, room_bytes=2 * frozen.order.cutting.shard_bytes)
+            manifest = _collect(cut, frozen, shares, writer, progress)
         _put_sources(store, frozen, sources)
         return _put_manifest(store, frozen, manifest, Path(scratch) / "manifest.parquet")
 
@@ -144,10 +145,13 @@ def _footer(frozen: FrozenOrder, shard: ShardId, rows: int) -> dict[str, str]:
     }
 
 
-def _run(tasks: Iterable[Task], engine: Executor | None) -> Iterator[CutShard]:
-    """Yield the shards in order: one after the other here, or a few at a time on an engine."""
+def _run(tasks: Iterable[Task], engine: Executor | None, *, room_bytes: int) -> Iterator[CutShard]:
+    """Yield the shards in order: one after the other here, or a few at a time on an engine.
+
+    `room_bytes` hold any shard, so that a larger one than the first needs no fresh pages.
+    """
     if engine is None:
-        items, sealed = Scratch(), Scratch()
+        items, sealed = Scratch(room_bytes), Scratch(room_bytes)
         yield from (cut_shard(task, items, sealed) for task in tasks)
         return
     flying: collections.deque[Future[CutShard]] = collections.deque()

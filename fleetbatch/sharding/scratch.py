@@ -9,9 +9,9 @@ _HUGE_PAGES: Final = getattr(mmap, "MADV_HUGEPAGE", None)
 class Scratch:
     """Memory that grows to what is asked of it; pages that nobody touched cost nothing."""
 
-    def __init__(self) -> None:
-        """Hold nothing yet."""
-        self._memory = _pages(mmap.PAGESIZE)
+    def __init__(self, size_bytes: int = mmap.PAGESIZE) -> None:
+        """Have room for so many bytes without other memory, none of it touched yet."""
+        self._memory = _pages(size_bytes)
 
     def view(self, size_bytes: int) -> memoryview:
         """Return so many bytes, filled with anything; where more are asked for than before, it is other memory."""

@@ -36,6 +36,14 @@ def films(night: Night) -> str:
     return str(folder)
 
 
+def labels_of(files: list[str]) -> list[tuple[str, int, float]]:
+    """Return each label with how often it was found and its best score, as DuckDB reads them."""
+    everything = f"SELECT unnest(detections, recursive := true) FROM read_parquet({files})"
+    by_label = duckdb.sql(f"SELECT label, count(*), max(score) FROM ({everything}) GROUP BY label")
+    assert by_label is not None
+    return by_label.fetchall()
+
+
 def test_every_frame_is_published_once_though_cars_leave_in_the_midst_of_a_shard(night: Night) -> None:
     leaver, dying = night.park("leaver"), night.park("dying")
     night.begin(workload="video", source=films(night), model="light.zip", options=EVERY_FIFTH)
@@ -69,10 +77,7 @@ def test_every_frame_is_published_once_though_cars_leave_in_the_midst_of_a_shard
         "hevc",
         "sound",
     ]
-    everything = f"SELECT unnest(detections, recursive := true) FROM read_parquet({files})"
-    by_label = duckdb.sql(f"SELECT label, count(*), max(score) FROM ({everything}) GROUP BY label")
-    assert by_label is not None
-    [(label, count, best)] = by_label.fetchall()
+    [(label, count, best)] = labels_of(files)
     assert (label, count) == ("light", rows["detections"].list.len().sum())
     assert best > 0.9
     summary = report_step(night.settings, night.key, task_instances=8, now=night.now)
