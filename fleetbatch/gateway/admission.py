@@ -14,6 +14,7 @@ from fleetbatch.gateway.bodies import Receive, Scope, read_body
 from fleetbatch.gateway.endpoints import ENDPOINTS, POLL_PATH, Endpoint
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import Bearer
+from fleetbatch.gateway.pacing import unheard_s
 from fleetbatch.gateway.problems import Kind, ProblemError, Reply
 from fleetbatch.gateway.telemetry import without_vehicle
 from fleetbatch.logs import say
@@ -42,7 +43,7 @@ Who = tuple[()] | tuple[CarId] | tuple[OwnerId]
 def admitted(gate: Gate, endpoint: Endpoint, authorization: bytes) -> tuple[Who, bool]:
     """Return who calls and whether the vehicle may be heard; raise a ProblemError when the call ends here."""
     if endpoint.sheds and overrun(gate):
-        wait_s = gate.wait_s(holding=endpoint.path != POLL_PATH)
+        wait_s = _unheard_s(gate, endpoint.path)
         raise ProblemError(Kind.COME_BACK, "too many cars at once; yours is not forgotten", retry_after_s=wait_s)
     if endpoint.caller == "anyone":
         return (), False
@@ -57,6 +58,13 @@ def admitted(gate: Gate, endpoint: Endpoint, authorization: bytes) -> tuple[Who,
 def overrun(gate: Gate) -> bool:
     """Tell whether so many requests are under way that those that can wait are sent away."""
     return gate.metrics.in_flight > gate.dials.in_flight_max
+
+
+def _unheard_s(gate: Gate, path: str) -> float:
+    """Return when a caller comes back whom nobody heard: soon, if it may be a car that has an offer here."""
+    if path == POLL_PATH and gate.book.any_left:
+        return unheard_s(gate.dials, pressure=gate.pressure, chance=gate.chance())
+    return gate.wait_s(holding=path != POLL_PATH)
 
 
 def bearer_of(gate: Gate, endpoint: Endpoint, given: bytes, *, now: datetime) -> Bearer:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Hashable, Sequence
 from concurrent.futures import Executor
 from datetime import timedelta
 from functools import partial
+from time import perf_counter
 from types import coroutine
 from typing import Generic, TypeVar
 
@@ -30,10 +31,12 @@ class Batcher(Generic[Asked, Answered]):
         executor: Executor,
         gather_for: timedelta,
         batch_max: int,
+        took: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """Ask through `call`, in `executor`."""
+        """Ask through `call`, in `executor`; `took` hears the seconds from a batch's beginning to its answers."""
         self._call, self._about, self._executor = call, about, executor
         self._gather_s, self._batch_max = gather_for.total_seconds(), batch_max
+        self._took = took
         self._waiting: deque[tuple[Asked, Then[Answered]]] = deque()
         self._asking: asyncio.Task[None] | None = None
 
@@ -49,15 +52,17 @@ class Batcher(Generic[Asked, Answered]):
             self._asking = asyncio.create_task(self._ask_all())
 
     async def _ask_all(self) -> None:
+        since = perf_counter()
         while self._waiting:
             await asyncio.sleep(self._gather_s)
-            batch = self._next()
+            batch, began, since = self._next(), since, perf_counter()
             answers: Sequence[Answered | Exception]
             try:
                 call = asyncio.get_running_loop().run_in_executor(self._executor, self._call, [q for q, _ in batch])
                 answers = await call
             except Exception as error:  # noqa: BLE001 # whoever asked must hear of it, whatever it is
                 answers = [error] * len(batch)
+            self._took(perf_counter() - began)
             for (_, then), answer in zip(batch, answers, strict=True):
                 then(answer)
 

@@ -136,6 +136,7 @@ async def keep_pace(gate: Gate) -> None:
         began, cpu_s = loop.time(), process_time()
         await asyncio.sleep(_PACE_EVERY_S)
         took_s = loop.time() - began
+        gate.metrics.loop_late.took(max(0.0, took_s - _PACE_EVERY_S))
         late, busy = timedelta(seconds=max(0.0, took_s - _PACE_EVERY_S)), (process_time() - cpu_s) / took_s
         gate.pressure = next_pressure(gate.pressure, late=late, busy=busy, dials=gate.dials)
 

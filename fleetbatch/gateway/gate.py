@@ -136,15 +136,19 @@ class Gate:
         batcher = partial(
             Batcher, executor=self.executor, gather_for=self.dials.gather_for, batch_max=self.dials.batch_max
         )
-        self.grants = batcher(self.ledger.grant, lambda question: question.car_id)
-        gather_beats_for = self.dials.gather_beats_for
-        self.beats = batcher(self.ledger.beat, lambda question: question.lease_id, gather_for=gather_beats_for)
-        self.deliveries = batcher(self.ledger.deliver, lambda question: question.lease_id)
-        self.releases = batcher(self.ledger.release, lambda question: question.lease_id)
-        self.leases = batcher(self.ledger.leases, lambda lease: lease)
-        self.keys = batcher(self.ledger.car_keys, lambda car: car)
-        self.first_uses = batcher(self._first_uses, lambda assertion: (assertion.car_id, assertion.jti))
-        self.looks = batcher(partial(look_at_all, self.store, self.dials.part_bytes), lambda upload: upload.key)
+        took = self.metrics.batch
+        self.grants = batcher(self.ledger.grant, lambda question: question.car_id, took=took("grants"))
+        beats = partial(batcher, gather_for=self.dials.gather_beats_for, took=took("beats"))
+        self.beats = beats(self.ledger.beat, lambda question: question.lease_id)
+        self.deliveries = batcher(self.ledger.deliver, lambda question: question.lease_id, took=took("parts"))
+        self.releases = batcher(self.ledger.release, lambda question: question.lease_id, took=took("releases"))
+        self.leases = batcher(self.ledger.leases, lambda lease: lease, took=took("leases"))
+        self.keys = batcher(self.ledger.car_keys, lambda car: car, took=took("keys"))
+        self.first_uses = batcher(
+            self._first_uses, lambda assertion: (assertion.car_id, assertion.jti), took=took("assertions")
+        )
+        look = partial(look_at_all, self.store, self.dials.part_bytes)
+        self.looks = batcher(look, lambda upload: upload.key, took=took("looks"))
 
     def wait_s(self, *, holding: bool = False) -> float:
         """Return when the next car comes back, in seconds; one that may hold a lease comes before it runs out."""

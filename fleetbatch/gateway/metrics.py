@@ -4,11 +4,37 @@ Names with `gateway` are this process's own: sum them over gateways. The others 
 every gateway of it: take any one.
 """
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
+from typing import Final
 
 from fleetbatch.ledger.glance import AGES_S, CellGlance
+
+_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(slots=True)
+class Spans:
+    """How often something took how long, as a Prometheus histogram."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS_S) + 1))
+    sum_s: float = 0.0
+
+    def took(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(_BOUNDS_S, seconds)] += 1
+        self.sum_s += seconds
+
+    def lines(self, name: str, label: str = "") -> Iterator[str]:
+        """Give the histogram's lines; `label` is `name="value"`."""
+        for bound, count in zip((*map(str, _BOUNDS_S), "+Inf"), accumulate(self.counts), strict=True):
+            yield f'{name}_bucket{{{label}{"," * bool(label)}le="{bound}"}} {count}'
+        labels = f"{{{label}}}" if label else ""
+        yield f"{name}_sum{labels} {self.sum_s:.6f}"
+        yield f"{name}_count{labels} {sum(self.counts)}"
 
 
 @dataclass(slots=True)
@@ -20,6 +46,14 @@ class Metrics:
     events: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
     bodies_awaited: int = 0
+    loop_late: Spans = field(default_factory=Spans)
+    """By how much the event loop came late to what it was to do every half second."""
+    batches: dict[str, Spans] = field(default_factory=dict)
+    """By kind of question: from when a batch began to collect until the ledger or the store had answered it."""
+
+    def batch(self, kind: str) -> Callable[[float], None]:
+        """Return what is told how long each batch of that kind took."""
+        return self.batches.setdefault(kind, Spans()).took
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """Count one answer."""
@@ -45,6 +79,13 @@ def _lines(metrics: Metrics, gauges: Mapping[str, float]) -> Iterator[str]:
     for name, value in {**gauges, "in_flight": metrics.in_flight, "bodies_awaited": metrics.bodies_awaited}.items():
         yield f"# TYPE fleetbatch_gateway_{name} gauge"
         yield f"fleetbatch_gateway_{name} {value:g}"
+    yield "# HELP fleetbatch_gateway_loop_late_seconds how late the event loop was, looked at twice a second"
+    yield "# TYPE fleetbatch_gateway_loop_late_seconds histogram"
+    yield from metrics.loop_late.lines("fleetbatch_gateway_loop_late_seconds")
+    yield "# HELP fleetbatch_gateway_batch_seconds from when a batch began to collect until all in it had answers"
+    yield "# TYPE fleetbatch_gateway_batch_seconds histogram"
+    for kind, spans in sorted(metrics.batches.items()):
+        yield from spans.lines("fleetbatch_gateway_batch_seconds", f'batch="{kind}"')
 
 
 def _cell_lines(cell: CellGlance) -> Iterator[str]:

@@ -14,8 +14,21 @@ _TRIES_A_LEASE: Final = 8
 
 def wait_s(dials: Dials, *, pressure: float, chance: float) -> float:
     """Return the seconds until the next poll; `chance` is uniform in [0, 1), `pressure` 1 when all is well."""
+    return _stretched_s(dials, pressure) * (1 + dials.jitter * (2 * chance - 1))
+
+
+def unheard_s(dials: Dials, *, pressure: float, chance: float) -> float:
+    """Return the seconds until a car polls again that was sent away unheard while there were offers.
+
+    Anywhere within the interval: an offer waits half as long for its car as if that were idle, and those who were sent
+    away in one moment do not come back in one.
+    """
+    return max(min(1.0, dials.poll_every.total_seconds()), _stretched_s(dials, pressure) * chance)
+
+
+def _stretched_s(dials: Dials, pressure: float) -> float:
     every_s, longest_s = dials.poll_every.total_seconds(), dials.poll_longest.total_seconds()  # sums of spans are slow
-    return min(every_s * pressure, max(every_s, longest_s)) * (1 + dials.jitter * (2 * chance - 1))
+    return min(every_s * pressure, max(every_s, longest_s))
 
 
 def beat_every_s(dials: Dials, *, pressure: float) -> float:

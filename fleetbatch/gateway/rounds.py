@@ -32,6 +32,11 @@ class OfferBook:
         """Return how many offers are held."""
         return 0 if self._offers is None else len(self._offers.car_id)
 
+    @property
+    def any_left(self) -> bool:
+        """Tell whether offers may be left; a shard that was offered twice and taken may count as one that is."""
+        return len(self) > len(self._taken)
+
     def turn(self, offers: Offers) -> None:
         """Hold the next round; what was taken or refused in the last one says nothing about this one."""
         self._offers = offers

@@ -117,6 +117,19 @@ def test_a_gateway_that_is_behind_sheds_polls_and_hears_beats(database_url: str,
         assert car.say("/v1/beat", lost).status_code == codes.OK
 
 
+def test_a_car_that_is_shed_while_there_are_offers_comes_back_sooner_than_an_idle_one(
+    database_url: str, tmp_path: Path
+) -> None:
+    hour = timedelta(hours=1)
+    with open_door(database_url, tmp_path, dials=replace(QUICK, in_flight_max=0, poll_every=hour)) as door:
+        car = door.car()
+        door.gate.chance = lambda: 0.25
+        idle_s = int(car.say("/v1/poll", poll()).headers["retry-after"])
+        door.open({8: (3,)})
+        door.offer((car.id, 8))
+        assert (idle_s, int(car.say("/v1/poll", poll()).headers["retry-after"])) == (3240, 900)
+
+
 def test_without_its_database_a_gateway_says_when_to_come_back_and_recovers_alone(
     door: Door, car: TestedCar, database_url: str
 ) -> None:
@@ -147,6 +160,10 @@ def test_the_metrics_count_what_happened(door: Door, car: TestedCar) -> None:
     assert 'fleetbatch_gateway_answers_total{endpoint="/v1/poll",status="200"} 1' in text
     assert 'fleetbatch_gateway_events_total{event="granted"} 1' in text
     assert "fleetbatch_gateway_offers_held 1" in text
+    assert 'fleetbatch_gateway_batch_seconds_bucket{batch="grants",le="+Inf"} 1' in text
+    assert 'fleetbatch_gateway_batch_seconds_count{batch="grants"} 1' in text
+    assert 'fleetbatch_gateway_batch_seconds_count{batch="looks"} 0' in text
+    assert "fleetbatch_gateway_loop_late_seconds_count " in text
 
 
 def test_the_metrics_tell_of_the_whole_cell_and_ask_the_ledger_once_in_ten_seconds(door: Door, car: TestedCar) -> None:

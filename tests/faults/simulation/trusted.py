@@ -171,7 +171,7 @@ class SimulatedAuditor:
     def _verdict(self, task: AuditTask) -> AuditVerdict:
         """Judge; of some shards the auditor looks no further than at what is wrong."""
         verdict = judge(task, wrong=self._liars(task))
-        if verdict.passed or task.shard_id % 4:
+        if verdict.passed or task.shard_id % 2:
             return verdict
         return replace(verdict, findings=tuple(one for one in verdict.findings if one.disagreements))
 
