@@ -24,9 +24,22 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 # FastAPI is in the peer's en
     return _fastapi()
 
 
-def _fastapi() -> Any:  # noqa: ANN401 # no types in this environment
-    from fastapi import Depends, FastAPI, HTTPException  # the peer's own environment
+def _caller() -> Any:  # noqa: ANN401 # no types in this environment
+    """Return what finds the car of a bearer token, as FastAPI's documentation would write it."""
+    from fastapi import Depends, HTTPException  # the peer's own environment
     from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer  # the same
+
+    async def car(given: HTTPAuthorizationCredentials = Depends(HTTPBearer())) -> int:  # noqa: B008 # its plain way
+        try:
+            return int(given.credentials, 16)
+        except ValueError as error:
+            raise HTTPException(401) from error
+
+    return Depends(car)
+
+
+def _fastapi() -> Any:  # noqa: ANN401 # no types in this environment
+    from fastapi import FastAPI  # the peer's own environment
     from pydantic import BaseModel  # the peer's own environment
 
     class Hardware(BaseModel):
@@ -54,14 +67,8 @@ def _fastapi() -> Any:  # noqa: ANN401 # no types in this environment
 
     app, offers = FastAPI(), dict.fromkeys(range(1_000), 1)
 
-    async def car(given: HTTPAuthorizationCredentials = Depends(HTTPBearer())) -> int:  # noqa: B008 # its plain way
-        try:
-            return int(given.credentials, 16)
-        except ValueError as error:
-            raise HTTPException(401) from error
-
     @app.post("/v1/poll")
-    async def poll(poll: Poll, caller: int = Depends(car)) -> Answer:  # noqa: FAST002 # its plain way
+    async def poll(poll: Poll, caller: int = _caller()) -> Answer:  # its plain way
         offers.get(-caller if poll.willing else 0)
         return Answer(lease=None, retry_after_s=29.123456789012345)
 

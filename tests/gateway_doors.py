@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx
 import msgspec
-import pyarrow as pa
 import uvicorn
 import uvloop
+from gateway_words import assignments, poll, release, shard_bytes
 from ledger_nights import EVENING, frozen_order, manifest, no, yes
 from turned_clock import migrate_with_turned_clock
 
@@ -37,7 +37,7 @@ from fleetbatch.protocol import ConfirmReply, Lease, PartReply, PartRequest, Pol
 from fleetbatch.sealing import wrap_secret
 from fleetbatch.store.local import LocalStore
 from fleetbatch.store.opening import open_local
-from fleetbatch.units import CarId, CellName, OwnerId, RoundId, ShardId, shard_hex
+from fleetbatch.units import CarId, CellName, OwnerId, RoundId, ShardId
 
 KEY = bytes(range(32))
 SECRET = bytes(reversed(range(32)))
@@ -203,57 +203,6 @@ class TestedCar:
         self.door.ledger.set_consent(no(self.id))
 
 
-def poll(**changes: Any) -> dict[str, Any]:
-    """Return a valid poll as a dict, with some words changed."""
-    hardware = {
-        "hardware_class": "orin",
-        "provider": "CPUExecutionProvider",
-        "threads": 2,
-        "memory_bytes": 1 << 30,
-        "runner_version": "0.1.0",
-        "power_w": 60.0,
-    }
-    return {"protocol": 1, "signals": {"Vehicle.Speed": 0.0}, "hardware": hardware, "willing": True, **changes}
-
-
-def beat(lease: Lease, done: int = 0, **changes: Any) -> dict[str, Any]:
-    said = {"lease_id": lease.lease_id, "fence": lease.fence, "row_groups_done": done, "energy_wh": 0.5, "busy_s": 1.0}
-    return {**said, **changes}
-
-
-def release(lease: Lease, reason: str = "unplugged") -> dict[str, Any]:
-    said = {"lease_id": lease.lease_id, "fence": lease.fence, "reason": reason, "energy_wh": 0.5, "busy_s": 1.0}
-    return {**said, "detail": "in a test"}
-
-
-def shard_bytes(shard: int, groups: int) -> bytes:
-    """What a shard's file holds here: a gateway never looks inside."""
-    return shard_hex(ShardId(shard)).encode().ljust(100 * groups, b".")
-
-
-def assignments(offers: tuple[tuple[int, int], ...]) -> pa.Table:
-    """Return a round of (car, shard), each car's in the order given."""
-    seen: dict[int, int] = {}
-    rows = []
-    for car, shard in offers:
-        seen[car] = seen.get(car, -1) + 1
-        rows.append({"car_id": car, "seq": seen[car], "shard_id": shard} | _ADVICE)
-    return pa.Table.from_pylist(rows)
-
-
-_ADVICE = {
-    "copy": 0,
-    "rg_start": 0,
-    "rg_end": 1,
-    "start_s": 0.0,
-    "end_s": 60.0,
-    "p_finish": 0.9,
-    "expected_units": 1.0,
-    "speculative": False,
-    "reason": 0,
-}
-
-
 def wait_until(true: Any, *, within_s: float = 5.0) -> bool:
     """Wait for something that happens by itself; tests must not hang."""
     over = threading.Event()
@@ -282,8 +231,8 @@ def open_door(database_url: str, folder: Path, *, dials: Dials = QUICK, plain: b
         PostgresLedger.open(database_url) as ledger,
         PostgresLedger.open(role_url, dials=quick) as its_ledger,
         ThreadPoolExecutor(8) as executor,
-        httpx.Client(trust_env=False, timeout=10) as http,
     ):
+        http = httpx.Client(trust_env=False, timeout=10)
         for one in (ledger, its_ledger):
             one.turn_clock(clock.now)
         its_ledger.sweep()
@@ -296,28 +245,40 @@ def open_door(database_url: str, folder: Path, *, dials: Dials = QUICK, plain: b
             clock=lambda: clock.now,
             dials=dials,
         )
-        http_kind: Any = "httptools" if plain else connections(gate)
-        app, passed_on = application(gate), []
+        with _served(gate, listening, plain=plain) as (loop, passed_on):
+            door = Door(
+                url=url, gate=gate, ledger=ledger, store=store, clock=clock, http=http, loop=loop, passed_on=passed_on
+            )
+            with http:  # its connections would keep the gateway from ending
+                yield door
 
-        async def noted(scope: Scope, receive: Receive, send: Send) -> None:
-            passed_on.append(scope["path"])
-            await app(scope, receive, send)
 
-        config = uvicorn.Config(
-            noted, lifespan="off", log_config=None, access_log=False, ws="none", http=http_kind, timeout_keep_alive=2
-        )
-        server = uvicorn.Server(config)
-        loop = uvloop.new_event_loop()
-        thread = threading.Thread(target=_live, args=(loop, gate, server, listening))
-        thread.start()
+@contextmanager
+def _served(
+    gate: Gate, listening: socket.socket, *, plain: bool
+) -> Iterator[tuple[asyncio.AbstractEventLoop, list[str]]]:
+    """Serve in a thread; give its loop, and the paths that the application will have been asked for."""
+    http_kind: Any = "httptools" if plain else connections(gate)
+    app, passed_on = application(gate), list[str]()
+
+    async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+        passed_on.append(scope["path"])
+        await app(scope, receive, send)
+
+    config = uvicorn.Config(
+        noted, lifespan="off", log_config=None, access_log=False, ws="none", http=http_kind, timeout_keep_alive=2
+    )
+    server = uvicorn.Server(config)
+    loop = uvloop.new_event_loop()
+    thread = threading.Thread(target=_live, args=(loop, gate, server, listening))
+    thread.start()
+    try:
         assert wait_until(lambda: server.started)
-        yield Door(
-            url=url, gate=gate, ledger=ledger, store=store, clock=clock, http=http, loop=loop, passed_on=passed_on
-        )
-        http.close()
+        yield loop, passed_on
+    finally:  # or a test that fails leaves a process that never ends
         server.should_exit = True
         thread.join(10)
-        assert not thread.is_alive()
+    assert not thread.is_alive()
 
 
 def _live(loop: asyncio.AbstractEventLoop, gate: Gate, server: uvicorn.Server, listening: socket.socket) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from gateway_doors import Door, TestedCar, poll
+from gateway_doors import Door, TestedCar
+from gateway_words import poll
 
 
 @dataclass(slots=True)
@@ -69,3 +70,13 @@ def usual(car: TestedCar, **changes: Any) -> bytes:
 def with_token(door: Door, car: TestedCar) -> TestedCar:
     car.token = door.gate.car_tokens.token(car.id, expires_at=door.clock.now + timedelta(hours=1), telemetry=True)
     return car
+
+
+@contextmanager
+def deaf_line_to(door: Door) -> Iterator[socket.socket]:
+    parts = urlsplit(door.url)
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.settimeout(10)
+        deaf.connect((parts.hostname, parts.port))
+        yield deaf

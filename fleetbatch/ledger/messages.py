@@ -2,18 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NewType
 
-import numpy as np
-import numpy.typing as npt
-
-from fleetbatch.errors import FleetbatchError
 from fleetbatch.ledger.dials import LedgerDials
 from fleetbatch.ledger.owners import PURPOSE_COMPUTE, CarKey, ConsentChange, ConsentRecord, Enrolment
+from fleetbatch.ledger.planning import Epoch, FencedOff, Offers, PlannerLock
 from fleetbatch.ledger.states import Credit, LeaseState, OrderState, ShardState
 from fleetbatch.ledger.verdicts import AuditPart, AuditTask, AuditVerdict, LeaseFinding
 from fleetbatch.nouns import FrozenOrder, OrderKey
-from fleetbatch.units import CarId, CellName, Fence, LeaseId, RoundId, Sha256, ShardId
+from fleetbatch.units import CarId, Fence, LeaseId, Sha256, ShardId
 
 __all__ = [
     "PURPOSE_COMPUTE",
@@ -25,16 +21,16 @@ __all__ = [
     "ConsentRecord",
     "Credit",
     "Enrolment",
+    "Epoch",
+    "FencedOff",
     "LeaseFinding",
     "LeaseState",
     "LedgerDials",
+    "Offers",
     "OrderState",
+    "PlannerLock",
     "ShardState",
 ]  # so that one import serves who talks to the ledger; what is defined below needs no listing
-
-
-class FencedOff(FleetbatchError):  # noqa: N818 # the field's word
-    """A planner wrote with the epoch of a lock that it no longer holds; nothing was written."""
 
 
 # -- orders and shards
@@ -274,28 +270,3 @@ class LeaseRow:
     energy_wh: float
     key: CarKey
     """Of the car, as it was when the lease was looked at: whoever delivers next is asked for it."""
-
-
-# -- rounds
-
-
-Epoch = NewType("Epoch", int)
-"""Grows whenever the planner's lock changes hands."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannerLock:
-    """The right to write rounds for a cell; `epoch` fences off whoever held it before."""
-
-    cell: CellName
-    epoch: Epoch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offers:
-    """A round as a gateway holds it: three arrays of equal length, sorted by (car_id, seq)."""
-
-    round_id: RoundId
-    car_id: npt.NDArray[np.int64]
-    seq: npt.NDArray[np.int16]
-    shard_id: npt.NDArray[np.int64]

@@ -5,14 +5,8 @@ import base64
 import httpx
 import msgspec
 import pytest
-from gateway_doors import (
-    BUNDLE,
-    SECRET,
-    Door,
-    TestedCar,
-    beat,
-    shard_bytes,
-)
+from gateway_doors import BUNDLE, SECRET, Door, TestedCar
+from gateway_words import beat, shard_bytes
 
 from fleetbatch.ledger.messages import LeaseState
 from fleetbatch.protocol import Lease

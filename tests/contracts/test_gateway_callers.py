@@ -8,14 +8,8 @@ import httpx
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
-from gateway_doors import (
-    QUICK,
-    Door,
-    TestedCar,
-    beat,
-    poll,
-    release,
-)
+from gateway_doors import QUICK, Door, TestedCar
+from gateway_words import beat, poll, release
 
 from fleetbatch.car.identity import ASSERTION_LIFE, token_assertion
 from fleetbatch.gateway.chores import take_voided

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import httpx
 import msgspec
-from gateway_doors import QUICK, Door, TestedCar, beat, open_door, poll
+from gateway_doors import QUICK, Door, TestedCar, open_door
 from gateway_lines import line_to, request, usual, with_token
+from gateway_words import beat, poll
 
 codes = httpx.codes
 

@@ -7,12 +7,8 @@ import httpx
 import msgspec
 import psycopg
 import pytest
-from gateway_doors import (
-    QUICK,
-    Door,
-    TestedCar,
-    shard_bytes,
-)
+from gateway_doors import QUICK, Door, TestedCar
+from gateway_words import shard_bytes
 from ledger_nights import frozen_order
 
 from fleetbatch import layout

@@ -9,15 +9,9 @@ import httpx
 import psycopg
 import pyarrow.parquet as pq
 import pytest
-from gateway_doors import (
-    QUICK,
-    Door,
-    TestedCar,
-    beat,
-    open_door,
-    poll,
-    wait_until,
-)
+from gateway_doors import QUICK, Door, TestedCar, open_door, wait_until
+from gateway_lines import with_token
+from gateway_words import beat, poll
 from ledger_nights import frozen_order
 
 from fleetbatch import layout
@@ -109,8 +103,7 @@ def test_a_car_that_asks_too_often_is_told_so(database_url: str, tmp_path: Path)
 
 def test_a_gateway_that_is_behind_sheds_polls_and_hears_beats(database_url: str, tmp_path: Path) -> None:
     with open_door(database_url, tmp_path, dials=replace(QUICK, in_flight_max=0)) as door:
-        car = door.car()
-        car.token = door.gate.car_tokens.token(car.id, expires_at=door.clock.now + timedelta(minutes=1))
+        car = with_token(door, door.car())
         answer = car.say("/v1/poll", poll())
         assert (answer.status_code, int(answer.headers["retry-after"])) == (codes.SERVICE_UNAVAILABLE, 1)
         lost = {"lease_id": "x", "fence": 1, "row_groups_done": 0, "energy_wh": 0.0, "busy_s": 0.0}
@@ -122,7 +115,7 @@ def test_a_car_that_is_shed_while_there_are_offers_comes_back_sooner_than_an_idl
 ) -> None:
     hour = timedelta(hours=1)
     with open_door(database_url, tmp_path, dials=replace(QUICK, in_flight_max=0, poll_every=hour)) as door:
-        car = door.car()
+        car = with_token(door, door.car())
         door.gate.chance = lambda: 0.25
         idle_s = int(car.say("/v1/poll", poll()).headers["retry-after"])
         door.open({8: (3,)})

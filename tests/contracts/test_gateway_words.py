@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from gateway_doors import Door, TestedCar, beat, poll, release
+from gateway_doors import Door, TestedCar
+from gateway_words import beat, poll, release
 from ledger_nights import no
 
 from fleetbatch import layout

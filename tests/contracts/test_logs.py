@@ -14,6 +14,7 @@ from parked_cars import CELL, parked_cell, until
 
 from fleetbatch.local.postgres import Postgres, fresh_database
 from fleetbatch.logs import JsonLines
+from fleetbatch.nouns import OrderKey
 from fleetbatch.orders import model_file
 from fleetbatch.units import ShardId, shard_hex
 
@@ -97,6 +98,15 @@ def test_a_process_that_is_killed_has_written_all_before_its_last_warning() -> N
     assert said("os.kill(os.getpid(), signal.SIGKILL)") == ["one", "two", "child", "three", "four", "five", "six"]
 
 
+def merged(settings: Path, key: OrderKey, answer: Path) -> str:
+    """Run the step that merges an order's night; return its log."""
+    words = {"settings": str(settings), "key": str(key), "now": datetime.now(UTC).isoformat()}
+    merge = [sys.executable, "-m", "fleetbatch.steps", "merge", json.dumps(words), str(answer)]
+    with subprocess.Popen(merge, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as step:
+        assert step.stderr is not None
+        return step.stderr.read()  # its input stays open meanwhile, as a task's does
+
+
 @pytest.mark.timeout(120)
 def test_one_search_for_a_shard_tells_its_life_in_the_words_of_car_gateway_auditor_and_merge(
     tmp_path: Path, postgres: Postgres
@@ -113,13 +123,8 @@ def test_one_search_for_a_shard_tells_its_life_in_the_words_of_car_gateway_audit
         auditor = subprocess.Popen([*command, "--cell", CELL, "--workers", "1"], stderr=subprocess.PIPE, text=True)
         until(lambda: cell.ledger.counts(key).valid == 1, what="the verdict")
         auditor.send_signal(signal.SIGTERM)
-        words = {"settings": str(cell.home / "settings.toml"), "key": str(key), "now": datetime.now(UTC).isoformat()}
-        merge = [sys.executable, "-m", "fleetbatch.steps", "merge", json.dumps(words), str(tmp_path / "answer")]
-        with subprocess.Popen(merge, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as step:
-            assert step.stderr is not None
-            merged = step.stderr.read()  # its input stays open meanwhile, as a task's does
         logs = {
-            "step": lines(merged),
+            "step": lines(merged(cell.home / "settings.toml", key, tmp_path / "answer")),
             "runner": lines((car.folder / "log").read_text()),
             "gateway": lines((cell.home / "gateway.log").read_text()),
             "auditor": lines(auditor.communicate(timeout=20)[1]),

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import psutil
 import pytest
 from model_bundles import Shape, colour_model, content
 from parked_cars import ParkedCar, ParkedCell, alive, parked_cell, until
@@ -19,7 +17,6 @@ from fleetbatch.bundle import build_bundle
 from fleetbatch.errors import RejectedError
 from fleetbatch.local.postgres import Postgres, fresh_database
 from fleetbatch.orders import model_file
-from fleetbatch.units import MIB
 
 SIGNS = model_file("road_signs")
 TIMES = {"lease": 6.0, "beat_every": 0.5, "part_every": 0.2, "poll_every": 0.3, "sweep_every": 0.5}
@@ -258,39 +255,6 @@ def test_the_energy_of_parts_and_what_was_wasted_is_what_the_leases_drew(
     assert delivered + stats.wasted_wh == pytest.approx(stats.energy_wh)
     assert delivered > 0
     assert other.stop() == car.stop() == 0
-
-
-def test_a_car_keeps_the_memory_that_it_was_given(cell: ParkedCell, car: ParkedCar) -> None:
-    pictures = cell.home / "huge"
-    pictures.mkdir()
-    noise = np.random.default_rng(5).integers(0, 255, (300, 400, 3), np.uint8)
-    for number in range(5):
-        Image.fromarray(noise).resize((5000, 4000)).save(pictures / f"{number}.jpg", quality=90, progressive=True)
-    key = cell.order("huge", model=SIGNS, source=str(pictures))
-    cell.offer(key, car)
-    car.start("--threads=8", "--memory-mib=1000")
-    assert car.process is not None
-    family, peak = psutil.Process(car.process.pid), 0
-    while cell.done_through(key) != -1:
-        peak = max(peak, sum(rss(one) for one in [family, *family.children(recursive=True)]))
-        time.sleep(0.02)
-    assert len(car.workers()) == 2  # what the memory is enough for
-    assert 100 * MIB < peak < 1000 * MIB
-    tight = cell.order("tight", model=SIGNS, source=str(pictures), options={"again": "yes"})
-    assert car.stop() == 0
-    small = cell.park()
-    cell.offer(tight, small)
-    small.start("--threads=1", "--memory-mib=450")
-    until(lambda: cell.ledger.night_stats(tight).released == 1, what="the release")
-    assert "picture of 20000000 pixels" in small.events("work failed")[0]["detail"]
-    assert small.stop() == 0
-
-
-def rss(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
 
 
 def test_an_unwilling_car_gets_no_work_and_says_why(cell: ParkedCell, car: ParkedCar) -> None:

@@ -1,6 +1,5 @@
 """Nobody in: every endpoint against every wrong caller, calls replayed and out of order, and withdrawals that race."""
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,18 +9,17 @@ from typing import Any
 import httpx
 import jwt
 import msgspec
-import psycopg
 import pytest
-from gateway_doors import KEY, Door, TestedCar, beat, open_door, poll, release
-from ledger_nights import Cell, digest, no, open_cell, request, yes
-from turned_clock import migrate_with_turned_clock
+from gateway_doors import KEY, Door, TestedCar, open_door
+from gateway_words import beat, poll, release
+from ledger_nights import digest
 
 from fleetbatch.car.identity import token_assertion
 from fleetbatch.gateway.endpoints import ENDPOINTS, Endpoint
 from fleetbatch.gateway.identity import token_key
-from fleetbatch.ledger.messages import Granted, LeaseState
+from fleetbatch.ledger.messages import LeaseState
 from fleetbatch.protocol import Lease, PartRequest
-from fleetbatch.units import CarId, CellName, LeaseId, OwnerId
+from fleetbatch.units import CellName, LeaseId, OwnerId
 
 codes = httpx.codes
 GUARDED = [endpoint for endpoint in ENDPOINTS if endpoint.caller != "anyone"]
@@ -250,56 +248,6 @@ def test_a_changed_claim_is_refused_whatever_is_changed(scene: Scene) -> None:
             codes.UNPROCESSABLE_ENTITY,
         }, name
     scene.untouched()
-
-
-def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str) -> None:
-    """Four gateways grant as fast as they can while owners withdraw; each withdrawal's answer is the border."""
-
-    migrate_with_turned_clock(database_url)
-    cars, rounds, shards = range(1, 5), 25, range(101, 141)
-    with open_cell(database_url) as owner:
-        owner.enrol(*cars)
-        owner.open(dict.fromkeys(shards, (1,) * 3))
-        stop, after, grants = threading.Event(), [], []
-        withdrawn: dict[int, bool] = dict.fromkeys(cars, False)
-
-        def ask(cell: Cell, first: int) -> None:
-            turn = first
-            while not stop.is_set():
-                turn += 1
-                car = cars[turn % len(cars)]
-                before = withdrawn[car]  # set after the commit, cleared before the next consent is asked for
-                [answer] = cell.ledger.grant([request(car, shards[turn % len(shards)])])
-                if isinstance(answer, Granted):
-                    grants.append(answer)
-                    if before and withdrawn[car]:
-                        after.append(answer)
-
-        with open_cell(database_url) as one, open_cell(database_url) as two:
-            lanes = [threading.Thread(target=ask, args=(cell, n)) for n, cell in enumerate((one, one, two, two))]
-            for lane in lanes:
-                lane.start()
-            for turn in range(rounds):
-                car = CarId(cars[turn % len(cars)])
-                owner.ledger.set_consent(no(car))
-                withdrawn[car] = True
-                held = open_leases(database_url, car)
-                assert held == 0, "a lease is open after the withdrawal's commit"
-                withdrawn[car] = False
-                owner.ledger.set_consent(yes(car))
-            stop.set()
-            for lane in lanes:
-                lane.join(30)
-    assert grants, "nobody was granted anything: the race did not happen"
-    assert after == []
-    print(f"{len(grants)} grants raced {rounds} withdrawals, 0 after a commit")
-
-
-def open_leases(url: str, car: CarId) -> int:
-    with psycopg.connect(url) as observer:
-        row = observer.execute("SELECT count(*) FROM fleetbatch.open_leases WHERE car_id = %s", [car]).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def test_an_owner_decides_for_own_cars_only_and_a_withdrawal_stops_the_car(scene: Scene) -> None:
