@@ -1,8 +1,8 @@
 """What numpy alone costs beside numba, on the round's busiest loop: how many row groups of each piece are expected.
 
 `ours` weighs the pieces of a round of 100,000 cars in numpy; `numba` compiles the same loop and asks ours for the
-pieces. It is half as fast again here. The planner does without: this loop is a twentieth of a round, a round comes
-once in a quarter of an hour, and a compiler would have to be shipped to every dispatcher and started by each.
+pieces. It is 1.6 times as fast here. The planner does without: this loop is a twentieth of a round, a round comes once
+in a quarter of an hour, and a compiler would have to be shipped to every dispatcher and started by each.
 """
 
 import io

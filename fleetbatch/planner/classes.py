@@ -77,8 +77,8 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     limit = cars.limit.take(order)
     presence, later = presence_of(cars.survival, order, (begins, limit), grid)
     lead = order[starts[:-1]]
-    hw, speed, link = np.repeat(cars.hw[lead], np.diff(starts)), cars.speed.take(order), cars.link.take(order)
-    compute = _compute(hw, speed, kinds, policy)
+    speed, link = cars.speed.take(order), cars.link.take(order)
+    compute = _compute(cars.hw[lead], np.diff(starts), speed, kinds, policy)
     may = [one.take(order) for one in sieves]
     rate = _rates((compute, link), [may[place] for place in sieve], kinds, kinds.bytes_most)
     best = rate
@@ -216,10 +216,14 @@ def _link_edges(cars: Cars, kinds: Kinds, policy: Policy) -> Singles:
     return edges
 
 
-def _compute(hw: Bytes, speed: Singles, kinds: Kinds, policy: Policy) -> Mapping[int, Singles]:
-    """Return by workload the units a second that each car computes."""
+def _compute(hw: Bytes, cars: Ints, speed: Singles, kinds: Kinds, policy: Policy) -> Mapping[int, Singles]:
+    """Return by workload the units a second that each car computes; `hw` and `cars`, their number, are of classes."""
     base = rate_matrix(policy).astype(np.float32)
-    return {workload: base[:, workload].take(hw) * speed for workload in set(kinds.workload.tolist())}
+    found = {}
+    for workload in set(kinds.workload.tolist()):
+        found[workload] = np.repeat(base[:, workload].take(hw), cars)
+        found[workload] *= speed
+    return found
 
 
 def _rates(

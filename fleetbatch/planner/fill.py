@@ -185,9 +185,9 @@ class Filling:
             self.decide(kind, cars[part], shard[part], Pieces(took.records[part]))
         fits = took.stop > took.start
         if not fits.all():
-            deadline = np.repeat(np.arange(len(counts)), counts)
-            for one in np.unique(deadline[~fits]):
-                self.lists.give_back(kind, int(one), shard[~fits & (deadline == one)])
+            ends = np.cumsum(counts)  # the shards of a deadline stand together
+            for deadline, (first, last) in enumerate(zip(ends - counts, ends, strict=True)):
+                self.lists.give_back(kind, deadline, shard[first:last][~fits[first:last]])
             some = np.flatnonzero(fits)
             cars, fitting = cars[some], took.records.take(some)
             took = Pieces(took.records[: len(some)])

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from planner_tables import NOW, POLICY, car, cars, mixed_fleet, mixed_work, shard, shards
 
 from fleetbatch.planner import Policy, Reason, Round, given_away, plan_round, verify_round
+from fleetbatch.planner.pieces import Pieces, in_order
 
 PRICES = replace(POLICY, prices_from_cars=1)
 HOLDER: dict[str, Any] = {"running_shard": 11, "running_row_group": 2}
@@ -107,3 +109,21 @@ def test_a_needless_handover_is_refused() -> None:
     assert "handed over whole" in broken(fleet, work, spoiled(found, rg_end=9))
     assert "under lease stays with its holder" in broken(fleet, work, spoiled(found, reason=int(Reason.PRICE)))
     assert "handed over whole" in broken(cars(SLOW, car(2, running_shard=99, running_row_group=0)), work, found)
+
+
+def test_pieces_that_are_handed_over_stand_in_the_queue_of_their_new_car_in_place_of_what_it_had() -> None:
+    queued = Pieces.of(
+        car=np.array([3, 1, 0, 1, 4]), shard=np.array([30, 10, 0, 11, 40]), turn=np.array([0, 0, 0, 1, 0])
+    )
+    fresh = Pieces.of(car=np.array([5, 1, 2]), shard=np.array([50, 40, 20]))
+    found = in_order(queued, np.array([True, False, True, False, False]), fresh)
+    assert list(zip(found.car.tolist(), found.shard.tolist(), strict=True)) == [
+        (0, 0),
+        (1, 40),
+        (2, 20),
+        (3, 30),
+        (5, 50),
+    ]
+    nothing = Pieces.of(car=np.zeros(0, np.int64))
+    assert in_order(queued, np.ones(5, bool), nothing).shard.tolist() == [0, 10, 11, 30, 40]
+    assert len(in_order(nothing, np.zeros(0, bool), fresh)) == 3
