@@ -1,5 +1,7 @@
 """Whatever tables and dials a round is asked with, it is planned, empty, or refused by name."""
 
+from dataclasses import replace
+
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -9,11 +11,15 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.planner import FramedRound, Round, plan_round, verify_round
 from fleetbatch.planner.policy import Policy
 
+PRICES = replace(POLICY, prices_from_cars=1)
+either = pytest.mark.parametrize("policy", [POLICY, PRICES], ids=["simple", "prices"])
+
 
 def frame(rows: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+@either
 @pytest.mark.parametrize(
     ("fleet", "work"),
     [
@@ -27,19 +33,21 @@ def frame(rows: pa.Table) -> pl.DataFrame:
         (cars(car(1)), shards(shard(11, row_groups=0))),
     ],
 )
-def test_nothing_to_plan_is_a_valid_empty_round(fleet: pa.Table, work: pa.Table) -> None:
-    planned = plan_round(fleet, work, NOW, POLICY)
+def test_nothing_to_plan_is_a_valid_empty_round(fleet: pa.Table, work: pa.Table, policy: Policy) -> None:
+    planned = plan_round(fleet, work, NOW, policy)
     assert planned.assignments.num_rows == 0
-    assert verify_round(fleet, work, NOW, POLICY, planned) == []
+    assert verify_round(fleet, work, NOW, policy, planned) == []
 
 
-def test_one_car_and_one_shard_is_a_round_of_one_piece() -> None:
-    assert plan_round(cars(car(1)), shards(shard(11)), NOW, POLICY).assignments.num_rows == 1
+@either
+def test_one_car_and_one_shard_is_a_round_of_one_piece(policy: Policy) -> None:
+    assert plan_round(cars(car(1)), shards(shard(11)), NOW, policy).assignments.num_rows == 1
 
 
-def test_work_of_no_units_is_placed_without_harm() -> None:
+@either
+def test_work_of_no_units_is_placed_without_harm(policy: Policy) -> None:
     fleet, work = cars(car(1)), shards(shard(11, work_units=0.0), shard(12))
-    assert verify_round(fleet, work, NOW, POLICY, plan_round(fleet, work, NOW, POLICY)) == []
+    assert verify_round(fleet, work, NOW, policy, plan_round(fleet, work, NOW, policy)) == []
 
 
 @pytest.mark.parametrize(
@@ -120,7 +128,7 @@ def test_a_frame_that_breaks_the_contract_is_refused_as_a_table_is() -> None:
 
 
 def test_the_smallest_fleet_is_planned_by_prices_unless_a_policy_says_otherwise() -> None:
-    policy = Policy(rates=POLICY.rates, power_w=POLICY.power_w)
+    policy = Policy(rates=POLICY.rates, power_w=POLICY.power_w)  # all other dials as they come
     planned = plan_round(cars(car(1)), shards(shard(11), shard(12, held_by=[999])), NOW, policy)
     assert planned.planner == "prices"
     assert planned.assignments["shard_id"].to_pylist() == [11]
