@@ -121,7 +121,7 @@ class Dispatcher:
     def __init__(self, cell: CellName, ledger: PostgresLedger, store: Store, dials: Dials) -> None:
         """Start with nothing heard."""
         self.cell, self.ledger, self.store, self.dials = cell, ledger, store, dials
-        self.memory = Memory()
+        self.memory, self.asked = Memory(), False
         self.lock: PlannerLock | None = None
 
     def run_round(self, *, now: datetime) -> RoundId | None:
@@ -130,9 +130,9 @@ class Dispatcher:
         Raises TransientError when ledger or store do not answer, RejectedError when the tables do not fit together.
         """
         before, self.lock = self.lock, self.ledger.lock_planner(self.cell)
-        if self.lock is None or before is None or self.lock.epoch != before.epoch:
+        if self.lock != before or not self.asked:
             say("planning" if self.lock else "waiting for the planner's lock", lock=self.lock)
-            self.memory = replace(self.memory, offered=None)
+            self.memory, self.asked = replace(self.memory, offered=None), True
         if self.lock is None:
             return None
         self.memory = remember(self.memory, self.store, self.cell, now=now)

@@ -1,5 +1,6 @@
 """A dispatcher turns what cars said into offers, tells why, and survives losing its lock and its database."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -120,14 +121,19 @@ def test_a_car_that_lacks_the_model_is_given_the_time_to_load_it(scene: Scene) -
     assert took[2] - took[1] == pytest.approx(60.0, abs=0.1)
 
 
-def test_only_one_of_two_dispatchers_plans_and_the_other_takes_over(scene: Scene) -> None:
+def test_only_one_of_two_dispatchers_plans_and_the_other_says_once_that_it_waits_and_takes_over(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     open_shards(scene, 11)
     scene.cell.enrol(1)
     scene.say(said(1, scene.now))
     with PostgresLedger.open(scene.url) as other:
         second = Dispatcher(EU, other, scene.store, Dials())
         assert scene.round() is not None
-        assert second.run_round(now=scene.now) is None
+        for _ in range(3):
+            assert second.run_round(now=scene.now) is None
+        assert [record.getMessage() for record in caplog.records].count("waiting for the planner's lock") == 1
         scene.dispatcher.let_go()
         assert second.run_round(now=scene.now) is not None
         assert scene.round() is None
