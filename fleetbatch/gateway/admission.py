@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ from fleetbatch.gateway.telemetry import without_vehicle
 from fleetbatch.logs import say
 from fleetbatch.units import CarId, OwnerId
 
+_AWAY_SAID_EVERY: Final = timedelta(seconds=1)
 _BEARER: Final = b"bearer "
 
 
@@ -136,13 +137,22 @@ def refusal(gate: Gate, path: str, error: Exception) -> Reply:
             return ProblemError(Kind.FAILED, "this is a fault of the gateway; it is in its log").reply()
 
 
+def _say_away(gate: Gate, path: str, why: str) -> None:
+    """Say once in a while that calls are sent away: in an outage a line for each would be thousands a second."""
+    now, said_at = gate.clock(), gate.away_said_at.get(path)
+    gate.metrics.events["away"] += 1
+    if said_at is None or not said_at <= now < said_at + _AWAY_SAID_EVERY:
+        gate.away_said_at[path] = now
+        say("away", level=logging.WARNING, path=path, detail=why, calls=gate.metrics.events["away"])
+
+
 def _not_now(gate: Gate, path: str, error: TransientError | RejectedError) -> Reply:
     """Send the caller away for a while: what is wrong is on our side, and a person hears of it if one must act."""
     if isinstance(error, RejectedError):  # of our own set-up, such as a key file that was replaced
         say("refused", level=logging.ERROR, path=path, detail=str(error))
         detail = "this gateway's set-up needs a person; its log says why"
     else:
-        say("away", level=logging.WARNING, path=path, detail=str(error))
+        _say_away(gate, path, str(error))
         detail = "the ledger or the store does not answer now; everything acknowledged is kept"
     wait_s = gate.wait_s(holding=path != POLL_PATH)
     return ProblemError(Kind.COME_BACK, detail, retry_after_s=wait_s).reply()

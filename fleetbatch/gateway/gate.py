@@ -110,6 +110,8 @@ class Gate:
     orders: dict[OrderKey, KnownOrder] = field(init=False, default_factory=dict)
     model_urls: dict[Sha256, tuple[datetime, str]] = field(init=False, default_factory=dict)
     """When a model's URL was signed, and the URL; the leases of a minute share it."""
+    away_said_at: dict[str, datetime] = field(init=False, default_factory=dict)
+    """By path, when the log was last told that ledger or store do not answer."""
     locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
     car_tokens: TokenKey = field(init=False)
     owner_tokens: TokenKey = field(init=False)
