@@ -4,11 +4,11 @@ The key of a shard follows from its order's secret, so nothing is lost when a cu
 wrapped secret makes every stray copy of the night unreadable.
 """
 
+import hmac
 from typing import Any, Final
 
 import pyarrow.parquet.encryption
-from cryptography.hazmat.primitives import hashes, keywrap
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives import keywrap
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.units import ShardId, shard_hex
@@ -17,6 +17,8 @@ from fleetbatch.units import ShardId, shard_hex
 _parquet: Any = pyarrow.parquet.encryption
 
 KEY_BYTES: Final = 32
+"""As many as the hash gives, so that one step expands a key."""
+_NO_SALT: Final = bytes(KEY_BYTES)
 
 
 def wrap_secret(secret: bytes, deployment_key: bytes) -> bytes:
@@ -35,8 +37,8 @@ def unwrap_secret(wrapped: bytes, deployment_key: bytes) -> bytes:
 
 def shard_key(secret: bytes, shard_id: ShardId) -> bytes:
     """Derive the 32-byte key of one shard (HKDF-SHA256, RFC 5869)."""
-    info = f"fleetbatch-shard-1 {shard_hex(shard_id)}".encode()
-    return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(secret)
+    extracted = hmac.digest(_NO_SALT, secret, "sha256")  # both halves by hand: a gateway derives thousands a second
+    return hmac.digest(extracted, f"fleetbatch-shard-1 {shard_hex(shard_id)}\x01".encode(), "sha256")
 
 
 def seal(key: bytes) -> Any:  # noqa: ANN401 # FileEncryptionProperties, which pyarrow exports nowhere

@@ -4,7 +4,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Sequence
 from concurrent.futures import Executor
-from datetime import timedelta
 from functools import partial
 from time import perf_counter
 from types import coroutine
@@ -14,10 +13,11 @@ from fleetbatch.gateway.driving import Start, Then
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
+Batch = list[tuple[Asked, Then[Answered]]]
 
 
 class Batcher(Generic[Asked, Answered]):
-    """Collects questions for `gather_for` and asks them in one call on a thread.
+    """Collects questions for `gather_s` and asks them in one call on a thread.
 
     One call at a time; what comes meanwhile goes into the next. Two questions about one thing (`about`) never share a
     call, since one statement changes a row once. An error of the call is the answer to every question in it.
@@ -29,16 +29,20 @@ class Batcher(Generic[Asked, Answered]):
         about: Callable[[Asked], Hashable],
         *,
         executor: Executor,
-        gather_for: timedelta,
+        gather_s: Callable[[], float],
         batch_max: int,
         took: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """Ask through `call`, in `executor`; `took` hears the seconds from a batch's beginning to its answers."""
+        """Ask through `call`, in `executor`; `gather_s` is asked anew each time.
+
+        `took` hears the seconds from a batch's beginning to its answers.
+        """
         self._call, self._about, self._executor = call, about, executor
-        self._gather_s, self._batch_max = gather_for.total_seconds(), batch_max
-        self._took = took
+        self._gather_s, self._batch_max, self._took = gather_s, batch_max, took
         self._waiting: deque[tuple[Asked, Then[Answered]]] = deque()
-        self._asking: asyncio.Task[None] | None = None
+        self._busy = False
+        self._since = 0.0
+        """When the batch began that is being collected."""
 
     @coroutine
     def ask(self, question: Asked) -> Generator[Start, Answered, Answered]:
@@ -48,28 +52,41 @@ class Batcher(Generic[Asked, Answered]):
     def put(self, question: Asked, then: Then[Answered]) -> None:
         """Ask one question; `then` is called in the event loop: no task, and no future, waits for it."""
         self._waiting.append((question, then))
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask_all())
+        if not self._busy:
+            self._busy, self._since = True, perf_counter()
+            self._collect()
 
-    async def _ask_all(self) -> None:
-        since = perf_counter()
-        while self._waiting:
-            await asyncio.sleep(self._gather_s)
-            batch, began, since = self._next(), since, perf_counter()
-            answers: Sequence[Answered | Exception]
-            try:
-                call = asyncio.get_running_loop().run_in_executor(self._executor, self._call, [q for q, _ in batch])
-                answers = await call
-            except Exception as error:  # noqa: BLE001 # whoever asked must hear of it, whatever it is
-                answers = [error] * len(batch)
-            self._took(perf_counter() - began)
-            for (_, then), answer in zip(batch, answers, strict=True):
-                then(answer)
+    def _collect(self) -> None:
+        asyncio.get_running_loop().call_later(self._gather_s(), self._ask_all)
 
-    def _next(self) -> list[tuple[Asked, Then[Answered]]]:
+    def _ask_all(self) -> None:
+        batch, began, self._since = self._next(), self._since, perf_counter()
+        questions = [question for question, _ in batch]
+        try:
+            call = asyncio.get_running_loop().run_in_executor(self._executor, self._call, questions)
+        except RuntimeError as error:  # the process is ending
+            self._busy = False
+            _tell_all(batch, [error] * len(batch))
+        else:
+            call.add_done_callback(partial(self._answer_all, batch, began))
+
+    def _answer_all(
+        self, batch: "Batch[Asked, Answered]", began: float, call: asyncio.Future[Sequence[Answered]]
+    ) -> None:
+        try:
+            answers: Sequence[Answered | Exception] = call.result()
+        except Exception as error:  # noqa: BLE001 # whoever asked must hear of it, whatever it is
+            answers = [error] * len(batch)
+        self._took(perf_counter() - began)
+        _tell_all(batch, answers)
+        self._busy = bool(self._waiting)
+        if self._busy:
+            self._collect()
+
+    def _next(self) -> "Batch[Asked, Answered]":
         seen: set[Hashable] = set()
-        batch: list[tuple[Asked, Then[Answered]]] = []
-        later: list[tuple[Asked, Then[Answered]]] = []
+        batch: Batch[Asked, Answered] = []
+        later: Batch[Asked, Answered] = []
         while self._waiting and len(batch) < self._batch_max:
             item = self._waiting.popleft()
             subject = self._about(item[0])
@@ -77,3 +94,8 @@ class Batcher(Generic[Asked, Answered]):
             seen.add(subject)
         self._waiting.extendleft(reversed(later))
         return batch
+
+
+def _tell_all(batch: Batch[Asked, Answered], answers: Sequence[Answered | Exception]) -> None:
+    for (_, then), answer in zip(batch, answers, strict=True):
+        then(answer)

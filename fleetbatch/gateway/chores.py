@@ -138,7 +138,7 @@ async def keep_pace(gate: Gate) -> None:
         took_s = loop.time() - began
         gate.metrics.loop_late.took(max(0.0, took_s - _PACE_EVERY_S))
         late, busy = timedelta(seconds=max(0.0, took_s - _PACE_EVERY_S)), (process_time() - cpu_s) / took_s
-        gate.pressure = next_pressure(gate.pressure, late=late, busy=busy, dials=gate.dials)
+        gate.busy, gate.pressure = busy, next_pressure(gate.pressure, late=late, busy=busy, dials=gate.dials)
 
 
 async def _noticed(gate: Gate, *, for_s: float) -> bool:

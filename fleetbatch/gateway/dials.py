@@ -30,9 +30,11 @@ class Dials:
     requests_per_window: int = 300
     """What one car may ask in ten seconds; parts of a laptop's night come fast."""
     gather_for: timedelta = timedelta(milliseconds=2)
-    """How long grants and parts are collected before they go to the ledger as one call."""
+    """How long grants and parts are collected before they go to the ledger as one call, when there is little to do."""
+    gather_busy_for: timedelta = timedelta(milliseconds=10)
+    """The same when the process uses `busy_least` of its core: a call has costs of its own, and fewer are needed."""
     gather_beats_for: timedelta = timedelta(milliseconds=20)
-    """The same for beats: most calls are beats, and no car stands still for the answer to one."""
+    """The same for beats, always: most calls are beats, and no car stands still for the answer to one."""
     batch_max: int = 1000
     offers_per_poll: int = 4
     """How many offers are tried for one poll when others were faster."""

@@ -20,7 +20,7 @@ from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.identity import Assertion, TokenKey, es256_key, token_key
 from fleetbatch.gateway.metrics import Metrics
-from fleetbatch.gateway.pacing import Allowance, beat_every_s, pressure_holding, wait_s
+from fleetbatch.gateway.pacing import Allowance, beat_every_s, gather_s, pressure_holding, wait_s
 from fleetbatch.gateway.rounds import OfferBook
 from fleetbatch.gateway.telemetry import Telemetry
 from fleetbatch.ledger.glance import CellGlance
@@ -96,6 +96,8 @@ class Gate:
     chance: Callable[[], float] = field(default_factory=lambda: random.Random().random)  # noqa: S311 # jitter is no secret
 
     pressure: float = field(init=False, default=1.0)
+    busy: float = field(init=False, default=0.0)
+    """Share of a core that the process used of late."""
     ledger_answers: bool = field(init=False, default=True)
     metrics: Metrics = field(init=False, default_factory=Metrics)
     book: OfferBook = field(init=False, default_factory=OfferBook)
@@ -136,11 +138,15 @@ class Gate:
         self.telemetry = Telemetry(self.dials.telemetry_bytes)
         self.allowance = Allowance(self.dials.requests_per_window, now=self.clock())
         batcher = partial(
-            Batcher, executor=self.executor, gather_for=self.dials.gather_for, batch_max=self.dials.batch_max
+            Batcher,
+            executor=self.executor,
+            gather_s=lambda: gather_s(self.dials, busy=self.busy),
+            batch_max=self.dials.batch_max,
         )
         took = self.metrics.batch
         self.grants = batcher(self.ledger.grant, lambda question: question.car_id, took=took("grants"))
-        beats = partial(batcher, gather_for=self.dials.gather_beats_for, took=took("beats"))
+        gather_beats_s = self.dials.gather_beats_for.total_seconds()
+        beats = partial(batcher, gather_s=lambda: gather_beats_s, took=took("beats"))
         self.beats = beats(self.ledger.beat, lambda question: question.lease_id)
         self.deliveries = batcher(self.ledger.deliver, lambda question: question.lease_id, took=took("parts"))
         self.releases = batcher(self.ledger.release, lambda question: question.lease_id, took=took("releases"))

@@ -42,6 +42,12 @@ def pressure_holding(dials: Dials) -> float:
     return max(1.0, dials.lease_for / (_TRIES_A_LEASE * dials.poll_every))
 
 
+def gather_s(dials: Dials, *, busy: float) -> float:
+    """Return how long questions to the ledger are collected; `busy` is the share of a core that the process uses."""
+    least_s, most_s = dials.gather_for.total_seconds(), dials.gather_busy_for.total_seconds()
+    return least_s + (most_s - least_s) * min(1.0, busy / dials.busy_least)
+
+
 def next_pressure(pressure: float, *, late: timedelta, busy: float, dials: Dials) -> float:
     """Double when the gateway was behind; else go up or down a little, by the share of a core that it was busy."""
     if late > dials.behind_after:

@@ -1,9 +1,7 @@
 """Poll and beat: a car says how it is and gets work, or hears to go on or stop."""
 
 import base64
-from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice
 from typing import assert_never
 
 import msgspec
@@ -43,7 +41,7 @@ def refuse_unserved(protocol: int) -> None:
 
 def may_get_work(gate: Gate, car: CarId) -> bool:
     """Tell whether a poll of this car would ask the ledger, if the car is willing."""
-    return car not in gate.polling and next(_wanted(gate, car), None) is not None
+    return car not in gate.polling and bool(_wanted(gate, car))
 
 
 async def beat(gate: Gate, car: CarId, request: BeatRequest) -> BeatReply:
@@ -82,7 +80,7 @@ def beat_told(gate: Gate, beat: Beat, answer: BeatAnswer) -> BeatReply:
 
 async def _first_grant(gate: Gate, car: CarId, request: PollRequest) -> Lease | None:
     """Accept the car's offers in turn until one is granted."""
-    for shard in islice(_wanted(gate, car), gate.dials.offers_per_poll):
+    for shard in _wanted(gate, car)[: gate.dials.offers_per_poll]:
         answer = await gate.grants.ask(_question(gate, car, shard, request))
         match answer:
             case Granted():
@@ -108,12 +106,10 @@ async def _first_grant(gate: Gate, car: CarId, request: PollRequest) -> Lease | 
     return None
 
 
-def _wanted(gate: Gate, car: CarId) -> Iterator[ShardId]:
-    """Give what to try: first the shard of a lease whose grant the car seems not to have heard of."""
-    held = gate.shard_of(car)
-    if held is not None:
-        yield held
-    yield from gate.book.offers_for(car)
+def _wanted(gate: Gate, car: CarId) -> list[ShardId]:
+    """Return what to try: first the shard of a lease whose grant the car seems not to have heard of."""
+    held, offers = gate.shard_of(car), gate.book.offers_for(car)
+    return offers if held is None else [held, *offers]
 
 
 def _question(gate: Gate, car: CarId, shard: ShardId, request: PollRequest) -> GrantRequest:

@@ -1,9 +1,11 @@
 """A round as a gateway holds it: sorted arrays, looked up by car; an empty poll costs one search."""
 
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_left
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from fleetbatch.ledger.messages import Offers
 from fleetbatch.units import CarId, RoundId, ShardId
@@ -18,7 +20,8 @@ class OfferBook:
 
     def __init__(self) -> None:
         """Start without a round."""
-        self._offers: Offers | None = None
+        self._round_id: RoundId | None = None
+        self._cars, self._shards = array("q"), array("q")
         self._marks = bytes(_MARKS)
         self._taken: set[ShardId] = set()
         self._refused: set[tuple[CarId, ShardId]] = set()
@@ -26,11 +29,11 @@ class OfferBook:
     @property
     def round_id(self) -> RoundId | None:
         """Return which round is held."""
-        return None if self._offers is None else self._offers.round_id
+        return self._round_id
 
     def __len__(self) -> int:
         """Return how many offers are held."""
-        return 0 if self._offers is None else len(self._offers.car_id)
+        return len(self._cars)
 
     @property
     def any_left(self) -> bool:
@@ -39,26 +42,27 @@ class OfferBook:
 
     def turn(self, offers: Offers) -> None:
         """Hold the next round; what was taken or refused in the last one says nothing about this one."""
-        self._offers = offers
+        self._round_id = offers.round_id
+        self._cars, self._shards = (_plain(column) for column in (offers.car_id, offers.shard_id))
         marks = np.zeros(_MARKS, bool)
         marks[offers.car_id & _MARK_OF] = True
         self._marks = marks.tobytes()
         self._taken.clear()
         self._refused.clear()
 
-    def offers_for(self, car: CarId) -> Iterator[ShardId]:
-        """Give the car's shards in the plan's order, without those that are taken or were refused to it."""
-        if self._offers is None or not self._marks[car & _MARK_OF]:
-            return  # the usual case
-        cars = self._offers.car_id
-        wanted = np.int64(car)  # of the array's type: a search by a Python int would copy the array
-        first = int(cars.searchsorted(wanted))
-        if first == len(cars) or cars[first] != wanted:
-            return
-        last = int(cars.searchsorted(wanted, "right"))
-        for shard in self._offers.shard_id[first:last].tolist():
+    def offers_for(self, car: CarId) -> list[ShardId]:
+        """Return the car's shards in the plan's order, without those that are taken or were refused to it."""
+        found: list[ShardId] = []
+        if not self._marks[car & _MARK_OF]:
+            return found  # the usual case
+        cars, shards = self._cars, self._shards
+        for place in range(bisect_left(cars, car), len(cars)):
+            if cars[place] != car:
+                break
+            shard = ShardId(shards[place])
             if shard not in self._taken and (car, shard) not in self._refused:
-                yield ShardId(shard)
+                found.append(shard)
+        return found
 
     def took(self, shard: ShardId) -> None:
         """Offer the shard to nobody else."""
@@ -71,3 +75,8 @@ class OfferBook:
     def refused(self, car: CarId, shard: ShardId) -> None:
         """Do not offer it to this car again in this round, whoever refused; another car may still want it."""
         self._refused.add((car, shard))
+
+
+def _plain(column: npt.NDArray[np.int64]) -> "array[int]":
+    """Return the same numbers in a kind of array that finds one of them in a tenth of the time."""
+    return array("q", column.tobytes())

@@ -134,7 +134,7 @@ def asked(questions: Sequence[int], call: Counted, *, about: int = 1000) -> list
     async def ask_all() -> list[object]:
         with ThreadPoolExecutor(1) as executor:
             batcher: Batcher[int, int] = Batcher(
-                call, lambda q: q % about, executor=executor, gather_for=timedelta(milliseconds=1), batch_max=50
+                call, lambda q: q % about, executor=executor, gather_s=lambda: 0.001, batch_max=50
             )
             return await asyncio.gather(*(ask(batcher, q) for q in questions), return_exceptions=True)
 
@@ -166,7 +166,7 @@ def test_an_answer_or_an_error_is_handed_on_without_anybody_waiting() -> None:
     async def put_all() -> None:
         with ThreadPoolExecutor(1) as executor:
             batcher: Batcher[int, int] = Batcher(
-                Counted(), lambda q: q % 10, executor=executor, gather_for=timedelta(0), batch_max=50
+                Counted(), lambda q: q % 10, executor=executor, gather_s=lambda: 0.0, batch_max=50
             )
             for question in (1, 2, 13, 3):
                 batcher.put(question, told.append)
@@ -187,7 +187,7 @@ def test_a_caller_that_left_does_not_disturb_the_others() -> None:
     async def ask_both() -> int:
         with ThreadPoolExecutor(1) as executor:
             batcher: Batcher[int, int] = Batcher(
-                slow, lambda q: q, executor=executor, gather_for=timedelta(0), batch_max=50
+                slow, lambda q: q, executor=executor, gather_s=lambda: 0.0, batch_max=50
             )
             gone, stays = asyncio.create_task(ask(batcher, 1)), asyncio.create_task(ask(batcher, 2))
             await asyncio.sleep(0.02)

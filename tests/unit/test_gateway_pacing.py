@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetbatch.gateway.dials import Dials
-from fleetbatch.gateway.pacing import beat_every_s, next_pressure, pressure_holding, unheard_s, wait_s
+from fleetbatch.gateway.pacing import beat_every_s, gather_s, next_pressure, pressure_holding, unheard_s, wait_s
 
 
 @given(chance=st.floats(0, 1, exclude_max=True), pressure=st.floats(1, 16))
@@ -20,6 +20,12 @@ def test_a_car_that_may_hold_a_lease_is_never_sent_away_for_long() -> None:
     dials = Dials()
     longest, lease_s = wait_s(dials, pressure=pressure_holding(dials), chance=0.999), dials.lease_for.total_seconds()
     assert longest * 6 < lease_s < wait_s(dials, pressure=dials.pressure_max, chance=0.999) * 1.1
+
+
+def test_questions_are_collected_for_longer_the_busier_the_gateway_is_and_never_for_long() -> None:
+    dials = Dials(gather_for=timedelta(milliseconds=2), gather_busy_for=timedelta(milliseconds=10), busy_least=0.6)
+    spans_ms = [round(1000 * gather_s(dials, busy=busy), 3) for busy in (0.0, 0.3, 0.6, 1.5)]
+    assert spans_ms == [2.0, 6.0, 10.0, 10.0]
 
 
 def test_pressure_doubles_while_behind_and_eases_in_idleness() -> None:

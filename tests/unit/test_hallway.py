@@ -6,6 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,6 +86,13 @@ def test_every_shard_has_a_key_of_its_own_and_always_the_same() -> None:
     keys = {shard_key(SECRET, ShardId(number)) for number in range(100)}
     assert len(keys) == 100
     assert shard_key(SECRET, ShardId(7)) in keys
+
+
+@given(secret=st.binary(min_size=1, max_size=100), shard=st.integers(0, (1 << 63) - 1))
+def test_a_shards_key_is_what_hkdf_derives(secret: bytes, shard: int) -> None:
+    info = f"fleetbatch-shard-1 {shard_hex(ShardId(shard))}".encode()
+    derived = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(secret)
+    assert shard_key(secret, ShardId(shard)) == derived
 
 
 def test_a_sealed_file_is_refused_with_another_key_and_when_any_single_bit_changed(tmp_path: Path) -> None:
