@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from gateway_doors import QUICK, Door, TestedCar, open_door
+from gateway_doors import QUICK, Door, TestedCar, open_door, wait_until
 from gateway_lines import line_to, request, usual, with_token
 from gateway_words import beat, poll, release
 from ledger_nights import no
@@ -100,10 +100,11 @@ def _asked(door: Door, path: str, token: str, body: bytes) -> tuple[Any, Any, An
     with line_to(door) as line:
         line.write(request(path, token, body))
         status, headers, answer = line.read()
+    answered = sum(before.values()) + 1  # the application counts an answer once it is sent
+    assert wait_until(lambda: metrics.in_flight == 0 and sum(metrics.answers.values()) == answered)
     del headers["date"]
     counted = {key: count - before.get(key, 0) for key, count in metrics.answers.items() if count != before.get(key, 0)}
     rows = [(row.car_id, row.at, json.loads(row.said)["signals"]) for row in door.gate.telemetry.take()]
-    assert metrics.in_flight == 0
     return (status, dict(sorted(headers.items())), answer), counted, rows
 
 
