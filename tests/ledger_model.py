@@ -9,9 +9,15 @@ from ledger_nights import EVENING, LEASE_FOR
 from fleetbatch.ledger import life
 from fleetbatch.ledger.machine import step
 from fleetbatch.ledger.messages import OrderState
-from fleetbatch.units import CLOUD_CAR, CarId
+from fleetbatch.units import CLOUD_CAR, CarId, Fence
 
 OUTAGE_AFTER = timedelta(seconds=30)
+STALLED_AFTER = timedelta(minutes=25)
+
+
+def beat_of(car: int, fence: int, resumed_at: datetime) -> life.Beat:
+    """Return a sign of life as a cell hears it that is in service since then."""
+    return life.Beat(car_id=CarId(car), fence=Fence(fence), resumed_at=resumed_at, stalled_after=STALLED_AFTER)
 
 
 class Model:
@@ -51,7 +57,7 @@ class Model:
 
     def again(self, car: int, shard: int) -> life.OpenLease:
         """A car that asks although it holds a lease is alive, and goes on where its shard is."""
-        self.tell(shard, life.Beat(car_id=CarId(car), fence=self.shards[shard].fence))
+        self.tell(shard, beat_of(car, self.shards[shard].fence, self.resumed_at))
         held = self.shards[shard]
         assert held.lease is not None
         return replace(held.lease, start=held.done_through)

@@ -70,12 +70,17 @@ def beat_heard(gate: Gate, car: CarId, request: BeatRequest) -> Beat:
 
 def beat_told(gate: Gate, beat: Beat, answer: BeatAnswer) -> BeatReply:
     """Return what the car hears of the ledger's answer, having forgotten a lease that is over."""
-    if answer.go_on:
-        lease_s = gate.dials.lease_for.total_seconds()
-        return BeatReply(go_on=True, reason="", expires_in_s=lease_s, beat_every_s=gate.beat_every_s())
+    if answer.expires_at is not None:
+        left_s = _at_most_a_lease((answer.expires_at - gate.clock()).total_seconds(), gate)
+        return BeatReply(go_on=True, reason="", expires_in_s=left_s, beat_every_s=gate.beat_every_s())
     gate.let_go(beat.lease_id)
     say("stopped", car=beat.car_id, lease=beat.lease_id, reason=answer.reason)
     return BeatReply(go_on=False, reason=answer.reason, expires_in_s=0.0, beat_every_s=0.0)
+
+
+def _at_most_a_lease(left_s: float, gate: Gate) -> float:
+    """Return what is left of a lease, whatever the difference between the database's clock and this one's is."""
+    return min(max(left_s, 0.0), gate.dials.lease_for.total_seconds())
 
 
 async def _first_grant(gate: Gate, car: CarId, request: PollRequest) -> Lease | None:
@@ -148,7 +153,7 @@ async def _lease(gate: Gate, granted: Granted, now: datetime) -> Lease:
         shard_key=base64.urlsafe_b64encode(shard_key(known.secret, granted.shard_id)).decode(),
         row_groups=granted.row_groups,
         start=granted.start,
-        expires_in_s=min(max(left_s, 0.0), dials.lease_for.total_seconds()),
+        expires_in_s=_at_most_a_lease(left_s, gate),
         beat_every_s=gate.beat_every_s(),
         part_every_s=dials.part_every.total_seconds(),
     )

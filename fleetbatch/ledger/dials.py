@@ -17,6 +17,9 @@ class LedgerDials:
     connections: int = 4
     outage_after: timedelta = timedelta(seconds=30)
     """A cell that swept nothing for so long had an outage: gateways sweep much more often."""
+    stalled_after: timedelta = timedelta(hours=1)
+    """How long after its grant or its last part beats still renew a lease. A part is about a minute of work, and a car
+    whose uploads fail gives its shard back after ten minutes by itself."""
     sweep_batch: int = 1000
     sweep_pages: int = 2000
     """How much of the open leases one sweep reads, in pages of some thirty leases; the next one goes on from there."""

@@ -57,8 +57,12 @@ class Leases:
         ]
 
     def beat(self, beats: Sequence[Beat]) -> list[BeatAnswer]:
-        """Renew each lease for its full length, or say that it is over and why."""
-        rows = self._pool.rows("beat", _columns(beats, ("row_groups_done", "energy_wh", "busy_s"))) if beats else []
+        """Renew each lease for its full length, or say that it is over and why.
+
+        A lease that delivers nothing is renewed for no longer than `dials.stalled_after`: its car hears when it ends.
+        """
+        columns = _columns(beats, ("row_groups_done", "energy_wh", "busy_s"))
+        rows = self._pool.rows("beat", columns | {"stalled_after": self._pool.dials.stalled_after}) if beats else []
         until = {_key_of(row): row["expires_at"] for row in rows}
         over = self._over([b for b in beats if _key(b) not in until])
         return [
@@ -154,7 +158,8 @@ class Leases:
         if not requests:
             return {}
         names = GrantRequest.__dataclass_fields__
-        rows = self._pool.rows(name, {column: [getattr(r, column) for r in requests] for column in names})
+        columns: dict[str, Any] = {column: [getattr(r, column) for r in requests] for column in names}
+        rows = self._pool.rows(name, columns | {"stalled_after": self._pool.dials.stalled_after})
         return {(row["car_id"], row["shard_id"]): _granted(row, again=again) for row in rows}
 
     def _refused(self, requests: Sequence[GrantRequest]) -> dict[tuple[int, int], Refused]:
@@ -210,11 +215,11 @@ def _key_of(row: Row) -> Key:
     return row["shard_id"], row["fence"], row["car_id"]
 
 
-def _columns(messages: Sequence[Message], names: Iterable[str], *, ordered: bool = True) -> dict[str, list[Any]]:
+def _columns(messages: Sequence[Message], names: Iterable[str], *, ordered: bool = True) -> dict[str, Any]:
     """Return the batch column by column, sorted by key unless the order of the answers matters."""
     batch = sorted(messages, key=_key) if ordered else messages
     keys = [_key(m) for m in batch]
-    found: dict[str, list[Any]] = {name: [getattr(m, name) for m in batch] for name in ("car_id", *names)}
+    found: dict[str, Any] = {name: [getattr(m, name) for m in batch] for name in ("car_id", *names)}
     return found | {"shard_id": [k[0] for k in keys], "fence": [k[1] for k in keys]}
 
 

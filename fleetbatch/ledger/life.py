@@ -23,6 +23,8 @@ class OpenLease:
     start: int
     lease_for: timedelta
     expires_at: datetime
+    progressed_at: datetime
+    """When it was granted, or its last part was delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +96,15 @@ class Take:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """The holder is alive."""
+    """The holder is alive, and says nothing of what it has done: that counts for `stalled_after` of service.
+
+    The cell has answered beats without a gap since `resumed_at`.
+    """
 
     car_id: CarId
     fence: Fence
+    resumed_at: datetime
+    stalled_after: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

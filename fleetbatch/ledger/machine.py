@@ -7,8 +7,9 @@
       +------------------------------------- Judge(refused): row group 0, attempts + 1; MISSING once nobody wants it
     READY, OUT, RETURNED, VALID --GiveUp, as far as it goes--> MISSING
 
-A lease is open from Take until the first of: its last part (DONE), LetGo (RELEASED), no beat in time (EXPIRED), Revoke
-or GiveUp (REVOKED). An ended lease never changes, and whoever asks about it gets the same answer for ever.
+A lease is open from Take until the first of: its last part (DONE), LetGo (RELEASED), no beat in time or no part for
+long (EXPIRED), Revoke or GiveUp (REVOKED). An ended lease never changes, and whoever asks about it gets the same answer
+for ever.
 """
 
 from dataclasses import replace
@@ -86,6 +87,7 @@ def _take(shard: Shard, event: Take, now: datetime) -> tuple[Shard, Answer]:
         start=shard.done_through,
         lease_for=event.lease_for,
         expires_at=now + event.lease_for,
+        progressed_at=now,
     )
     return replace(shard, state=ShardState.OUT, fence=lease.fence, lease=lease), lease
 
@@ -93,7 +95,10 @@ def _take(shard: Shard, event: Take, now: datetime) -> tuple[Shard, Answer]:
 def _beat(shard: Shard, event: Beat, now: datetime) -> tuple[Shard, Answer]:
     if not _holds(shard, event):
         return shard, BeatAnswer(go_on=False, reason=_over(shard, event).reason, expires_at=None)
-    renewed = _renew(shard, now)
+    lease = shard.lease
+    assert lease is not None
+    stalled_at = max(lease.progressed_at, event.resumed_at) + event.stalled_after
+    renewed = _renew(shard, min(now + lease.lease_for, stalled_at))
     assert renewed.lease is not None
     return renewed, BeatAnswer(go_on=True, reason="", expires_at=renewed.lease.expires_at)
 
@@ -109,7 +114,7 @@ def _deliver(shard: Shard, event: Deliver, now: datetime) -> tuple[Shard, Answer
     if not _fits(shard, event):
         return shard, Refused(reason=f"the shard is delivered up to {shard.done_through} of {shard.row_groups}")
     part = Part(car_id=event.car_id, fence=event.fence, start=event.start, stop=event.stop, sha256=event.sha256)
-    after = replace(_renew(shard, now), done_through=event.stop, parts=(*shard.parts, part))
+    after = replace(_progressed(shard, now), done_through=event.stop, parts=(*shard.parts, part))
     if event.stop < shard.row_groups:
         return after, Delivered(done_through=event.stop, complete=False)
     ended = _end(after, LeaseState.DONE, "the shard is complete")
@@ -132,7 +137,7 @@ def _expire(shard: Shard, resumed_at: datetime, now: datetime) -> tuple[Shard, A
     lease = shard.lease
     if lease is None or now < max(lease.expires_at, resumed_at + lease.lease_for):
         return shard, False
-    return _end(shard, LeaseState.EXPIRED, "no beat arrived in time"), True
+    return _end(shard, LeaseState.EXPIRED, "it was not renewed in time"), True
 
 
 def _judge(shard: Shard, event: Judge) -> tuple[Shard, Answer]:
@@ -175,10 +180,15 @@ def _over(shard: Shard, event: Beat | Deliver | LetGo) -> Terminal:
     return ending(ended.state, ended.reason)
 
 
-def _renew(shard: Shard, now: datetime) -> Shard:
+def _renew(shard: Shard, until: datetime) -> Shard:
     assert shard.lease is not None
-    expires_at = max(shard.lease.expires_at, now + shard.lease.lease_for)
-    return replace(shard, lease=replace(shard.lease, expires_at=expires_at))
+    return replace(shard, lease=replace(shard.lease, expires_at=max(shard.lease.expires_at, until)))
+
+
+def _progressed(shard: Shard, now: datetime) -> Shard:
+    assert shard.lease is not None
+    moving = replace(shard, lease=replace(shard.lease, progressed_at=max(shard.lease.progressed_at, now)))
+    return _renew(moving, now + shard.lease.lease_for)
 
 
 def _end(shard: Shard, state: LeaseState, reason: str) -> Shard:

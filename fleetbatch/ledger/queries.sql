@@ -52,9 +52,17 @@ RETURNING l.car_id, l.shard_id, l.fence, l.start, l.expires_at, s.row_groups, s.
           o.night, o.name, o.generation;
 
 -- name: grant_again
--- The open leases of cars that ask although they hold one: their answer was lost, or they restarted. It counts as a beat.
+-- The open leases of cars that ask although they hold one: their answer was lost, or they restarted. It counts as a beat,
+-- and renews as a beat does.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
-UPDATE open_leases l SET expires_at = greatest(l.expires_at, clock.at + l.lease_for), beat_at = clock.at
+UPDATE open_leases l
+SET beat_at = clock.at,
+    expires_at = greatest(l.expires_at, CASE
+        WHEN clock.at + l.lease_for <= l.granted_at + %(stalled_after)s::interval THEN clock.at + l.lease_for
+        ELSE least(clock.at + l.lease_for, %(stalled_after)s::interval + greatest(
+            l.granted_at, (SELECT resumed_at FROM service),
+            (SELECT max(p.confirmed_at) FROM parts p
+             WHERE p.night = l.night AND p.shard_id = l.shard_id AND p.fence = l.fence))) END)
 FROM clock, unnest(%(car_id)s::bigint[]) AS r (car_id), shards s, orders o
 WHERE l.car_id = r.car_id AND l.car_id <> 0
   AND s.night = l.night AND s.shard_id = l.shard_id AND o.order_no = l.order_no
@@ -89,9 +97,18 @@ LEFT JOIN LATERAL (
 ) s ON true;
 
 -- name: beat
+-- Beats alone renew a lease for `stalled_after` of service after its grant or its last part: whoever says for ever that it
+-- computes, and delivers nothing, would keep the shard until it is missing in the morning. Young leases, nearly all of
+-- them, are renewed without a look at their parts.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at)
 UPDATE open_leases l
-SET expires_at = greatest(l.expires_at, clock.at + l.lease_for), beat_at = clock.at,
+SET beat_at = clock.at,
+    expires_at = greatest(l.expires_at, CASE
+        WHEN clock.at + l.lease_for <= l.granted_at + %(stalled_after)s::interval THEN clock.at + l.lease_for
+        ELSE least(clock.at + l.lease_for, %(stalled_after)s::interval + greatest(
+            l.granted_at, (SELECT resumed_at FROM service),
+            (SELECT max(p.confirmed_at) FROM parts p
+             WHERE p.night = l.night AND p.shard_id = l.shard_id AND p.fence = l.fence))) END),
     row_groups_done = greatest(l.row_groups_done, r.row_groups_done),
     energy_wh = greatest(l.energy_wh, r.energy_wh), busy_s = greatest(l.busy_s, r.busy_s)
 FROM clock, unnest(
@@ -287,7 +304,7 @@ freed AS (
 ),
 filed AS (
     INSERT INTO leases
-    SELECT e.*, 'expired', 'no beat arrived in time', '', clock.at, f.done_through
+    SELECT e.*, 'expired', 'it was not renewed in time', '', clock.at, f.done_through
     FROM ended e JOIN freed f ON f.shard_id = e.shard_id, clock
 )
 SELECT night, shard_id, fence FROM ended ORDER BY shard_id;

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from fleetbatch.ledger import life, machine
+from fleetbatch.ledger.dials import LedgerDials
 from fleetbatch.ledger.messages import BeatAnswer, Delivered, Refused, Released, Terminal
 from fleetbatch.ledger.rounds import GIVEN_AWAY
 from fleetbatch.ledger.states import ShardState
@@ -17,6 +18,7 @@ from fleetbatch.units import CLOUD_CAR, CarId, Fence, Sha256, ShardId, shard_hex
 
 CONTENT = Sha256("0" * 64)
 ATTEMPTS_MAX = 3
+_LEDGER = LedgerDials()
 OPEN = frozenset({ShardState.READY, ShardState.OUT})
 
 
@@ -75,7 +77,10 @@ class Desk:
 
     def beat(self, place: int, car: int, fence: int, now: datetime) -> BeatAnswer:
         """Renew a lease, or say why it is over."""
-        answer = self.step(place, life.Beat(car_id=car_of(car), fence=Fence(fence)), now)
+        event = life.Beat(
+            car_id=car_of(car), fence=Fence(fence), resumed_at=self._resumed_at(), stalled_after=_LEDGER.stalled_after
+        )
+        answer = self.step(place, event, now)
         assert isinstance(answer, BeatAnswer)
         return answer
 
@@ -97,9 +102,13 @@ class Desk:
 
     def expire(self, place: int, now: datetime) -> datetime | None:
         """End a silent lease; return when to look again while one is open."""
-        self.step(place, life.TimePassed(resumed_at=self.world.scenario.starts_at - timedelta(days=1)), now)
+        self.step(place, life.TimePassed(resumed_at=self._resumed_at()), now)
         lease = self.shards[place].lease
         return None if lease is None else lease.expires_at
+
+    def _resumed_at(self) -> datetime:
+        """Return since when the cell is in service: it has no outages here."""
+        return self.world.scenario.starts_at - timedelta(days=1)
 
     def give_away(self, places: Ints, now: datetime) -> None:
         """End the leases of shards that a round gives to other cars."""

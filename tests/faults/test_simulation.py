@@ -10,7 +10,15 @@ from fleetbatch.local.postgres import Postgres, fresh_database, restart_postgres
 
 SMALL = Dials()
 LARGE = Dials(
-    cars=1500, shards=600, overlap=0.01, restarts=2, withdraw=0.0002, distrust=0.000002, night_every=3, operator=0.004
+    cars=1500,
+    shards=600,
+    overlap=0.01,
+    restarts=2,
+    withdraw=0.0002,
+    distrust=0.000002,
+    night_every=3,
+    operator=0.004,
+    stalled_each=400,
 )
 """Many messages a statement, as a gateway collects them."""
 
@@ -25,7 +33,7 @@ def run(postgres: Postgres, seed: int, events: int, dials: Dials) -> Outcome:
 
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_in_a_large_cell_on_a_bad_day(rough_postgres: Postgres) -> None:
-    outcome = run(rough_postgres, 1, 165_000, LARGE)
+    outcome = run(rough_postgres, 1, 190_000, LARGE)
     assert outcome.violations == ()
     assert outcome.events >= 200_000
     assert outcome.rows > 1000

@@ -30,6 +30,7 @@ from fleetbatch.units import CLOUD_CAR, CarId, Fence, Sha256
 EVENING = datetime(2026, 11, 22, 20, tzinfo=UTC)
 LEASE_FOR = timedelta(minutes=10)
 RESUMED = EVENING - timedelta(hours=1)
+STALLED_AFTER = timedelta(minutes=25)
 SHARD = Shard(row_group_rows=(10, 10, 5), attempts_max=2)
 
 
@@ -40,6 +41,10 @@ def take(car: int = 1) -> Take:
 def part(start: int, stop: int, *, car: int = 1, fence: int = 1, content: str = "right") -> Deliver:
     rows = sum(SHARD.row_group_rows[start:stop])
     return Deliver(car_id=CarId(car), fence=Fence(fence), start=start, stop=stop, rows=rows, sha256=Sha256(content))
+
+
+def beat(car: int = 1, fence: int = 1, *, resumed_at: datetime = RESUMED) -> Beat:
+    return Beat(car_id=CarId(car), fence=Fence(fence), resumed_at=resumed_at, stalled_after=STALLED_AFTER)
 
 
 def let_go(reason: str = "unplugged", *, car: int = 1, fence: int = 1) -> LetGo:
@@ -83,21 +88,37 @@ def test_a_silent_holder_loses_the_shard_when_its_time_in_service_is_over() -> N
 
 def test_beats_and_parts_keep_a_lease() -> None:
     later = EVENING + timedelta(minutes=5)
-    for sign_of_life in (Beat(car_id=CarId(1), fence=Fence(1)), part(0, 1)):
+    for sign_of_life in (beat(), part(0, 1)):
         shard = after(sign_of_life, shard=after(take()), now=later)
         assert shard.lease is not None
         assert shard.lease.expires_at == later + LEASE_FOR
 
 
+def test_beats_alone_keep_a_lease_for_so_long_after_its_last_part_in_time_of_service() -> None:
+    shard, stalled = after(take()), EVENING + STALLED_AFTER
+    for minutes in range(1, 25):
+        shard = after(beat(), shard=shard, now=EVENING + timedelta(minutes=minutes))
+    assert shard.lease is not None
+    assert shard.lease.expires_at == stalled
+    assert answer(shard, TimePassed(resumed_at=RESUMED), now=stalled) is True
+    moving = after(part(0, 1), shard=shard, now=stalled - timedelta(minutes=1))
+    moving = after(beat(), shard=moving, now=stalled)
+    assert moving.lease is not None
+    assert moving.lease.expires_at == stalled + LEASE_FOR
+    late = after(beat(resumed_at=stalled), shard=shard, now=stalled)  # an outage just ended: it could not deliver
+    assert late.lease is not None
+    assert late.lease.expires_at == stalled + LEASE_FOR
+
+
 def test_a_lease_never_gets_shorter() -> None:
-    shard = after(Beat(car_id=CarId(1), fence=Fence(1)), shard=after(take()), now=EVENING - timedelta(minutes=3))
+    shard = after(beat(), shard=after(take()), now=EVENING - timedelta(minutes=3))
     assert shard.lease is not None
     assert shard.lease.expires_at == EVENING + LEASE_FOR
 
 
 def test_an_old_fence_is_answered_and_never_obeyed() -> None:
     shard = after(take(1), let_go("driving"), take(1))
-    for message in (part(0, 3), let_go(), Beat(car_id=CarId(1), fence=Fence(1))):
+    for message in (part(0, 3), let_go(), beat()):
         unchanged, said = step(shard, message, now=EVENING)
         assert unchanged == shard
         match said:
@@ -163,7 +184,7 @@ FENCES = st.integers(1, 4).map(Fence)
 GROUPS = st.integers(0, 3)
 EVENTS = st.one_of(
     st.builds(Take, car_id=CARS, lease_for=st.just(LEASE_FOR)),
-    st.builds(Beat, car_id=CARS, fence=FENCES),
+    st.builds(beat, CARS, FENCES),
     st.builds(part, GROUPS, GROUPS, car=CARS, fence=FENCES, content=st.sampled_from(["right", "other"])),
     st.builds(let_go, st.sampled_from(["unplugged", "refused"]), car=CARS, fence=FENCES),
     st.builds(TimePassed, resumed_at=st.sampled_from([RESUMED, EVENING])),

@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 from ledger_nights import LEASE_FOR, MINUTE, Cell, part, request
 
-from fleetbatch.ledger.messages import Beat, Delivered, Granted, LeaseState, Refused, Released, Terminal
+from fleetbatch.ledger.messages import Beat, BeatAnswer, Delivered, Granted, LeaseState, Refused, Released, Terminal
 from fleetbatch.units import CarId, Fence, LeaseId
 
-EXPIRED = Terminal(reason="the lease is expired: no beat arrived in time", state=LeaseState.EXPIRED)
+EXPIRED = Terminal(reason="the lease is expired: it was not renewed in time", state=LeaseState.EXPIRED)
 NOT_YOURS = Terminal(reason="there is no such lease of this car")
 
 
@@ -200,6 +200,23 @@ def test_nothing_expires_before_a_full_lease_of_service_after_an_outage(cell: Ce
     assert (back.outage, back.expired) == (True, ())
     assert cell.serve(minutes=9, seconds=40) == ()
     assert cell.serve(seconds=20) == (lease.lease_id,)
+
+
+def test_a_car_that_beats_for_ever_and_delivers_nothing_loses_its_shard_to_another(cell: Cell) -> None:
+    cell.enrol(1, 2)
+    cell.open({7: (10, 10)})
+    lease, stalled = cell.take(1, 7), cell.ledger._pool.dials.stalled_after
+    cell.deliver(part(lease, 0, 1, 10))
+    until, began = cell.now, cell.now
+    while cell.serve(minutes=1) == ():
+        said, again = cell.beat(lease), cell.ledger.grant([request(1, 7)])[0]  # a poll counts as a beat, no more
+        assert isinstance(again, Granted)
+        assert said.expires_at == again.expires_at
+        if said.expires_at is not None:
+            until = said.expires_at
+    assert until == began + stalled
+    assert cell.beat(lease) == BeatAnswer(go_on=False, reason=EXPIRED.reason, expires_at=None)
+    assert cell.take(2, 7).start == 1
 
 
 def test_a_lease_outlives_an_outage_when_its_car_comes_back(cell: Cell) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from ledger_model import Model
+from ledger_model import STALLED_AFTER, Model, beat_of
 from ledger_nights import (
     EVENING,
     Cell,
@@ -24,6 +24,7 @@ from ledger_sound import assert_sound, wipe
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger import life
+from fleetbatch.ledger.dials import LedgerDials
 from fleetbatch.ledger.ids import lease_id
 from fleetbatch.ledger.messages import (
     AuditVerdict,
@@ -56,7 +57,7 @@ class NightMachine(RuleBasedStateMachine):
         wipe(url)
         self.url = url
         self.stack = ExitStack()
-        self.cell: Cell = self.stack.enter_context(open_cell(url))
+        self.cell: Cell = self.stack.enter_context(open_cell(url, LedgerDials(stalled_after=STALLED_AFTER)))
         self.ledger = self.cell.ledger
         self.frozen = {"one": frozen_order(name="one", attempts=3), "two": frozen_order(name="two", attempts=2)}
         self.ledger.enrol([enrolment(car) for car in (1, 2, 3)])
@@ -89,7 +90,7 @@ class NightMachine(RuleBasedStateMachine):
 
     @rule(holders=st.lists(HOLDERS, min_size=1, max_size=4))
     def beat(self, holders: list[tuple[int, int, int]]) -> None:
-        said = [self.model.tell(s, life.Beat(car_id=CarId(c), fence=Fence(f))) for s, f, c in holders]
+        said = [self.model.tell(s, beat_of(c, f, self.model.resumed_at)) for s, f, c in holders]
         beats = [
             Beat(car_id=CarId(c), lease_id=named(s, f), fence=Fence(f), row_groups_done=0, energy_wh=1.0, busy_s=1.0)
             for s, f, c in holders

@@ -50,11 +50,15 @@ class SimulatedCar:
         self.dials = dials
         self.liar = chance.random() < dials.liars
         self.zombie = chance.random() < dials.zombies
+        self.stalled = bool(dials.stalled_each) and car % dials.stalled_each == 0
+        """It says for ever that it computes, and delivers nothing; calm does not mend it."""
         self.pace = chance.uniform(0.8, 1.25)
         """How fast its clock runs: a car's time is its own."""
         self.lease: Granted | None = None
         self.done = 0
         self.pending: Delivery | None = None
+        self.made = b""
+        """The pending part's bytes: who turns honest meanwhile still has what it has."""
         self.uploaded = False
         self.next_at = now + timedelta(seconds=chance.uniform(0, 60))
         self.beat_at = self.part_at = self.leave_at = now
@@ -76,7 +80,7 @@ class SimulatedCar:
         if now >= self.beat_at:
             self.beat_at = now + timedelta(seconds=60 * self.pace)
             said.append(self._beat(self.lease))
-        if self.pending is None and now >= self.part_at:
+        if self.pending is None and now >= self.part_at and not self.stalled:
             self.pending, self.uploaded = self._part(self.lease, rows_of(self.lease.shard_id)), False
         if self.pending is not None and self._upload(self.lease, self.pending, store):
             said.append(self.pending)
@@ -160,8 +164,8 @@ class SimulatedCar:
             energy_source="estimated",
             busy_s=30.0,
         )
-        data = answers(empty, wrong=self._lies(lease, self.done))
-        return replace(empty, size_bytes=len(data), sha256=digest(data))
+        self.made = answers(empty, wrong=self._lies(lease, self.done))
+        return replace(empty, size_bytes=len(self.made), sha256=digest(self.made))
 
     def _lies(self, lease: Granted, start: int) -> bool:
         return self.liar and (lease.fence + start) % 2 == 0
@@ -170,8 +174,7 @@ class SimulatedCar:
         """Put the part's bytes once; claim it in any case later, in case the answer alone was lost."""
         if not self.uploaded:
             try:
-                data = answers(part, wrong=self._lies(lease, part.start))
-                store.upload(part_key(lease.order_key, lease.shard_id, part), data)
+                store.upload(part_key(lease.order_key, lease.shard_id, part), self.made)
             except TransientError:
                 return self.chance.random() < 0.1  # claims what it never uploaded
         self.uploaded = True

@@ -54,7 +54,7 @@ class SimulatedCell:
         """How far the database's clock was set back in all; cars and gateways live by their own."""
         self.ticks = self.events = 0
         self.evening = False
-        self.witness = Witness(dials.outage_after)
+        self.witness = Witness(dials)
         self.network = Network(chance, dials)
         self.store = SimulatedStore(chance)
         self.store.away, self.store.cut = dials.store_away, dials.cut_upload
@@ -105,6 +105,7 @@ class SimulatedCell:
             outage_after=self.dials.outage_after,
             audit_claim=self.dials.audit_claim,
             planner_lock=self.dials.planner_lock,
+            stalled_after=self.dials.stalled_after,
             session={**BY_KEY} if patient else {**BY_KEY, "lock_timeout": "40ms"},
         )
         ledger = FaultyLedger(self.url, dials)

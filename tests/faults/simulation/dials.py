@@ -19,6 +19,7 @@ class Dials:
     outage_after: timedelta = timedelta(seconds=30)
     audit_claim: timedelta = timedelta(minutes=5)
     planner_lock: timedelta = timedelta(seconds=60)
+    stalled_after: timedelta = timedelta(minutes=30)
     long_deadline: timedelta = timedelta(hours=6)
     short_deadline: timedelta = timedelta(minutes=30)
     short: float = 0.25
@@ -61,6 +62,8 @@ class Dials:
     zombies: float = 0.08
     vanish: float = 0.12
     """Per lease: the car is cut off for a while and comes back with what it has."""
+    stalled_each: int = 0
+    """Each so many-th car holds its shard and delivers nothing, also when the day is calm."""
     leave: float = 0.25
     unusable: float = 0.02
     withdraw: float = 0.0006

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from faults.simulation.dials import Dials
 from faults.simulation.facts import LockFacts, PartKey, ShardFacts, fence_of, part_key, shard_of, tiled
 from ledger_nights import EVENING
 
@@ -30,9 +31,9 @@ _MARGIN = timedelta(minutes=2)  # a clock that is set back may make a lease look
 class Witness:
     """Holds every answer against what was said before."""
 
-    def __init__(self, outage_after: timedelta) -> None:
+    def __init__(self, dials: Dials) -> None:
         self.now = EVENING
-        self.outage_after = outage_after
+        self.dials = dials
         self.served_at = self.resumed_at = EVENING - timedelta(days=1)
         self.violations: list[str] = []
         self.seen: Counter[str] = Counter()
@@ -46,6 +47,7 @@ class Witness:
         self.distrusted: set[int] = set()
         self.classes: dict[OrderKey, str] = {}
         self.promised: dict[str, tuple[datetime, timedelta]] = {}
+        self.moved: dict[str, datetime] = {}  # when a lease was granted or last delivered, at the earliest
         self.over: dict[tuple[int, str], Terminal | Released] = {}
         self.unsure: set[PartKey] = set()
         self.owners: dict[str, int] = {}
@@ -88,6 +90,7 @@ class Witness:
             "P2 a lease has work left", answer, holds=answer.start < answer.row_groups == len(facts.row_group_rows)
         )
         facts.fence = max(facts.fence, answer.fence)
+        self.moved.setdefault(answer.lease_id, EVENING if answer.again else self.now)
         self._promise(answer.lease_id, answer.expires_at, asked.lease_for)
 
     def _may_work(self, answer: Granted, facts: ShardFacts) -> None:
@@ -149,6 +152,7 @@ class Witness:
             self.check("P2 no part counts after its lease", (part, known), holds=known is None)
             self.check("P2 no part counts under an old fence", part, holds=part.fence >= facts.fence)
             self.check("P2 no row group counts twice", (part, facts.durable), holds=part.start >= facts.durable)
+            self.moved[part.lease_id] = self.now
         if part.fence >= facts.fence and part.fence not in facts.voided:
             facts.durable = max(facts.durable, part.stop)
 
@@ -201,24 +205,18 @@ class Witness:
     # -- time
 
     def _promise(self, lease: str, until: datetime, lease_for: timedelta | None) -> None:
-        """An instant that a car was told is kept to, whatever comes; and beats renew for the whole length."""
+        """An instant that a car was told is kept to, whatever comes; beats renew it whole while work moves."""
         known, length = self.promised.get(lease, (until, lease_for or timedelta(0)))
-        length = lease_for or length
-        self.check(
-            "P5 a renewed lease is renewed for its whole length",
-            (lease, until),
-            holds=until >= max(known, self.now + length),
-        )
-        self.check(
-            "P5 a lease is for its own length",
-            (lease, until),
-            holds=until <= max(known, self.now + length) + _MARGIN,
-        )
+        length, what = lease_for or length, (lease, until)
+        least = min(self.now + length, self.moved.get(lease, EVENING) + self.dials.stalled_after)
+        self.check("P5 a renewed lease is renewed for its whole length", what, holds=until >= max(known, least))
+        most = max(known, self.now + length) + _MARGIN
+        self.check("P5 a lease is for its own length", what, holds=until <= most)
         self.promised[lease] = (max(known, until), length)
 
     def served(self) -> None:
         """A sweep says that beats are answered: `ledger-and-gateway.md`, the outage rule."""
-        if self.served_at < self.now - self.outage_after:
+        if self.served_at < self.now - self.dials.outage_after:
             self.resumed_at = self.now
         self.served_at = max(self.served_at, self.now)
 
@@ -228,7 +226,7 @@ class Witness:
         grace = self.resumed_at + length
         self.check("P5 nothing expires before a full lease of service", (lease, grace), holds=grace <= self.now)
         self.promised.pop(lease, None)
-        self._ended(self.owners.get(lease, -1), lease, ending(LeaseState.EXPIRED, "no beat arrived in time"))
+        self._ended(self.owners.get(lease, -1), lease, ending(LeaseState.EXPIRED, "it was not renewed in time"))
 
     def locked(self, planner: object, lasts: timedelta) -> None:
         """One planner at a time has the lock."""
