@@ -71,13 +71,14 @@ GRANTS = (
         Edit("WHERE l.car_id = r.car_id AND l.car_id <> 0", "WHERE l.car_id <> 0", "grant_again"),
         Edit("RETURNING l.car_id", "RETURNING r.car_id", "grant_again"),
     )),
-    _sql("asking again is no beat", "grant_again", "SET expires_at = greatest(l.expires_at, clock.at + l.lease_for), beat_at", "SET beat_at"),
+    _sql("asking again is no beat", "grant_again", "expires_at = greatest(l.expires_at, CASE", "expires_at = least(l.expires_at, CASE"),
     _sql("who asks again starts where the lease began", "grant_again", "s.done_through AS start", "l.start"),
 )  # fmt: skip
 
 MESSAGES = (
-    _sql("a beat does not renew", "beat", "SET expires_at = greatest(l.expires_at, clock.at + l.lease_for)", "SET expires_at = l.expires_at"),
-    _sql("a beat shortens a lease when the clock is set back", "beat", "SET expires_at = greatest(l.expires_at, clock.at + l.lease_for)", "SET expires_at = clock.at + l.lease_for"),
+    _sql("a beat does not renew", "beat", "expires_at = greatest(l.expires_at, CASE", "expires_at = least(l.expires_at, CASE"),
+    _sql("a beat shortens a lease when the clock is set back", "beat", "expires_at = greatest(l.expires_at, CASE", "expires_at = least(NULL, CASE"),
+    _sql("beats alone renew a lease for ever", "beat", "l.granted_at, (SELECT resumed_at FROM service),", "clock.at,"),
     _sql("anyone may deliver under a lease", "deliver", "AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.fence = r.fence"),
     Mutant("no fence", (
         Edit("AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.car_id = r.car_id", "deliver"),
