@@ -45,11 +45,12 @@ def labels_of(files: list[str]) -> list[tuple[str, int, float]]:
 
 
 def test_every_frame_is_published_once_though_cars_leave_in_the_midst_of_a_shard(night: Night) -> None:
-    leaver, dying = night.park("leaver"), night.park("dying")
+    leaver = night.park("leaver")
     night.begin(workload="video", source=films(night), model="light.zip", options=EVERY_FIFTH)
-    night.wait_until(lambda: leaver.lease and dying.lease)
-    night.pass_time(minutes=2)
+    night.wait_until(lambda: leaver.lease and night.parts())
     leaver.unplug()
+    dying = night.park("dying")
+    night.wait_until(lambda: dying.lease)
     dying.kill()
     night.park("relief")
 
