@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH ?= night
 NIGHT ?=
-# Test files run side by side, one worker a core of a small machine.
+# Test files run side by side, one worker a core of a small machine; in their order, or the long ones would come last.
 WORKERS ?= 2
 
 .PHONY: help night up test test-dags check prove bench model clean
@@ -40,10 +40,10 @@ up: $(STAMP)
 	@$(BIN)/fleetbatch up
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-dags: $(STAMP)
-	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) --dist loadfile tests/dags
+	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/dags
 
 check: $(STAMP)
 	$(BIN)/ruff check .
