@@ -66,6 +66,8 @@ class Policy:
     """Smaller fleets are planned by the simple rule, which looks at every car alone; README.md says what that loses."""
     solver_iterations_max: int = 200
     """An interior point needs 10 to 30; bounded by these and not by time, the same input gives the same round."""
+    solver_s_max: float = 30.0
+    """A guard only: a solver that hangs gives way to the simple rule. No good round comes near it."""
 
 
 def rate_matrix(policy: Policy) -> npt.NDArray[np.float64]:
@@ -120,6 +122,7 @@ def _number_problems(policy: Policy) -> Iterator[str]:
         "upsets_per_hour": (policy.upsets_per_hour,),
         "buffer_s": (policy.buffer_s,),
         "commit_s": (policy.commit_s,),
+        "solver_s_max": (policy.solver_s_max,),
     }
     for name, values in numbers.items():
         most = MOST.get(name, 1e12)

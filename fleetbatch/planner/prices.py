@@ -5,7 +5,7 @@ corner. HiGHS is bounded by iterations, so that the same input gives the same pl
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,6 @@ from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.policy import Policy, energy_prices
 from fleetbatch.planner.risk import worth
 
-SECONDS_MAX = 30.0
-"""A guard only: a round that needs it is planned by the simple rule."""
 TOLERANCE = 1e-4
 SCALE = 1e3
 """Units are scaled so that all the demand is this many."""
@@ -80,11 +78,12 @@ def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | No
     model = _model(columns, _floors(columns, supply, demand, policy), (supply, demand, cost, value))
     if not model.num_col_:  # all that is open is held, or of no units: there is nothing to decide
         return nothing_planned(supply.shape, demand.shape, price=0.0)
-    import highspy  # late: small fleets are planned without it
+    import highspy  # late: most processes that import this room plan nothing
 
     highs: Any = highspy.Highs()  # type: ignore[no-untyped-call] # highspy has no stubs
-    for name, setting in OPTIONS.items():
+    for name, setting in _OPTIONS.items():
         highs.setOptionValue(name, setting)
+    highs.setOptionValue("time_limit", policy.solver_s_max)
     highs.setOptionValue("ipm_iteration_limit", policy.solver_iterations_max)
     highs.passModel(model)
     highs.run()
@@ -115,13 +114,12 @@ def nothing_planned(supply: tuple[int, ...], demand: tuple[int, ...], *, price: 
     )
 
 
-OPTIONS: dict[str, Any] = {
+_OPTIONS: Final[dict[str, Any]] = {
     "output_flag": False,
     "threads": 1,
     "solver": "ipm",
     "run_crossover": "off",
     "ipm_optimality_tolerance": TOLERANCE,
-    "time_limit": SECONDS_MAX,
 }
 _ENDED = ("kOptimal", "kUnknown")
 """Without crossover a solution within the tolerance is called unknown; its own gap is looked at afterwards."""

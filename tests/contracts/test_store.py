@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from ledger_nights import frozen_order
 from s3_servers import S3Server, moto, radosgw
+from surroundings import environment
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.gateway.arrivals import Upload, look_at_all
@@ -42,27 +44,31 @@ def radosgw_server() -> Iterator[S3Server]:
         yield server
 
 
-def fresh_bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Store:
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    return open_store(server.bucket_url(), deployment_key=KEY)
+@contextmanager
+def fresh_bucket(server: S3Server) -> Iterator[Store]:
+    with environment(server.environment()):
+        yield open_store(server.bucket_url(), deployment_key=KEY)
 
 
 @pytest.fixture(params=["folder", "moto", "radosgw"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "folder":
-        return open_store(f"file://{tmp_path}/store", deployment_key=KEY, base_url="http://gateway")
-    return fresh_bucket(request.getfixturevalue(f"{request.param}_server"), monkeypatch)
+        yield open_store(f"file://{tmp_path}/store", deployment_key=KEY, base_url="http://gateway")
+        return
+    with fresh_bucket(request.getfixturevalue(f"{request.param}_server")) as bucket:
+        yield bucket
 
 
 @pytest.fixture(params=["moto", "radosgw"])
-def s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
-    return fresh_bucket(request.getfixturevalue(f"{request.param}_server"), monkeypatch)
+def s3(request: pytest.FixtureRequest) -> Iterator[Store]:
+    with fresh_bucket(request.getfixturevalue(f"{request.param}_server")) as bucket:
+        yield bucket
 
 
 @pytest.fixture
-def real_s3(radosgw_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Store:
-    return fresh_bucket(radosgw_server, monkeypatch)
+def real_s3(radosgw_server: S3Server) -> Iterator[Store]:
+    with fresh_bucket(radosgw_server) as bucket:
+        yield bucket
 
 
 def test_what_was_written_is_read_whole_and_in_ranges(store: Store) -> None:
@@ -232,10 +238,8 @@ def test_an_unknown_store_is_refused_with_what_is_known(url: str) -> None:
         open_store(url, deployment_key=KEY)
 
 
-def test_no_night_begins_on_a_store_on_which_it_could_not_be_published(
-    moto_server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fresh_bucket(moto_server, monkeypatch)
+def test_no_night_begins_on_a_store_on_which_it_could_not_be_published(moto_server: S3Server) -> None:
     settings = Settings(store=moto_server.bucket_url(), deployment_key=KEY, cells=())
-    with pytest.raises(RejectedError, match="a forged signature was accepted"):
+    forged = pytest.raises(RejectedError, match="a forged signature was accepted")
+    with environment(moto_server.environment()), forged:
         order_step(settings, frozen_order().order, night=Night("2026-11-22"), force=False, now=NOW)

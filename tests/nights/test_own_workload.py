@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from night import Night, night_in
+from surroundings import environment, importable
 
 from fleetbatch.audit import recompute
 from fleetbatch.contracts import contract
@@ -31,12 +32,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def installed(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(package))
-    monkeypatch.setenv("PYTHONPATH", str(package))
-    workload.cache_clear()
-    recompute._reader.close()  # this process's auditor may have begun before the package was there
-    yield
+def installed(package: Path) -> Iterator[None]:
+    with importable(package), environment({"PYTHONPATH": str(package)}):
+        workload.cache_clear()
+        recompute._reader.close()  # this process's auditor may have begun before the package was there
+        yield
     contract.cache_clear()
     workload.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "fleet_words"]:
@@ -65,17 +65,15 @@ def test_the_package_brings_its_workload_and_its_contracts() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_contracts_that_do_not_fit_each_other_are_refused_in_the_evening(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_contracts_that_do_not_fit_each_other_are_refused_in_the_evening(package: Path, tmp_path: Path) -> None:
     shutil.copytree(package, tmp_path / "spoilt")
     schemas = tmp_path / "spoilt" / "fleet_words" / "schemas"
     text = (schemas / "results_words.odcs.yaml").read_text()
     (schemas / "results_words.odcs.yaml").write_text(
         text.replace("name: energy_wh", "name: energy").replace("int64", "int32")
     )
-    monkeypatch.syspath_prepend(str(tmp_path / "spoilt"))
-    with pytest.raises(RejectedError, match="do not fit each other") as refused:
+    unfit = pytest.raises(RejectedError, match="do not fit each other")
+    with importable(tmp_path / "spoilt"), unfit as refused:
         workload("words")
     said = "\n".join(refused.value.problems)
     assert "'words' is not as in answers_words: int64" in said

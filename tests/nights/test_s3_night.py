@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from cell_processes import cell_processes
 from s3_servers import S3Server, radosgw
+from surroundings import environment
 
 from fleetbatch import layout
 from fleetbatch.nouns import OrderKey
@@ -19,10 +20,8 @@ NIGHT = "2026-11-22"
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    with radosgw() as running:
-        for name, value in running.environment().items():
-            monkeypatch.setenv(name, value)
+def server() -> Iterator[S3Server]:
+    with radosgw() as running, environment(running.environment()):
         yield running
 
 

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -12,7 +13,7 @@ from planner_tables import NOW, POLICY, car, cars
 from proofs import prove
 
 from benchmarks.planner_fleet import evening
-from fleetbatch.planner import Beliefs, Policy, open_work, plan_round, prices, verify_round
+from fleetbatch.planner import Beliefs, Policy, open_work, plan_round, verify_round
 
 BERLIN = ZoneInfo("Europe/Berlin")
 KINDS = [("image", "m1", "open")]
@@ -70,13 +71,10 @@ def test_rounds_before_and_after_midnight_plan_alike(minutes: int) -> None:
     assert all(one.equals(rounds[0]) for one in rounds)
 
 
-@pytest.mark.parametrize("option", ["time_limit", "ipm_iteration_limit"])
-def test_a_solver_that_runs_out_of_time_or_turns_gives_way_to_the_simple_rule(
-    option: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("bound", [{"solver_s_max": 0.0}, {"solver_iterations_max": 1}])
+def test_a_solver_that_runs_out_of_time_or_turns_gives_way_to_the_simple_rule(bound: dict[str, Any]) -> None:
     e = evening(500, load=1.0, seed=6)
-    policy = e.policy if option == "time_limit" else replace(e.policy, solver_iterations_max=1)
-    monkeypatch.setitem(prices.OPTIONS, "time_limit", 0.0 if option == "time_limit" else prices.SECONDS_MAX)
+    policy = replace(e.policy, **bound)
     found = plan_round(e.cars, e.shards, NOW, policy)
     assert found.planner == "fallback"
     assert found.assignments.num_rows > 300
