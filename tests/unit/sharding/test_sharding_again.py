@@ -13,23 +13,12 @@ from cuts import (
     cut,
     frozen_order,
     picture,
-    picture_folder,
 )
 
 from fleetbatch import layout
 from fleetbatch.engine import open_engine
 from fleetbatch.sharding import Progress, cut_order
 from fleetbatch.store import Store, open_store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"file://{tmp_path / 'store'}", deployment_key=SECRET)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return picture_folder(tmp_path / "pictures")
 
 
 def test_cutting_twice_is_cutting_once(store: Store, folder: Path) -> None:

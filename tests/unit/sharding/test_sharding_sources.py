@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cuts import SECRET, all_rows, cut, frozen_order, picture, picture_folder, total
+from cuts import all_rows, cut, frozen_order, picture, total
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Cutting
@@ -13,18 +13,8 @@ from fleetbatch.sharding.openers import Files, Input
 from fleetbatch.sharding.scratch import Scratch
 from fleetbatch.sharding.shard_rows import ShardRows
 from fleetbatch.sharding.sources import open_source, path_of
-from fleetbatch.store import Store, open_store
+from fleetbatch.store import Store
 from fleetbatch.units import ShardId
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"file://{tmp_path / 'store'}", deployment_key=SECRET)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return picture_folder(tmp_path / "pictures")
 
 
 def test_links_that_lead_to_folders_or_in_a_circle_are_named_and_not_followed(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from cuts import (
     frozen_order,
     metadata,
     picture,
-    picture_folder,
     shard_ids,
     total,
 )
@@ -25,17 +24,7 @@ from cuts import (
 from fleetbatch import layout
 from fleetbatch.nouns import Cutting
 from fleetbatch.sealing import shard_key, unseal
-from fleetbatch.store import Store, open_store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"file://{tmp_path / 'store'}", deployment_key=SECRET)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return picture_folder(tmp_path / "pictures")
+from fleetbatch.store import Store
 
 
 @pytest.mark.parametrize(
