@@ -9,7 +9,7 @@ from ledger_nights import Cell, judge, no, part, yes
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import BOUNDS, ESCROW, FLEET, Step, Terms, owner_account
-from fleetbatch.ledger.messages import AuditVerdict
+from fleetbatch.ledger.messages import AuditTask
 from fleetbatch.owners import recompute
 from fleetbatch.units import CarId, OwnerId
 
@@ -42,16 +42,16 @@ def test_refused_work_goes_back(cell: Cell) -> None:
     assert cell.ledger.balances() == {ESCROW: 0, FLEET: 0}
 
 
-def spoiled(cell: Cell) -> AuditVerdict:
-    """Cars 1 and 2 deliver 10 and 30 rows of one shard; those of car 2 are wrong."""
-    cell.enrol(1, 2, 3)
+def shared(cell: Cell) -> AuditTask:
+    """Cars 1 and 2 deliver 10 and 30 rows of one shard, which waits for its audit."""
+    cell.enrol(1, 2)
     cell.open({1: (10, 30)})
     first = cell.take(1, 1)
     cell.deliver(part(first, 0, 1, 10))
     cell.let_go(first)
     cell.deliver(part(cell.take(2, 1), 1, 2, 30))
     [task] = cell.ledger.to_audit(1)
-    return judge(task, wrong=frozenset({2}))
+    return task
 
 
 def paid_work(cell: Cell) -> dict[CarId, int]:
@@ -61,10 +61,10 @@ def paid_work(cell: Cell) -> dict[CarId, int]:
 
 
 def test_an_owner_whose_rows_stood_is_paid_although_a_stranger_spoiled_the_shard(cell: Cell) -> None:
-    verdict = spoiled(cell)
-    cell.ledger.record_audit(verdict)
+    cell.ledger.record_audit(judge(shared(cell), wrong=frozenset({2})))
     assert paid_work(cell) == {1: 1000}
     assert cell.ledger.balances()[ESCROW] == 0
+    cell.enrol(3)
     lease = cell.take(3, 1)
     assert lease.start == 0
     cell.deliver(part(lease, 0, 2, 40))
@@ -75,7 +75,7 @@ def test_an_owner_whose_rows_stood_is_paid_although_a_stranger_spoiled_the_shard
 
 
 def test_of_a_spoiled_shard_nobody_is_paid_whose_rows_were_not_looked_at(cell: Cell) -> None:
-    verdict = spoiled(cell)
+    verdict = judge(shared(cell), wrong=frozenset({2}))
     cell.ledger.record_audit(replace(verdict, findings=verdict.findings[1:]))
     assert paid_work(cell) == {}
     assert (cell.ledger.balances()[ESCROW], cell.ledger.balances()[FLEET]) == (0, 0)
@@ -102,14 +102,7 @@ def test_work_that_nobody_audited_by_the_deadline_goes_back(cell: Cell) -> None:
 
 
 def test_each_car_is_paid_for_the_row_groups_that_it_delivered(cell: Cell) -> None:
-    cell.enrol(1, 2)
-    cell.open({1: (10, 30)})
-    first = cell.take(1, 1)
-    cell.deliver(part(first, 0, 1, 10))
-    cell.let_go(first)
-    cell.deliver(part(cell.take(2, 1), 1, 2, 30))
-    [task] = cell.ledger.to_audit(1)
-    cell.ledger.record_audit(judge(task))
+    cell.ledger.record_audit(judge(shared(cell)))
     paid = {
         entry.car_id: entry.work_micro for entry in cell.ledger.entries(cell.now.date()) if entry.step is Step.SETTLE
     }
