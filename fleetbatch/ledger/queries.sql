@@ -59,10 +59,7 @@ UPDATE open_leases l
 SET beat_at = clock.at,
     expires_at = greatest(l.expires_at, CASE
         WHEN clock.at + l.lease_for <= l.granted_at + %(stalled_after)s::interval THEN clock.at + l.lease_for
-        ELSE least(clock.at + l.lease_for, %(stalled_after)s::interval + greatest(
-            l.granted_at, (SELECT resumed_at FROM service),
-            (SELECT max(p.confirmed_at) FROM parts p
-             WHERE p.night = l.night AND p.shard_id = l.shard_id AND p.fence = l.fence))) END)
+        ELSE least(clock.at + l.lease_for, progressed_at(l) + %(stalled_after)s::interval) END)
 FROM clock, unnest(%(car_id)s::bigint[]) AS r (car_id), shards s, orders o
 WHERE l.car_id = r.car_id AND l.car_id <> 0
   AND s.night = l.night AND s.shard_id = l.shard_id AND o.order_no = l.order_no
@@ -105,10 +102,7 @@ UPDATE open_leases l
 SET beat_at = clock.at,
     expires_at = greatest(l.expires_at, CASE
         WHEN clock.at + l.lease_for <= l.granted_at + %(stalled_after)s::interval THEN clock.at + l.lease_for
-        ELSE least(clock.at + l.lease_for, %(stalled_after)s::interval + greatest(
-            l.granted_at, (SELECT resumed_at FROM service),
-            (SELECT max(p.confirmed_at) FROM parts p
-             WHERE p.night = l.night AND p.shard_id = l.shard_id AND p.fence = l.fence))) END),
+        ELSE least(clock.at + l.lease_for, progressed_at(l) + %(stalled_after)s::interval) END),
     row_groups_done = greatest(l.row_groups_done, r.row_groups_done),
     energy_wh = greatest(l.energy_wh, r.energy_wh), busy_s = greatest(l.busy_s, r.busy_s)
 FROM clock, unnest(

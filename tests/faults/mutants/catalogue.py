@@ -78,7 +78,7 @@ GRANTS = (
 MESSAGES = (
     _sql("a beat does not renew", "beat", "expires_at = greatest(l.expires_at, CASE", "expires_at = least(l.expires_at, CASE"),
     _sql("a beat shortens a lease when the clock is set back", "beat", "expires_at = greatest(l.expires_at, CASE", "expires_at = least(NULL, CASE"),
-    _sql("beats alone renew a lease for ever", "beat", "l.granted_at, (SELECT resumed_at FROM service),", "clock.at,"),
+    _sql("beats alone renew a lease for ever", "beat", "progressed_at(l)", "clock.at"),
     _sql("anyone may deliver under a lease", "deliver", "AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.fence = r.fence"),
     Mutant("no fence", (
         Edit("AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.car_id = r.car_id", "deliver"),
