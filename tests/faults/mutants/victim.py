@@ -19,6 +19,7 @@ HARD = Dials(
     overlap=0.08,
     step_back=0.05,
     step_back_s=90,
+    stalled_each=13,
     distrust=0.0002,
     withdraw=0.001,
     liars=0.15,

@@ -218,6 +218,8 @@ class Witness:
         """A sweep says that beats are answered: `ledger-and-gateway.md`, the outage rule."""
         if self.served_at < self.now - self.dials.outage_after:
             self.resumed_at = self.now
+        # Where the first sweep died before its commit and the clock was set back since, grace began with a later one.
+        self.resumed_at = min(self.resumed_at, self.now)
         self.served_at = max(self.served_at, self.now)
 
     def expired(self, lease: str) -> None:
