@@ -1,11 +1,9 @@
 """A round as a gateway holds it: sorted arrays, looked up by car; an empty poll costs one search."""
 
-from array import array
 from bisect import bisect_left
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from fleetbatch.ledger.messages import Offers
 from fleetbatch.units import CarId, RoundId, ShardId
@@ -21,8 +19,10 @@ class OfferBook:
     def __init__(self) -> None:
         """Start without a round."""
         self._round_id: RoundId | None = None
-        self._cars, self._shards = array("q"), array("q")
-        self._marks = bytes(_MARKS)
+        nothing = np.empty(0, np.int64).data
+        self._cars, self._shards = nothing, nothing
+        """The round's own arrays; one number of a view is found in a tenth of the time that numpy needs for it."""
+        self._marks = bytearray(_MARKS)
         self._taken: set[ShardId] = set()
         self._refused: set[tuple[CarId, ShardId]] = set()
 
@@ -43,10 +43,9 @@ class OfferBook:
     def turn(self, offers: Offers) -> None:
         """Hold the next round; what was taken or refused in the last one says nothing about this one."""
         self._round_id = offers.round_id
-        self._cars, self._shards = (_plain(column) for column in (offers.car_id, offers.shard_id))
-        marks = np.zeros(_MARKS, bool)
-        marks[offers.car_id & _MARK_OF] = True
-        self._marks = marks.tobytes()
+        self._cars, self._shards = offers.car_id.data, offers.shard_id.data
+        self._marks = bytearray(_MARKS)
+        np.frombuffer(self._marks, np.uint8)[offers.car_id & _MARK_OF] = 1
         self._taken.clear()
         self._refused.clear()
 
@@ -75,8 +74,3 @@ class OfferBook:
     def refused(self, car: CarId, shard: ShardId) -> None:
         """Do not offer it to this car again in this round, whoever refused; another car may still want it."""
         self._refused.add((car, shard))
-
-
-def _plain(column: npt.NDArray[np.int64]) -> "array[int]":
-    """Return the same numbers in a kind of array that finds one of them in a tenth of the time."""
-    return array("q", column.tobytes())
