@@ -142,10 +142,12 @@ def conform(table: pa.Table, name: str, *, schema: pa.Schema | None = None) -> p
     """
     kinds = contract(name).schema
     schema = schema or kinds
-    problems = [f"column {c!r} is not in the contract" for c in table.column_names if c not in schema.names]
+    names, wanted = table.column_names, schema.names
+    problems = [f"column {c!r} is not in the contract" for c in names if c not in wanted]
+    exact = names == wanted and table.schema.types == schema.types
     columns = []
-    for field in schema:
-        column = _column(table, field, kinds.field(field.name).type, problems)
+    for place, field in enumerate(schema):
+        column = table.column(place) if exact else _column(table, field, kinds.field(field.name).type, problems)
         if not field.nullable and column.null_count:
             problems.append(f"column {field.name!r} has {column.null_count} nulls and is required")
         columns.append(column)

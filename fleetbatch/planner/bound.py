@@ -11,13 +11,15 @@ import numpy as np
 
 from fleetbatch.planner.classes import Fleet
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import CHUNK, Floats, Singles
+from fleetbatch.planner.inputs import Floats, Singles
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.risk import worth
 
 ROUNDING = 1e-6
 """32-bit products, summed in 64 bits, are right to better than this; the bound is raised by it."""
+CHUNK = 8192
+"""Cars at a time: for products of more than 10,000 numbers numpy's linear algebra wakes a thread on every core."""
 
 
 def upper_bound(fleet: Fleet, work: Work, grid: Grid, policy: Policy, price: Floats, cost: Floats) -> float:
@@ -27,7 +29,7 @@ def upper_bound(fleet: Fleet, work: Work, grid: Grid, policy: Policy, price: Flo
     for deadline, blocks in enumerate(usable):
         gain = value[blocks, deadline] - price[:, blocks, None]  # [kind, block, priority]
         total += float(np.sum(work.demand[:, deadline] * gain.max(axis=1, initial=0.0)))
-    of = np.repeat(np.arange(fleet.classes()), np.diff(fleet.starts)) if len(fleet.order) else np.zeros(0, np.int64)
+    of = np.repeat(np.arange(fleet.classes()), np.diff(fleet.starts))
     seconds_cost = np.ascontiguousarray(cost.T, np.float32)  # [block, class]
     for first in range(0, len(fleet.order), CHUNK):
         part = slice(first, min(first + CHUNK, len(fleet.order)))

@@ -16,13 +16,19 @@ from fleetbatch.planner.kinds import Kinds
 from fleetbatch.planner.policy import ANY_REGION, HORIZON_S, Policy, rate_matrix
 from fleetbatch.planner.presence import presence_of
 
-LINK_BUCKETS = 5
-SAMPLE = 65_536
+LINK_BUCKETS = 12
+"""Between the link per speed that the lightest and the heaviest work of a group of cars need, at most."""
+STEPS = 10.0
+"""So many if a group were all the fleet's work, spread evenly over one e-fold of link per speed."""
+BINS = 24
+SAMPLE = 16_384
 CLASSES_MAX = 4000
 ALL_HARDWARE = 255
 SAME = 1e-6
 TURNS = 16
 """Steps in which owners' deficits are told apart; with the classes they fit into 16 bits."""
+ALONE = 1 << 17
+"""A product of fewer multiplications is computed by this thread; a larger one wakes a thread on every core."""
 DENSE = 1 << 22
 """Codes up to here are renumbered by a table instead of a sort."""
 
@@ -68,7 +74,7 @@ class Fleet:
 def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy) -> Fleet:
     """Return the fleet in classes; `free` is when each car is done with what it runs."""
     sieve, sieves = _sieves(cars, kinds, kinds.memory)
-    code = _codes(cars, sieves, kinds, policy)
+    code = _codes(cars, sieve, sieves, kinds, policy)
     turn = _turns(cars.deficit)
     order = counting_order(code if turn is None else code * np.uint16(TURNS) + turn)
     starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
@@ -111,9 +117,10 @@ def _sums(presence: Singles, rate: Singles, starts: Ints) -> tuple[Floats, Float
     """Return each class's sums of rate * presence, and of presence; 32-bit sums of a few cars are summed in 64 bits."""
     classes = len(starts) - 1
     work, seconds = np.zeros((classes, len(presence), len(rate))), np.zeros((classes, len(presence)))
+    step = max(min(ALONE // max(work[:1].size, 1), CHUNK), 1)
     for place in range(classes):
-        for first in range(int(starts[place]), int(starts[place + 1]), CHUNK):
-            part = slice(first, min(first + CHUNK, int(starts[place + 1])))
+        for first in range(int(starts[place]), int(starts[place + 1]), step):
+            part = slice(first, min(first + step, int(starts[place + 1])))
             work[place] += presence[:, part] @ rate[:, part].T
             seconds[place] += presence[:, part].sum(axis=1)
     return work, seconds
@@ -149,27 +156,28 @@ def _passes(cars: Cars, kinds: Kinds, kind: int, memory: Floats) -> npt.NDArray[
     return np.asarray(may & (cars.memory >= memory[kind]))
 
 
-def _codes(cars: Cars, sieves: list[npt.NDArray[np.bool_]], kinds: Kinds, policy: Policy) -> npt.NDArray[np.uint16]:
-    """Return each car's class, numbered without gaps: sieves passed, hardware, price zone, link per speed."""
+def _codes(
+    cars: Cars, sieve: list[int], sieves: list[npt.NDArray[np.bool_]], kinds: Kinds, policy: Policy
+) -> npt.NDArray[np.uint16]:
+    """Return each car's class, numbered without gaps: sieves passed, price zone, hardware, link per speed."""
     hardware, zones, buckets = len(policy.rates), len(policy.price_per_j), LINK_BUCKETS + 2
     fine = _signature(sieves, len(cars.car_id), max(CLASSES_MAX // (hardware * zones), 1))
-    edges = _link_edges(cars, kinds, policy)
-    for first in range(0, len(fine), CHUNK):
+    fine *= np.uint32(zones)
+    fine += cars.zone
+    fine *= np.uint32(hardware)
+    fine += cars.hw
+    group = _numbered(fine).astype(np.uint16)
+    edges = _link_edges(cars, group, _asked(cars, group, [sieves[place] for place in sieve], kinds, policy))
+    code = np.empty(len(group), np.uint32)
+    for first in range(0, len(group), CHUNK):
         part = slice(first, first + CHUNK)
-        code, hw = fine[part], cars.hw[part]
-        code *= np.uint32(zones)
-        code += cars.zone[part]
-        code *= np.uint32(hardware)
-        code += hw
-        code *= np.uint32(buckets)
-        ratio, bucket = cars.link[part] / np.maximum(cars.speed[part], np.float32(1e-9)), np.zeros(len(hw), np.uint8)
+        of, bucket = group[part], np.zeros(len(group[part]), np.uint8)
+        ratio = cars.link[part] / np.maximum(cars.speed[part], np.float32(1e-9))
         for edge in edges.T:
-            bucket += (ratio > edge.take(hw)).view(np.uint8)
-        code += bucket
-    found = _numbered(fine)
-    if len(found) and int(found.max()) >= CLASSES_MAX:
-        found = _numbered(fine // np.uint32(buckets))
-    return found.astype(np.uint16)
+            bucket += (ratio > edge.take(of)).view(np.uint8)
+        code[part] = of * np.uint32(buckets) + bucket
+    found = _numbered(code)
+    return (found if not len(found) or int(found.max()) < CLASSES_MAX else group).astype(np.uint16)
 
 
 def _signature(sieves: list[npt.NDArray[np.bool_]], cars: int, most: int) -> npt.NDArray[np.uint32]:
@@ -200,19 +208,48 @@ def _numbered(code: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     return np.unique(code, return_inverse=True)[1].astype(np.uint32)
 
 
-def _link_edges(cars: Cars, kinds: Kinds, policy: Policy) -> Singles:
-    """Return [hardware, edge] of link per speed, dense only where it decides whether link or compute bounds a kind."""
-    need = rate_matrix(policy)[:, kinds.workload] * kinds.bytes_most
-    step = max(len(cars.link) // SAMPLE, 1)
-    sample, sample_hw = cars.link[::step] / np.maximum(cars.speed[::step], np.float32(1e-9)), cars.hw[::step]
-    edges = np.full((len(need), LINK_BUCKETS + 1), np.inf, np.float32)
-    for hw, row in enumerate(need):
-        turns = row[row > 0.0]
-        if not len(turns):
-            continue
-        inside = sample[(sample_hw == hw) & (sample > turns.min()) & (sample < turns.max())]
-        cuts = np.quantile(inside, np.arange(1, LINK_BUCKETS) / LINK_BUCKETS) if len(inside) else []
-        edges[hw, : len(cuts) + 2] = np.sort([turns.min(), *cuts, turns.max()])
+def _asked(
+    cars: Cars, group: npt.NDArray[np.uint16], may: list[npt.NDArray[np.bool_]], kinds: Kinds, policy: Policy
+) -> tuple[Floats, Floats]:
+    """Return [group, kind], units a second of a car of speed 1, 0 where it may not, and the link that they need."""
+    if not len(group):
+        return np.zeros((0, len(kinds))), np.zeros((0, len(kinds)))
+    member = np.zeros(int(group.max()) + 1, np.int64)
+    member[group] = np.arange(len(group))  # any will do: all of a group pass the same sieves
+    allowed = np.stack([passed.take(member) for passed in may], axis=1)
+    rate = rate_matrix(policy)[:, kinds.workload].take(cars.hw.take(member), axis=0) * allowed
+    return rate, rate * kinds.bytes_most
+
+
+def _link_edges(cars: Cars, group: npt.NDArray[np.uint16], asked: tuple[Floats, Floats]) -> Singles:
+    """Return [group, edge] of link per speed, dense only where it decides whether link or compute bounds a kind.
+
+    What a class loses grows with its work and with the square of its width (in logarithms): edges are then best as
+    dense as the cube root of the work's density, as for any quantizer of square errors.
+    """
+    (rate, need), step = asked, max(len(group) // SAMPLE, 1)
+    least, most = np.where(need > 0.0, need, np.inf).min(axis=1, initial=np.inf), need.max(axis=1, initial=0.0)
+    width = np.log(np.where(most > least, most / np.maximum(least, 1e-300), 1.0))
+    of = group[::step].astype(np.int64)
+    ratio = np.maximum(cars.link[::step], np.float32(1e-9)) / np.maximum(cars.speed[::step], np.float32(1e-9))
+    at = (np.log(ratio) - np.log(np.where(least < np.inf, least, 1.0))[of]) * BINS / np.maximum(width, 1e-9)[of]
+    inside = np.flatnonzero((at >= 0.0) & (at < BINS))
+    cars_of = np.bincount(of[inside] * BINS + at[inside].astype(np.int64), minlength=len(need) * BINS)
+    work = rate.max(axis=1, initial=0.0)
+    part = work / max(float(work @ np.bincount(of, minlength=len(need))), 1e-300)
+    dense = np.cbrt(cars_of.reshape(-1, BINS) * part[:, None]) * (width / BINS)[:, None]
+    return _cut(least, width, np.concatenate([np.zeros((len(need), 1)), np.cumsum(dense, axis=1)], axis=1))
+
+
+def _cut(least: Floats, width: Floats, upto: Floats) -> Singles:
+    """Return [group, edge] from each group's least edge on, at equal steps of its `upto` [group, bin edge]."""
+    count = np.clip(np.ceil(STEPS * upto[:, -1]).astype(np.int64), 1, LINK_BUCKETS)
+    edges = np.full((len(least), int(count.max(initial=1)) + 1), np.inf, np.float32)
+    edges[:, 0] = least
+    for place in np.flatnonzero(width > 0.0).tolist():
+        steps = np.arange(1, count[place] + 1) / count[place]
+        at = np.interp(steps[:-1] * upto[place, -1], upto[place], np.arange(BINS + 1))
+        edges[place, 1 : count[place] + 1] = least[place] * np.exp(np.append(at / BINS, 1.0) * width[place])
     return edges
 
 

@@ -5,10 +5,10 @@ pieces that stay in the cache; nothing is sorted but one byte a car.
 """
 
 import enum
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from fleetbatch.planner.classes import TURNS, Fleet
 from fleetbatch.planner.grid import Grid, buffer_from
@@ -21,7 +21,6 @@ from fleetbatch.planner.prices import Solution
 from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.righting import righted
 
-Bools = npt.NDArray[np.bool_]
 IDLE = -1
 QUARTER_OCTAVE = 5
 """The lowest bits of a float's upper half, without which steps are that wide; with the turns 16 bits are left."""
@@ -79,16 +78,18 @@ class Filling:
         grid = self.given.grid
         until = min(float(grid.edges[block + 1]), self.given.policy.commit_s)
         chosen, energy = self._chosen(block, solution), self._energy(block)
-        everything = np.ones(len(grid.deadlines), bool)
-        pressing = grid.edges[block] >= buffer_from(grid.deadlines, self.given.policy)
+        everything = [True] * len(grid.deadlines)
+        pressing = (grid.edges[block] >= buffer_from(grid.deadlines, self.given.policy)).tolist()
+        flow = solution.flow[:, block].sum(axis=2).tolist()
         choices = [np.flatnonzero((chosen == kind) & (rate > 0.0)) for kind, rate in enumerate(self.given.fleet.rate)]
         for self.end in Ends:
             self.refused = False
             for kind, cars in enumerate(choices):
                 able = cars[self.free[cars] < until]
-                self._waves(kind, able, solution.flow[kind, block].sum(axis=1), until)
+                self._waves(kind, able, flow[kind], until)
             self._by_price(solution.price[:, block], energy, until, everything)
-            self._by_price(self._lowest_value, energy, until, pressing)
+            if any(pressing):
+                self._by_price(self._lowest_value, energy, until, pressing)
             if not self.refused:
                 return
 
@@ -96,19 +97,19 @@ class Filling:
         """Return what a busy second costs each car in the block."""
         return np.repeat(self.given.cost[:, block].astype(np.float32), np.diff(self.given.fleet.starts))
 
-    def _by_price(self, price: Floats, energy: Singles, until: float, due: Bools) -> None:
+    def _by_price(self, price: Floats, energy: Singles, until: float, due: list[bool]) -> None:
         """Let whoever is left idle take what is worth the energy at these prices, the dearest kind first.
 
         Only work of `due` deadlines. In their buffer that is whatever is worth its energy at all: nothing due then
         waits for a car that suits better.
         """
-        left = [int(self.lists.waiting(kind)[due].sum()) for kind in range(len(price))]
+        left = [sum(itertools.compress(self.lists.waiting(kind), due)) for kind in range(len(price))]
         free = np.flatnonzero(self.free < until)
-        for kind in sorted(np.flatnonzero(left).tolist(), key=lambda k: (-price[k], -left[k])):
+        for kind in sorted((kind for kind, some in enumerate(left) if some), key=lambda k: (-price[k], -left[k])):
             free = free[self.free[free] < until]
             rate = self.given.fleet.rate[kind, free]
             pays = (rate > 0.0) & (rate * np.float32(price[kind]) >= energy[free])
-            self._waves(kind, free[pays], np.zeros(len(due)), until, due)
+            self._waves(kind, free[pays], [0.0] * len(due), until, due)
 
     @property
     def _lowest_value(self) -> Floats:
@@ -150,18 +151,21 @@ class Filling:
         names = np.tile(np.append(np.arange(cuts.shape[1]), IDLE).astype(np.int16), len(cuts))
         return np.repeat(names, np.diff(bounds, axis=1).ravel())
 
-    def _waves(self, kind: int, cars: Ints, shares: Floats, until: float, due: Bools | None = None) -> None:
+    def _waves(self, kind: int, cars: Ints, shares: list[float], until: float, due: list[bool] | None = None) -> None:
         """Let cars take shards of a kind, of `due` deadlines, until none is free before `until`, or none is left."""
         cars = cars[self._turns(kind, cars)]
         for _ in range(self.given.policy.pieces_max):
             free, limit = self.free.take(cars), self.limit.take(cars)
             cars = cars[(free < until) & (free < limit) & (self.queue.take(cars) < self.given.policy.pieces_max)]
             waiting = self.lists.waiting(kind)
-            counts = split(len(cars), shares, waiting if due is None else waiting * due)
-            if not counts.sum():
+            if due is not None:
+                waiting = [count * may for count, may in zip(waiting, due, strict=True)]
+            counts = split(len(cars), shares, waiting)
+            busy = sum(counts)
+            if not busy:
                 return
-            took = self._wave(kind, cars[: counts.sum()], counts)
-            cars = np.concatenate([took, cars[counts.sum() :]])
+            took = self._wave(kind, cars[:busy], counts)
+            cars = np.concatenate([took, cars[busy:]])
 
     def _turns(self, kind: int, cars: Ints) -> Ints:
         """Return the order in which cars take shards, the longest of which come first: who will do most comes first.
@@ -176,7 +180,7 @@ class Filling:
             least = (least >> np.uint16(QUARTER_OCTAVE)) * np.uint16(TURNS) + turn[cars]
         return np.argsort(least, kind="stable")
 
-    def _wave(self, kind: int, cars: Ints, counts: Ints) -> Ints:
+    def _wave(self, kind: int, cars: Ints, counts: list[int]) -> Ints:
         """Give each car the next shard, keep what fits and give the others back; return the cars that took one."""
         shard = self.lists.take(kind, counts)
         took = self._room(len(cars))
@@ -185,9 +189,10 @@ class Filling:
             self.decide(kind, cars[part], shard[part], Pieces(took.records[part]))
         fits = took.stop > took.start
         if not fits.all():
-            ends = np.cumsum(counts)  # the shards of a deadline stand together
-            for deadline, (first, last) in enumerate(zip(ends - counts, ends, strict=True)):
-                self.lists.give_back(kind, deadline, shard[first:last][~fits[first:last]])
+            ends = itertools.accumulate(counts)  # the shards of a deadline stand together
+            for deadline, (last, count) in enumerate(zip(ends, counts, strict=True)):
+                part = slice(last - count, last)
+                self.lists.give_back(kind, deadline, shard[part][~fits[part]])
             some = np.flatnonzero(fits)
             cars, fitting = cars[some], took.records.take(some)
             took = Pieces(took.records[: len(some)])

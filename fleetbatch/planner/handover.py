@@ -187,8 +187,9 @@ def _stay(cars: Cars, shards: Shards, policy: Policy, late: _Race, car: Ints) ->
     """Return which cars will probably stay until they have ended the longest of the shards."""
     longest = late.shard[[int(np.argmax(late.groups))]]
     seconds = row_group_s(cars, shards, policy, car, longest) * late.groups.max()
-    begins = np.maximum(cars.ready[car], 0.0) + _loading_s(cars, shards, policy, car, longest)
-    return np.asarray(begins + seconds <= np.minimum(cars.until(car, STAYS), shards.deadline[longest]))
+    ends = np.maximum(cars.ready[car], 0.0) + _loading_s(cars, shards, policy, car, longest) + seconds
+    in_time = ends <= np.minimum(cars.limit[car], shards.deadline[longest])
+    return np.asarray(in_time & (stays(cars.survival, car, ends) >= STAYS))
 
 
 def _least(seconds: Floats, count: int) -> Ints:
