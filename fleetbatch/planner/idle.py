@@ -9,7 +9,7 @@ import pyarrow as pa
 from fleetbatch.contracts import conform
 from fleetbatch.planner.fill import Given
 from fleetbatch.planner.greedy import lists_of
-from fleetbatch.planner.inputs import UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards
+from fleetbatch.planner.inputs import NONE, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards
 from fleetbatch.planner.pieces import Pieces, row_group_s
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution
@@ -49,19 +49,13 @@ def _idle_reasons(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) ->
 def _gravest(cars: Cars, policy: Policy, pieces: Pieces, reason: Bytes) -> Bytes:
     """Return the reasons after what no open work could change; the last that is set is the gravest."""
     reason[cars.ready >= policy.commit_s] = Reason.NOT_READY
-    reason[cars.running >= 0] = Reason.RUNS_LATE
-    reason[cars.running == UNKNOWN_RUNNING] = Reason.BUSY
-    reason[_gives_away(cars, pieces)] = Reason.GIVES_AWAY
+    runs = np.flatnonzero(cars.running != NONE)
+    if len(runs):
+        shard = cars.running[runs]
+        gone = pieces.shard[pieces.reason == Reason.HANDED_OVER]
+        gives = np.where(np.isin(shard, gone), Reason.GIVES_AWAY, Reason.RUNS_LATE)
+        reason[runs] = np.where(shard == UNKNOWN_RUNNING, Reason.BUSY, gives)
     return reason
-
-
-def _gives_away(cars: Cars, pieces: Pieces) -> Bools:
-    """Return the cars whose running shard another one has now."""
-    gone = pieces.shard[pieces.reason == Reason.HANDED_OVER]
-    gives = np.zeros(len(cars.car_id), bool)
-    runs = np.flatnonzero(cars.running >= 0)
-    gives[runs] = np.isin(cars.running[runs], gone)
-    return gives
 
 
 def _may_any(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> Bools:
@@ -109,7 +103,7 @@ def _reasons_of_idle(given: Given, solution: Solution | None, pieces: Pieces, id
     return np.select(steps, said, Reason.TOO_SLOW).astype(np.uint8)
 
 
-SMALL = 4096
+SMALL = 1024
 """So many at the end of a list are looked at for its shortest row group, and more only where none of them waits."""
 
 

@@ -100,12 +100,14 @@ def read_inputs(cars: pa.Table, shards: pa.Table, policy: Policy) -> tuple[Cars,
     """Return both tables as arrays; raise RejectedError that lists everything wrong in tables and policy."""
     check_policy(policy)
     cars, shards = conform(cars, "cars").combine_chunks(), conform(shards, "shards").combine_chunks()
-    problems = [*_car_problems(cars, policy), *_shard_problems(shards, policy)]
+    sorted_ = _rises(cars, "car_id"), _rises(shards, "shard_id")
+    doubled = [] if all(sorted_) else [*_doubled(cars, "car_id"), *_doubled(shards, "shard_id")]
+    problems = [*doubled, *_car_problems(cars, policy), *_shard_problems(shards, policy)]
     if problems:
         summary = "the round cannot be planned"
         raise RejectedError(summary, problems)
-    work = _shards(_sorted(shards, "shard_id"))
-    return _cars(_sorted(cars, "car_id"), work), work
+    work = _shards(shards if sorted_[1] else shards.sort_by("shard_id").combine_chunks())
+    return _cars(cars if sorted_[0] else cars.sort_by("car_id").combine_chunks(), work), work
 
 
 def curves(cars: pa.Table) -> Bytes:
@@ -155,14 +157,17 @@ def _window_s(survival: Bytes, floor: float) -> Floats:
     return np.asarray(np.minimum((last + np.clip(part, 0.0, 1.0)) * GRID_S, HORIZON_S))
 
 
-def _sorted(table: pa.Table, key: str) -> pa.Table:
+def _rises(table: pa.Table, key: str) -> bool:
+    """Return whether the keys rise from row to row; then none is there twice."""
     ids = table[key].to_numpy()
-    return table if bool(np.all(ids[1:] > ids[:-1])) else table.sort_by(key).combine_chunks()
+    return bool(np.all(ids[1:] > ids[:-1]))
 
 
 def _array(table: pa.Table, name: str) -> npt.NDArray[Any]:
     """Return a column, nulls as 0."""
     column: Any = table[name]
+    if column.null_count == len(column):
+        return np.zeros(len(column), column.type.to_pandas_dtype())
     return np.asarray((column.fill_null(0) if column.null_count else column).to_numpy())
 
 
@@ -189,6 +194,8 @@ def _cars(table: pa.Table, work: Shards) -> Cars:
 def _running(table: pa.Table, shard_ids: npt.NDArray[np.uint64]) -> Ints:
     """Return the place of each car's running shard; only cars that run one are looked up."""
     running = np.full(table.num_rows, NONE, np.int64)
+    if table["running_shard"].null_count == table.num_rows:
+        return running
     runs = np.flatnonzero(table["running_shard"].is_valid().to_numpy())
     wanted = _array(table, "running_shard")[runs]
     place = np.searchsorted(shard_ids, wanted)
@@ -224,7 +231,6 @@ def _not_empty(lists: Any) -> npt.NDArray[np.bool_]:  # noqa: ANN401 the stubs d
 
 
 def _car_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
-    yield from _doubled(table, "car_id")
     for name in ("speed", "link_down_Bps", "ready_s", "limit_s", "free_in_s", "reputation", "deficit_units"):
         yield from _not_numbers(table, name, "car_id")
     yield from _beyond(table, "hw", len(policy.rates), "car_id", "hardware classes")
@@ -243,7 +249,6 @@ def _car_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
 
 
 def _shard_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
-    yield from _doubled(table, "shard_id")
     yield from _not_numbers(table, "work_units", "shard_id")
     deadline = table["deadline_s"].to_numpy()
     yield from _named(table, "shard_id", np.isnan(deadline), "deadline_s is not a number")
@@ -255,10 +260,7 @@ def _shard_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
 
 
 def _doubled(table: pa.Table, key: str) -> Iterator[str]:
-    ids = table[key].to_numpy()
-    if bool(np.all(ids[1:] > ids[:-1])):
-        return
-    order = np.sort(ids)
+    order = np.sort(table[key].to_numpy())
     for twice in np.unique(order[1:][order[1:] == order[:-1]])[:5]:
         yield f"{key} {int(twice):016x} is there twice"
 

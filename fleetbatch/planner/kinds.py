@@ -75,7 +75,8 @@ class _Codes:
         self.least = np.full(count, np.inf, np.float32)
         self.most = np.full(count, -1.0, np.float32)
         self.memory, self.memory_least = np.zeros(count), np.full(count, np.inf)
-        self.largest = 0.0
+        self.largest, self.units = 0.0, 0.0
+        """Units of the largest row group, and of all shards."""
 
     def note(self, code: npt.NDArray[Any], intensity: Singles) -> None:
         """Look at some shards; after the first few there is little to learn."""
@@ -90,7 +91,7 @@ class _Codes:
 
 def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy: Policy) -> Work:
     """Return the round's open work; `memories` are those of the cars."""
-    needed = int(shards.memory.min(initial=np.iinfo(np.uint64).max)), int(shards.memory.max(initial=0))
+    needed = _least_and_most(shards.memory)
     claim, claims = _claims(shards, memories, needed)
     codes = _Codes(len(claims) * _CODES)
     if len(claims) == 1:
@@ -98,6 +99,7 @@ def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy
     code: npt.NDArray[Any] = np.empty(len(shards.shard_id), np.uint16 if len(claims) == 1 else np.uint32)
     for part in _parts(shards):
         units = shards.work_units[part].astype(np.float32)
+        codes.units += float(shards.work_units[part].sum())
         codes.largest = max(codes.largest, float(np.max(units / np.maximum(shards.stop[part], np.uint16(1)))))
         intensity = _intensity(shards.size_bytes[part].astype(np.float32), units)
         bits = intensity.view(np.uint32) >> np.uint32(_SHIFT)
@@ -111,7 +113,8 @@ def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy
     kind_of = np.zeros(len(codes.most), np.uint16)
     for kind, group in enumerate(groups):
         kind_of[group] = kind
-    tier, rank, units_left, count = _tiers(shards, (code, kind_of), grid, len(groups), len(policy.value_per_unit))
+    shape, middle = (len(groups), len(policy.value_per_unit)), codes.units / max(len(code), 1)
+    tier, rank, units_left, count = _tiers(shards, (code, kind_of), grid, shape, middle)
     return Work(
         kinds=_kinds(codes, groups, claims),
         demand=units_left.reshape(len(groups), len(grid.deadlines), len(policy.value_per_unit)),
@@ -154,6 +157,13 @@ def _claims(
     return number.astype(np.uint32), claims
 
 
+def _least_and_most(memory: npt.NDArray[np.uint64]) -> tuple[int, int]:
+    """Return the least and the most that any shard needs; one comparison where all need the same."""
+    if len(memory) and bool(np.all(memory == memory[0])):
+        return int(memory[0]), int(memory[0])
+    return int(memory.min(initial=np.iinfo(np.uint64).max)), int(memory.max(initial=0))
+
+
 def _small(memories: npt.NDArray[np.uint64], needed: tuple[int, int]) -> npt.NDArray[np.uint64]:
     """Return the sizes of cars' memories, rising, that are too small for some shards and not for others."""
     least, most = needed
@@ -192,18 +202,21 @@ def _merged(present: Ints) -> list[Ints]:
 
 
 def _tiers(
-    shards: Shards, coded: tuple[npt.NDArray[Any], npt.NDArray[np.uint16]], grid: Grid, kinds: int, levels: int
+    shards: Shards,
+    coded: tuple[npt.NDArray[Any], npt.NDArray[np.uint16]],
+    grid: Grid,
+    shape: tuple[int, int],
+    middle: float,
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[Any], Floats, Ints]:
     """Return each shard's tier, and its rank; the units left and the shards of each tier.
 
-    `coded` is each shard's code, and codes' kinds. Ranks are tiers, and in them sizes: long shards are begun first, so
-    that none is left to the end of the night.
+    `coded` is each shard's code, and codes' kinds; `shape` the numbers of kinds and levels. Ranks are tiers, and in
+    them sizes, told by the `middle` one: long shards are begun first, so that none is left to the end of the night.
     """
-    code, kind_of = coded
+    (code, kind_of), (kinds, levels) = coded, shape
     deadlines, tiers = len(grid.deadlines), kinds * len(grid.deadlines) * levels
     ranks = (tiers + 1) * SIZES
     tier, rank = np.empty(len(code), np.uint16), np.empty(len(code), np.uint16 if ranks <= 1 << 16 else np.uint32)
-    middle = float(shards.work_units.mean()) if len(tier) else 0.0
     units, count = np.zeros(ranks), np.zeros(ranks, np.int64)
     for part in _parts(shards):
         place = kind_of.take(code[part])

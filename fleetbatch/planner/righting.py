@@ -43,8 +43,9 @@ def _rows(filling: Filling, pieces: Pieces, waiting: list[tuple[int, int]]) -> d
         first = (kind * deadlines + deadline) * levels
         most = min(int(shards.priority[filling.lists.back[kind, deadline]].min()), levels - 1)
         gives_way[first + most + 1 : first + levels] = True
-    car = pieces.car.astype(np.int64)
-    last = np.flatnonzero(pieces.turn + np.uint16(1) == np.bincount(car).take(car))
+    queue = np.empty_like(filling.queue)
+    queue[filling.order] = filling.queue
+    last = np.flatnonzero(pieces.turn + np.uint16(1) == queue.take(pieces.car))
     tier = work.tier.take(pieces.shard.take(last))
     some = np.flatnonzero(gives_way.take(tier) & (pieces.reason.take(last) != Reason.RUNNING))
     last, list_of = last.take(some), tier.take(some) // levels

@@ -74,32 +74,40 @@ def _fits_anywhere(cars: Cars, shards: Shards, policy: Policy, places: Ints, abl
 
 def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Pieces) -> pa.Table:
     """Return what `unassigned` returns, looking once at each kind, deadline and priority instead of at each shard."""
-    shards, tier = given.shards, given.work.tier
+    shards = given.shards
     waits = shards.start < shards.stop
-    whole = pieces.whole
-    waits[pieces.shard[whole]] = False
-    reason = _of_tiers(_tier_reasons(given, solution), tier)
-    if len(given.work.order) < len(tier):
-        closed = tier == given.work.demand.size
-        reason[closed] = np.where(shards.held[closed], Reason.HELD, Reason.DEADLINE_PASSED)
-    for kind in _doubtful(given):
-        asked = np.flatnonzero(waits & (tier // given.work.demand[0].size == kind))
+    waits[pieces.shard[pieces.whole]] = False
+    shard_id, reason = _of_tiers(given, waits, _tier_reasons(given, solution))
+    doubtful = _doubtful(given)
+    if doubtful or len(given.work.order) < len(waits):
+        _of_shards(given, np.flatnonzero(waits), doubtful, reason)
+    reason[np.searchsorted(shard_id, shards.shard_id[pieces.shard[~pieces.whole]])] = Reason.REMAINDER
+    return conform(pa.table({"shard_id": shard_id, "reason": reason}), "unassigned")
+
+
+def _of_tiers(given: Given, waits: Bools, reasons: Bytes) -> tuple[npt.NDArray[np.uint64], Bytes]:
+    """Return the ids of the shards that wait and the reasons of their tiers, in pieces that stay in the cache."""
+    count = int(np.count_nonzero(waits))
+    shard_id, reason, at = np.empty(count, np.uint64), np.empty(count, np.uint8), 0
+    for first in range(0, len(waits), CHUNK):
+        part = slice(first, first + CHUNK)
+        some = np.flatnonzero(waits[part])
+        put = slice(at, at + len(some))
+        shard_id[put], at = given.shards.shard_id[part].take(some), put.stop
+        reason[put] = reasons.take(given.work.tier[part].take(some))
+    return shard_id, reason
+
+
+def _of_shards(given: Given, waits: Ints, doubtful: list[int], reason: Bytes) -> None:
+    """Write down the reasons of shards that wait (places) of which their tier does not say enough."""
+    shards, tier = given.shards, given.work.tier.take(waits)
+    closed = np.flatnonzero(tier == given.work.demand.size)
+    reason[closed] = np.where(shards.held[waits[closed]], Reason.HELD, Reason.DEADLINE_PASSED)
+    for kind in doubtful:
+        asked = np.flatnonzero(tier // given.work.demand[0].size == kind)
         if len(asked):
-            found = _list_reasons(given.cars, shards, given.policy, asked)
+            found = _list_reasons(given.cars, shards, given.policy, waits[asked])
             reason[asked] = np.where(found == Reason.LATER, reason[asked], found)
-    reason[pieces.shard[~whole]] = Reason.REMAINDER
-    some = pa.array(waits)
-    # Column by column: a table's filter makes places of the mask first, for twice the time.
-    columns = {"shard_id": pa.array(shards.shard_id).filter(some), "reason": pa.array(reason).filter(some)}
-    return conform(pa.table(columns), "unassigned")
-
-
-def _of_tiers(reasons: Bytes, tier: npt.NDArray[np.uint16]) -> Bytes:
-    """Return the reason of each shard's tier, looked up in pieces that stay in the cache."""
-    reason = np.empty(len(tier), np.uint8)
-    for first in range(0, len(tier), CHUNK):
-        reason[first : first + CHUNK] = reasons.take(tier[first : first + CHUNK])
-    return reason
 
 
 def _tier_reasons(given: Given, solution: Solution | None) -> Bytes:
@@ -150,5 +158,5 @@ def _doubtful(given: Given) -> list[int]:
     return found
 
 
-WITNESSES = 65_536
+WITNESSES = 16_384
 """Cars that are asked whether all of a kind fits somewhere; where they are too few, every shard is looked at."""

@@ -1,8 +1,10 @@
 """What the pieces of a round are expected to complete, and the table that says so. Pure."""
 
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
@@ -105,23 +107,46 @@ ONE, HALF, SLOT_S, SHORTEST = (np.float32(number) for number in (1.0, 0.5, GRID_
 
 
 def assignments(cars: Cars, shards: Shards, found: Weighed) -> pa.Table:
-    """Return pieces as contract assignments."""
-    pieces, count = found.pieces, len(found.pieces)
-    car = pieces.car.astype(np.int64)
-    first = np.concatenate([[0], np.cumsum(np.bincount(car, minlength=len(cars.car_id)))])
-    nothing = np.zeros(count, np.uint8)
+    """Return pieces as contract assignments; every record is looked at once, for all columns."""
+    count, nothing = len(found.pieces), np.zeros(len(found.pieces), np.uint8)
+    columns: dict[str, npt.NDArray[Any]] = {name: np.empty(count, kind) for name, kind in _COLUMNS.items()}
+    for first in range(0, count, AT_A_TIME):
+        part = slice(first, first + AT_A_TIME)
+        some = Pieces(found.pieces.records[part])
+        columns["car_id"][part] = cars.car_id.take(some.car)
+        columns["shard_id"][part] = shards.shard_id.take(some.shard)
+        columns["rg_start"][part], columns["rg_end"][part] = some.start, some.stop
+        columns["start_s"][part], columns["end_s"][part] = some.begins, some.ends
+        columns["reason"][part] = some.reason
     table = {
-        "car_id": cars.car_id.take(car),
-        "seq": (np.arange(count) - first.take(car)).astype(np.uint16),
-        "shard_id": shards.shard_id.take(pieces.shard),
+        "car_id": columns["car_id"],
+        "seq": _seq(columns["car_id"]),
+        "shard_id": columns["shard_id"],
         "copy": nothing,
-        "rg_start": pieces.start,
-        "rg_end": pieces.stop,
-        "start_s": pieces.begins,
-        "end_s": pieces.ends,
+        "rg_start": columns["rg_start"],
+        "rg_end": columns["rg_end"],
+        "start_s": columns["start_s"],
+        "end_s": columns["end_s"],
         "p_finish": found.chance,
         "expected_units": found.expected,
-        "speculative": nothing.astype(bool),
-        "reason": pieces.reason,
+        "speculative": nothing.view(bool),
+        "reason": columns["reason"],
     }
     return conform(pa.table(table), "assignments")
+
+
+_COLUMNS: Final[dict[str, str]] = {
+    "car_id": "u8",
+    "shard_id": "u8",
+    "rg_start": "u2",
+    "rg_end": "u2",
+    "start_s": "f4",
+    "end_s": "f4",
+    "reason": "u1",
+}
+
+
+def _seq(car: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
+    """Return each piece's place in its car's queue; the pieces of a car stand together."""
+    begins = np.append(np.flatnonzero(np.append(True, car[1:] != car[:-1])), len(car)).astype(np.int32)
+    return (np.arange(len(car), dtype=np.int32) - np.repeat(begins[:-1], np.diff(begins))).astype(np.uint16)
