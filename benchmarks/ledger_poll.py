@@ -104,13 +104,17 @@ def weigh_telemetry() -> None:
     """Tell what writing a poll's signals costs: the gateway's code, where its time can be read."""
     from datetime import UTC, datetime
 
-    from fleetbatch.gateway.telemetry import Heard, signals_file
+    from fleetbatch.gateway.hearing import Telemetry
+    from fleetbatch.gateway.telemetry import signals_file
     from fleetbatch.units import CarId
 
-    rows = [Heard(CarId(n), datetime.now(UTC), bytes(bytearray(BODY))) for n in range(POLLS)]
-    signals_file(rows[:1])  # what is imported once
+    kept = Telemetry(1 << 30)
+    kept.hear(CarId(0), datetime.now(UTC), BODY)
+    signals_file(kept.take())  # what is imported once
+    for car in range(POLLS):
+        kept.hear(CarId(car), datetime.now(UTC), BODY)
     started = time.process_time()
-    signals_file(rows)
+    signals_file(kept.take())
     tell("poll_telemetry_us", (time.process_time() - started) / POLLS * 1e6, "us")
 
 

@@ -43,7 +43,7 @@ _EXIT_REFUSED: Final = 2
 _EXIT_NOT_READY: Final = 75
 """EX_TEMPFAIL: whoever watches over the process starts it again."""
 _COLLECT_AFTER: Final = (50_000, 20, 50)
-"""A sixth of a poll's time with Python's own thresholds, and growing with what is kept."""
+"""Python's own thresholds would go through all that is kept of leases again and again; polls keep nothing to collect."""
 _TIMES: Final = ("lease", "beat_every", "part_every", "poll_every", "telemetry_every", "sweep_every")
 
 
@@ -107,7 +107,7 @@ def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dial
 
 
 def _collect_rarely() -> None:
-    """Let the garbage collector look rarely: what cars said is kept by the million, and holds no cycles."""
+    """Let the garbage collector look rarely: what is kept of leases and cars is much, and holds no cycles."""
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)
 

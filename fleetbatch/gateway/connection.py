@@ -16,8 +16,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from fleetbatch.gateway.admission import ROUTES, Route
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.heads import Heads, Request
-from fleetbatch.gateway.problems import Headers, Reply
-from fleetbatch.gateway.quick import answer
+from fleetbatch.gateway.problems import JSON_MEDIA, Headers, Reply
+from fleetbatch.gateway.quick import OK, POLL, answer, empty_poll
 
 _USUAL: Final = {path.encode(): route for path, route in ROUTES.items() if route.endpoint.caller == "car"}
 _PATIENCE_S: Final = 1.0
@@ -163,7 +163,7 @@ class _Connection(HttpToolsProtocol):
             super().on_message_complete()
             return
         self._settle()
-        request = Request(route, self._fields.get(b"authorization", b""), self._body)
+        request = route, self._fields.get(b"authorization", b""), self._body
         if whole:
             self.heads.learn(whole, request)
         self._answer(request)
@@ -200,28 +200,34 @@ class _Connection(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _answer(self, request: Request) -> None:
+        route, authorization, body = request
+        nothing = empty_poll(self.gate, authorization, body) if route is POLL else None
+        if nothing is not None:
+            self._write(OK, nothing)
+            self.server_state.total_requests += 1
+            return
         self.cycle = call = _Call()  # type: ignore[assignment] # of a cycle what the connection looks at
         answer(self.gate, *request, partial(self._end, call))
 
     def _end(self, call: _Call, reply: Reply) -> None:
         """Send the answer of a call, then begin whatever came after it."""
         call.response_complete = True
-        if self.transport.is_closing():
-            return
-        self._write(reply)
+        self._write(*reply)
         if call.keep_alive:
             self.on_response_complete()
         else:
             self.transport.close()
 
-    def _write(self, reply: Reply) -> None:
-        """Send an answer in one piece."""
+    def _write(self, status: int, body: bytes, media: bytes = JSON_MEDIA, headers: Headers = ()) -> None:
+        """Send an answer in one piece, if anybody still waits for it."""
+        if self.transport.is_closing():
+            return
         lines = self.written.of(self.server_state.default_headers)
-        if reply.headers:
-            lines += _lines(reply.headers)
+        if headers:
+            lines += _lines(headers)
         self.transport.write(
             b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b"
-            % (STATUS_LINE[reply.status], reply.media, len(reply.body), lines, reply.body)
+            % (STATUS_LINE[status], media, len(body), lines, body)
         )
 
     def _end_if_idle(self) -> None:

@@ -18,11 +18,11 @@ from fleetbatch.errors import TransientError
 from fleetbatch.gateway.arrivals import Found, Upload, look_at_all
 from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.dials import Dials
+from fleetbatch.gateway.hearing import Telemetry
 from fleetbatch.gateway.identity import Assertion, TokenKey, es256_key, token_key
 from fleetbatch.gateway.metrics import Metrics
 from fleetbatch.gateway.pacing import Allowance, beat_every_s, gather_s, pressure_holding, wait_s
 from fleetbatch.gateway.rounds import OfferBook
-from fleetbatch.gateway.telemetry import Telemetry
 from fleetbatch.ledger.glance import CellGlance
 from fleetbatch.ledger.messages import (
     Beat,

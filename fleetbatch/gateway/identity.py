@@ -3,7 +3,6 @@
 import base64
 import binascii
 import hashlib
-import hmac
 import math
 import re
 import struct
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from hmac import compare_digest
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
@@ -78,10 +78,10 @@ class TokenKey:
         except binascii.Error:
             return None
         body = raw[:_BODY_BYTES]
-        if len(raw) != _TOKEN_BYTES or not hmac.compare_digest(raw[_BODY_BYTES:], self._mac(body)):
+        if len(raw) != _TOKEN_BYTES or not compare_digest(raw[_BODY_BYTES:], self._mac(body)):
             return None
         who, expires, telemetry = _BODY.unpack(body)
-        lives = max(now.timestamp(), void_until.get(who, 0.0)) < expires
+        lives = now.timestamp() < expires and void_until.get(who, 0.0) < expires
         return Bearer(who, telemetry) if lives else None
 
     def _mac(self, body: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """When a car comes back. Pure: load is cars divided by interval, so the server sets the interval."""
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from fleetbatch.gateway.dials import Dials
@@ -14,7 +15,7 @@ _TRIES_A_LEASE: Final = 8
 
 def wait_s(dials: Dials, *, pressure: float, chance: float) -> float:
     """Return the seconds until the next poll; `chance` is uniform in [0, 1), `pressure` 1 when all is well."""
-    return _stretched_s(dials, pressure) * (1 + dials.jitter * (2 * chance - 1))
+    return _stretched_s(dials.poll_every, dials.poll_longest, pressure) * (1 + dials.jitter * (2 * chance - 1))
 
 
 def unheard_s(dials: Dials, *, pressure: float, chance: float) -> float:
@@ -23,12 +24,16 @@ def unheard_s(dials: Dials, *, pressure: float, chance: float) -> float:
     Anywhere within the interval: an offer waits half as long for its car as if that were idle, and those who were sent
     away in one moment do not come back in one.
     """
-    return max(min(1.0, dials.poll_every.total_seconds()), _stretched_s(dials, pressure) * chance)
+    return max(
+        min(1.0, dials.poll_every.total_seconds()),
+        _stretched_s(dials.poll_every, dials.poll_longest, pressure) * chance,
+    )
 
 
-def _stretched_s(dials: Dials, pressure: float) -> float:
-    every_s, longest_s = dials.poll_every.total_seconds(), dials.poll_longest.total_seconds()  # sums of spans are slow
-    return min(every_s * pressure, max(every_s, longest_s))
+@lru_cache(maxsize=64)
+def _stretched_s(every: timedelta, longest: timedelta, pressure: float) -> float:
+    """Return the wait before jitter; remembered, since pressure changes twice a second and cars ask all the time."""
+    return min(every.total_seconds() * pressure, max(every, longest).total_seconds())
 
 
 def beat_every_s(dials: Dials, *, pressure: float) -> float:

@@ -41,6 +41,8 @@ def refuse_unserved(protocol: int) -> None:
 
 def may_get_work(gate: Gate, car: CarId) -> bool:
     """Tell whether a poll of this car would ask the ledger, if the car is willing."""
+    if car not in gate.lease_of and not gate.book.may_offer(car):
+        return False  # the usual case
     return car not in gate.polling and bool(_wanted(gate, car))
 
 

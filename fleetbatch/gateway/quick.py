@@ -6,35 +6,70 @@ The same functions are asked as on the ordinary way, so that nobody can tell the
 from collections.abc import Callable, Coroutine
 from time import perf_counter
 from types import CoroutineType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from fleetbatch.gateway.admission import ROUTES, Route, admitted, decoded, refusal
 from fleetbatch.gateway.driving import drive
 from fleetbatch.gateway.endpoints import POLL_PATH
 from fleetbatch.gateway.gate import Gate
-from fleetbatch.gateway.polls import may_get_work, poll, refuse_unserved
+from fleetbatch.gateway.polls import may_get_work, poll
 from fleetbatch.gateway.problems import Reply
-from fleetbatch.protocol import PollReply, PollRequest
+from fleetbatch.protocol import SERVED, PollReply, PollRequest
 from fleetbatch.units import CarId
 
 Said = msgspec.Struct | Coroutine[Any, Any, msgspec.Struct]
 OK: Final = 200
-_POLL: Final = ROUTES[POLL_PATH]
+POLL: Final = ROUTES[POLL_PATH]
+_BEARER: Final = b"Bearer "
 _HARDWARE_MAX: Final = 4096
 _HARDWARE_BYTES_MAX: Final = 4096
 _HARDWARE: Final = b'"hardware"'
 _encode = msgspec.json.Encoder().encode
+_Word = Annotated[str, Meta(max_length=128)]
+_Text = Annotated[str, Meta(max_length=2000)]
 
 
 class _Outline(PollRequest, frozen=True, kw_only=True):
-    """A poll whose hardware is text: a fleet has few kinds, and to read it is more than half of reading a poll."""
+    """A poll without escapes, whose hardware is text: a fleet has few kinds, and to read it takes long.
+
+    The one character that the protocol's words exclude can only be written as an escape, so nothing looks for it here.
+    """
 
     hardware: msgspec.Raw  # type: ignore[assignment] # the same bytes, not yet read
+    unwilling_reason: _Text = ""
+    cached_models: Annotated[list[_Word], Meta(max_length=256)] = msgspec.field(default_factory=list)
+    departure_at: _Word | None = None
+    next_trip_at: _Word | None = None
 
 
 _outline = msgspec.json.Decoder(_Outline).decode
+
+
+def empty_poll(gate: Gate, authorization: bytes, body: bytes) -> bytes | None:
+    """Return the answer to a usual poll that leads to no work; None when `answer` must say, with nothing done yet."""
+    started, metrics = perf_counter(), gate.metrics
+    try:
+        if metrics.in_flight >= gate.dials.in_flight_max:
+            return None
+        now, token = gate.clock(), authorization.removeprefix(_BEARER)
+        bearer = gate.car_tokens.bearer(token, now=now, void_until=gate.void_until)
+        if bearer is None:
+            return None
+        car = CarId(bearer.who)
+        if may_get_work(gate, car):
+            return None
+        said = _usual(gate, body, telemetry=bearer.telemetry)
+        if said is None or gate.allowance.left_s(car, now=now):
+            return None
+        gate.telemetry.hear(car, now, said)
+        answered = _encode(PollReply(lease=None, retry_after_s=gate.wait_s()))
+    except Exception:  # noqa: BLE001 # whatever is wrong is met again on the longer way, which says it
+        return None
+    metrics.answered(POLL_PATH, OK, perf_counter() - started)
+    return answered
 
 
 def answer(gate: Gate, route: Route, authorization: bytes, body: bytes, then: Callable[[Reply], None]) -> None:
@@ -62,16 +97,13 @@ def answer(gate: Gate, route: Route, authorization: bytes, body: bytes, then: Ca
 def _begun(gate: Gate, route: Route, authorization: bytes, body: bytes) -> Said:
     """Return what a caller hears, or what will find it out; raise what refuses the call."""
     who, telemetry = admitted(gate, route.endpoint, authorization)
-    if route is not _POLL:
-        return route.endpoint.does(gate, *who, decoded(route, body, telemetry=telemetry))
+    message = decoded(route, body, telemetry=telemetry)
+    if route is not POLL:
+        return route.endpoint.does(gate, *who, message)
+    if telemetry:
+        _learn(gate, body)
     car = CarId(who[0])  # type: ignore[misc] # only cars poll
-    if may_get_work(gate, car):
-        request = decoded(route, body, telemetry=telemetry)
-        return poll(gate, car, request, said=body if telemetry else None)
-    protocol, said = _read(gate, body, telemetry=telemetry)
-    refuse_unserved(protocol)
-    gate.telemetry.hear(car, gate.clock(), said)
-    return PollReply(lease=None, retry_after_s=gate.wait_s())
+    return poll(gate, car, message, said=body if telemetry else None)
 
 
 def _reply(gate: Gate, path: str, said: msgspec.Struct | Exception) -> Reply:
@@ -81,22 +113,26 @@ def _reply(gate: Gate, path: str, said: msgspec.Struct | Exception) -> Reply:
         return refusal(gate, path, error)
 
 
-def _read(gate: Gate, body: bytes, *, telemetry: bool) -> tuple[int, PollRequest | bytes]:
-    """Return a valid poll's protocol and what of it may be kept; raise a ProblemError when it is none."""
+def _usual(gate: Gate, body: bytes, *, telemetry: bool) -> PollRequest | bytes | None:
+    """Return what may be kept of a valid poll in a version that is served; None when that takes a closer look."""
     if not telemetry:
-        request: PollRequest = decoded(_POLL, body, telemetry=False)
-        return request.protocol, request
-    try:
-        outline = _outline(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        decoded(_POLL, body, telemetry=True)  # says what is wrong
-        raise
-    hardware, known = bytes(outline.hardware), gate.hardware
-    said_once = body.count(_HARDWARE) == 1 and b"\\" not in body  # the outline has looked at the last one only
-    if not said_once or hardware not in known:
-        decoded(_POLL, body, telemetry=True)
-        if len(known) >= _HARDWARE_MAX:
-            known.clear()
-        if len(hardware) <= _HARDWARE_BYTES_MAX:
-            known.add(hardware)
-    return outline.protocol, body
+        request: PollRequest = decoded(POLL, body, telemetry=False)
+        return request if request.protocol in SERVED else None
+    outline = _outlined(body)
+    known = outline is not None and outline.protocol in SERVED and bytes(outline.hardware) in gate.hardware
+    return body if known else None
+
+
+def _learn(gate: Gate, body: bytes) -> None:
+    """Remember the hardware of a poll that was found valid."""
+    outline, known = _outlined(body), gate.hardware
+    if outline is None or len(outline.hardware) > _HARDWARE_BYTES_MAX:
+        return
+    if len(known) >= _HARDWARE_MAX:
+        known.clear()
+    known.add(bytes(outline.hardware))
+
+
+def _outlined(body: bytes) -> _Outline | None:
+    """Return what a poll says, unless it has escapes or several hardwares: of those only the last would be read."""
+    return None if b"\\" in body or body.count(_HARDWARE) != 1 else _outline(body)

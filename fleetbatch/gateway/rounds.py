@@ -49,11 +49,15 @@ class OfferBook:
         self._taken.clear()
         self._refused.clear()
 
+    def may_offer(self, car: CarId) -> bool:
+        """Tell whether the car may have offers; False is certain, and costs next to nothing."""
+        return bool(self._marks[car & _MARK_OF])
+
     def offers_for(self, car: CarId) -> list[ShardId]:
         """Return the car's shards in the plan's order, without those that are taken or were refused to it."""
         found: list[ShardId] = []
-        if not self._marks[car & _MARK_OF]:
-            return found  # the usual case
+        if not self.may_offer(car):
+            return found
         cars, shards = self._cars, self._shards
         for place in range(bisect_left(cars, car), len(cars)):
             if cars[place] != car:

@@ -3,12 +3,11 @@
 import io
 import logging
 import math
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
@@ -17,66 +16,15 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from fleetbatch.contracts import conform, contract
+from fleetbatch.gateway.hearing import Heard
 from fleetbatch.logs import say
 from fleetbatch.protocol import BeatRequest, Hardware, PollRequest
-from fleetbatch.units import CarId
 
 _VSS: Final = "Vehicle."
 _ROWS_AT_ONCE: Final = 20_000
-_ROW_BYTES: Final = 256
-"""What Python needs to keep a row, beside what was said."""
 _INSTANTS: Final = ("departure_at", "next_trip_at")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(PollRequest).decode
-
-
-class Heard(NamedTuple):
-    """One poll or beat as it arrived; text, since a million of them are kept."""
-
-    car_id: CarId
-    at: datetime
-    said: bytes
-    """A valid `PollRequest`, as JSON in one line."""
-
-
-class Telemetry:
-    """Keeps what was heard until it is written; when the store is away for long, the oldest goes."""
-
-    def __init__(self, bytes_max: int) -> None:
-        """Start with nothing heard."""
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._heard: deque[Heard] = deque()
-        self.dropped = 0
-        """Rows that went unwritten."""
-
-    def __len__(self) -> int:
-        """Return how many rows wait."""
-        return len(self._heard)
-
-    def hear(self, car: CarId, at: datetime, request: PollRequest | bytes) -> None:
-        """Keep one row; bytes are those of a message that was found valid."""
-        if isinstance(request, bytes):
-            said = _encode(_decode(request)) if b"\n" in request else request
-        else:
-            said = _encode(request)
-        self._heard.append(Heard(car, at, said))
-        self._bytes += len(said) + _ROW_BYTES
-        while self._bytes > self._bytes_max:
-            self._bytes -= len(self._heard.popleft().said) + _ROW_BYTES
-            self.dropped += 1
-
-    def take(self) -> list[Heard]:
-        """Return all rows, and forget them."""
-        rows = list(self._heard)
-        self._heard.clear()
-        self._bytes = 0
-        return rows
-
-    def put_back(self, rows: list[Heard]) -> None:
-        """Keep rows that could not be written."""
-        for row in (*rows, *self.take()):
-            self.hear(*row)
 
 
 def without_vehicle(message: msgspec.Struct) -> msgspec.Struct:
@@ -90,14 +38,14 @@ def without_vehicle(message: msgspec.Struct) -> msgspec.Struct:
             return message
 
 
-def signals_table(rows: Sequence[Heard]) -> pa.Table:
+def signals_table(rows: Iterable[Heard]) -> pa.Table:
     """Return what was heard per contract `signals`; unknown names are left out, values of another type are null."""
     left = iter(rows)
     pieces = [table for piece in iter(lambda: list(islice(left, _ROWS_AT_ONCE)), []) for table in _tables(piece)]
     return conform(pa.concat_tables([contract("signals").schema.empty_table(), *pieces]), "signals")
 
 
-def signals_file(rows: Sequence[Heard]) -> bytes:
+def signals_file(rows: Iterable[Heard]) -> bytes:
     """Return the Parquet file of what was heard."""
     sink = io.BytesIO()
     pq.write_table(signals_table(rows), sink, compression="zstd")

@@ -48,6 +48,10 @@ def quiet(door: Door, car: TestedCar) -> str:
     return door.gate.car_tokens.token(car.id, expires_at=door.clock.now + timedelta(hours=1), telemetry=False)
 
 
+def of_another_version_and_quiet(door: Door, car: TestedCar) -> tuple[str, bytes]:
+    return quiet(door, car), msgspec.json.encode(poll(protocol=9))
+
+
 def expired(door: Door, car: TestedCar) -> str:
     return door.gate.car_tokens.token(car.id, expires_at=door.clock.now)
 
@@ -65,6 +69,15 @@ CASES: dict[str, tuple[int, Callable[[Door, TestedCar], tuple[str, bytes]]]] = {
     "with a field that nobody knows": (200, said(mood="good")),
     "whose signals the owner keeps": (200, shown(quiet)),
     "of another version": (422, said(protocol=9)),
+    "of another version, whose signals the owner keeps": (422, of_another_version_and_quiet),
+    "with a letter that no reason has": (422, said(unwilling_reason="a\x00b")),
+    "with a letter that no model has": (422, said(cached_models=["a\x00b"])),
+    "with a letter that is none": (422, text(msgspec.json.encode(poll(unwilling_reason="?")).replace(b"?", b"\x00"))),
+    "with a model of a long name": (422, said(cached_models=["a" * 129])),
+    "with too many models": (422, said(cached_models=["a"] * 257)),
+    "with a long reason": (422, said(unwilling_reason="a" * 2001)),
+    "that leaves at a long time": (422, said(departure_at="a" * 129)),
+    "with more trips than words": (422, said(next_trip_at=5)),
     "without hardware": (422, text(b'{"signals":{},"willing":true}')),
     "with no threads": (422, strange_hardware(threads=0)),
     "with a nameless class": (422, strange_hardware(hardware_class="a\x00b")),

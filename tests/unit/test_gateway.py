@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from fleetbatch.gateway import openapi
 from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.driving import driven
+from fleetbatch.gateway.hearing import Heard, Telemetry
 from fleetbatch.gateway.identity import token_key
 from fleetbatch.gateway.objects import byte_range
 from fleetbatch.gateway.rounds import OfferBook
-from fleetbatch.gateway.telemetry import Heard, Telemetry, signals_table
+from fleetbatch.gateway.telemetry import signals_table
 from fleetbatch.ledger.messages import Offers
 from fleetbatch.protocol import PollRequest
 from fleetbatch.units import CarId, CellName, RoundId, ShardId
@@ -264,10 +265,11 @@ def test_what_is_kept_of_telemetry_is_bounded_in_bytes_and_in_the_order_heard(si
     for row in rows[unwritten:]:
         kept.hear(*row)
     kept.put_back(waiting)
-    dropped, left = kept.dropped, kept.take()
+    dropped, left = kept.dropped, list(kept.take())
     assert left == sorted(left, key=lambda row: row.car_id)
     assert dropped + len(left) == len(rows)
     assert sum(len(row.said) for row in left) <= bound
+    assert left == [rows[row.car_id] for row in left]
 
 
 def test_of_telemetry_that_cannot_be_written_the_oldest_goes() -> None:

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleetbatch.gateway.admission import ROUTES
-from fleetbatch.gateway.heads import Heads, Request
+from fleetbatch.gateway.heads import Heads
 
 BEAT = ROUTES["/v1/beat"]
 BODY = b'{"lease_id":"a"}'
@@ -18,7 +18,7 @@ def head(token: bytes, *, length: int = len(BODY), before: bytes = b"", name: by
 
 def learnt(data: bytes, body: bytes = BODY, token: bytes = b"c0ffee") -> Heads:
     heads = Heads()
-    heads.learn(data, Request(BEAT, b"Bearer " + token, body))
+    heads.learn(data, (BEAT, b"Bearer " + token, body))
     return heads
 
 
@@ -61,6 +61,26 @@ def test_whatever_else_differs_is_left_to_the_parser(said: bytes) -> None:
     assert learnt(GOOD).read(said) is None
 
 
+@given(place=st.integers(0, len(GOOD) - 1), instead=st.binary(min_size=1, max_size=4))
+@example(place=GOOD.index(b"c0ffee"), instead=b"\r\n")
+@example(place=GOOD.index(b"\r\n\r\n") - 1, instead=b"\r\n\r\n")
+def test_bytes_as_long_as_a_request_before_are_read_as_by_who_never_saw_that(place: int, instead: bytes) -> None:
+    said = (GOOD[:place] + instead + GOOD[place + len(instead) :])[: len(GOOD)]
+    again = learnt(GOOD)
+    assert again.read(GOOD) == again.read(GOOD) == (BEAT, b"Bearer c0ffee", BODY)
+    assert again.read(said) == learnt(GOOD).read(said)
+
+
+def test_callers_of_different_kinds_whose_requests_are_equally_long_are_told_apart() -> None:
+    kinds = [(BEAT, b"here"), (ROUTES["/v1/poll"], b"hero")]
+    heads, said = Heads(), {}
+    for route, name in kinds:
+        said[name] = GOOD.replace(b"here", name)
+        heads.learn(said[name], (route, b"Bearer c0ffee", BODY))
+    for route, name in kinds * 3:
+        assert heads.read(said[name]) == (route, b"Bearer c0ffee", BODY)
+
+
 def test_bytes_without_the_end_of_a_head_are_no_request_whatever_length_they_claim() -> None:
     for length in range(120, 160):
         whole = head(b"c0ffee", length=length)
@@ -87,5 +107,8 @@ def test_nothing_is_learnt_where_the_token_is_not_the_plain_one_of_the_only_requ
 def test_heads_are_bounded() -> None:
     heads = Heads()
     for number in range(10_000):
-        heads.learn(head(b"c0ffee", before=b"x: %d\r\n" % number) + BODY, Request(BEAT, b"Bearer c0ffee", BODY))
+        heads.learn(head(b"c0ffee", before=b"x: %d\r\n" % number) + BODY, (BEAT, b"Bearer c0ffee", BODY))
     assert 0 < len(heads) <= 4096
+    for length in range(1, 10_000):
+        assert heads.read(head(b"f" * length, before=b"x: 9999\r\n") + BODY) is not None
+    assert len(heads._by_length) <= 4096  # what is only a shortcut shows nowhere else
