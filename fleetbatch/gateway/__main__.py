@@ -43,7 +43,7 @@ _EXIT_REFUSED: Final = 2
 _EXIT_NOT_READY: Final = 75
 """EX_TEMPFAIL: whoever watches over the process starts it again."""
 _COLLECT_AFTER: Final = (50_000, 20, 50)
-"""Python's own thresholds would go through all that is kept of leases again and again; polls keep nothing to collect."""
+"""Python's own thresholds would go through all that is kept of leases again and again; polls leave nothing to it."""
 _TIMES: Final = ("lease", "beat_every", "part_every", "poll_every", "telemetry_every", "sweep_every")
 
 

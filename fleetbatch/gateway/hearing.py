@@ -4,6 +4,7 @@ An object for each message would be a page fault every third poll, and work for 
 asked for in pieces comes in huge pages where the system has them.
 """
 
+import contextlib
 import mmap
 from array import array
 from collections import deque
@@ -36,40 +37,45 @@ class Heard(NamedTuple):
     """A valid `PollRequest`, as JSON in one line."""
 
 
-class _Piece:
+class Piece:
     """What was heard one after the other, in one piece of memory."""
 
     def __init__(self, size_bytes: int) -> None:
         """Ask for the memory; what is not written to is not there yet."""
         self.size_bytes = self.room_bytes = size_bytes
         self._text = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux only
+        with contextlib.suppress(AttributeError, OSError):  # Linux only, and not every kernel
             self._text.madvise(mmap.MADV_HUGEPAGE)
-        self._cars = array("Q")
-        self._instants: list[datetime] = []
+        self.cars = array("Q")
+        self.instants: list[datetime] = []
 
     def __len__(self) -> int:
         """Return how many rows there are."""
-        return len(self._cars)
+        return len(self.cars)
 
     def __iter__(self) -> Iterator[Heard]:
         """Give the rows as they were heard."""
-        lines = self._text[: self._text.tell()].split(_LINE_END)[:-1]
-        for car, at, said in zip(self._cars, self._instants, lines, strict=True):
+        lines = bytes(self.lines).split(_LINE_END)[:-1]
+        for car, at, said in zip(self.cars, self.instants, lines, strict=True):
             yield Heard(CarId(car), at, said)
+
+    @property
+    def lines(self) -> memoryview:
+        """Return what was said, a line each."""
+        return memoryview(self._text)[: self._text.tell()]
 
     def add(self, car: CarId, at: datetime, line: bytes) -> None:
         """Add a row; there must be room for its line and `_ROW_BYTES`."""
         self._text.write(line)
-        self._cars.append(car)
-        self._instants.append(at)
+        self.cars.append(car)
+        self.instants.append(at)
         self.room_bytes -= len(line) + _ROW_BYTES
 
 
 class Rows:
     """What was taken to be written, read from its memory as often as it is gone through."""
 
-    def __init__(self, pieces: Sequence[_Piece]) -> None:
+    def __init__(self, pieces: Sequence[Piece]) -> None:
         """Hold pieces to which nothing is added any more."""
         self.pieces = pieces
 
@@ -88,8 +94,8 @@ class Telemetry:
     def __init__(self, bytes_max: int) -> None:
         """Start with nothing heard."""
         self._bytes_max = bytes_max
-        self._pieces: deque[_Piece] = deque()
-        self._newest: _Piece | None = None
+        self._pieces: deque[Piece] = deque()
+        self._newest: Piece | None = None
         """The last of them, if rows may be added to it."""
         self.dropped = 0
         """Rows that went unwritten."""
@@ -121,11 +127,11 @@ class Telemetry:
         self._pieces.extendleft(reversed(rows.pieces))
         self._drop_oldest(0)
 
-    def _begin(self, least_bytes: int) -> _Piece:
+    def _begin(self, least_bytes: int) -> Piece:
         """Begin a piece that has room for a row of so many bytes."""
         size_bytes = max(least_bytes, min(_PIECE_BYTES, self._bytes_max // _PIECES))
         self._drop_oldest(size_bytes)
-        self._newest = piece = _Piece(size_bytes)
+        self._newest = piece = Piece(size_bytes)
         self._pieces.append(piece)
         return piece
 

@@ -3,25 +3,24 @@
 import io
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from itertools import islice
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from fleetbatch.contracts import conform, contract
-from fleetbatch.gateway.hearing import Heard
+from fleetbatch.gateway.hearing import Heard, Piece, Rows
 from fleetbatch.logs import say
 from fleetbatch.protocol import BeatRequest, Hardware, PollRequest
 
 _VSS: Final = "Vehicle."
-_ROWS_AT_ONCE: Final = 20_000
 _INSTANTS: Final = ("departure_at", "next_trip_at")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(PollRequest).decode
@@ -38,59 +37,55 @@ def without_vehicle(message: msgspec.Struct) -> msgspec.Struct:
             return message
 
 
-def signals_table(rows: Iterable[Heard]) -> pa.Table:
+def signals_table(rows: Rows) -> pa.Table:
     """Return what was heard per contract `signals`; unknown names are left out, values of another type are null."""
-    left = iter(rows)
-    pieces = [table for piece in iter(lambda: list(islice(left, _ROWS_AT_ONCE)), []) for table in _tables(piece)]
-    return conform(pa.concat_tables([contract("signals").schema.empty_table(), *pieces]), "signals")
+    tables = [table for piece in rows.pieces for table in _tables(piece)]
+    return conform(pa.concat_tables([contract("signals").schema.empty_table(), *tables]), "signals")
 
 
-def signals_file(rows: Iterable[Heard]) -> bytes:
+def signals_file(rows: Rows) -> bytes:
     """Return the Parquet file of what was heard."""
     sink = io.BytesIO()
     pq.write_table(signals_table(rows), sink, compression="zstd")
     return sink.getvalue()
 
 
-def _tables(rows: Sequence[Heard]) -> Iterator[pa.Table]:
-    """Give the rows' tables; a row that no column can hold is named in the log and costs only itself."""
+def _tables(piece: Piece) -> Iterator[pa.Table]:
+    """Give a piece's tables: one where every car says what it should."""
     try:
-        yield _table(rows)
+        yield _table(piece.cars, piece.instants, piece.lines)
+    except (pa.ArrowException, ValueError):
+        yield from _mended_tables(list(piece))
+
+
+def _mended_tables(rows: Sequence[Heard]) -> Iterator[pa.Table]:
+    """Give the tables of mended rows; a row that no column can hold is named in the log and costs only itself."""
+    try:
+        lines = b"\n".join([_mended(row.said) for row in rows])
+        yield _table([row.car_id for row in rows], [row.at for row in rows], lines)
     except (pa.ArrowException, msgspec.MsgspecError, ValueError) as error:
         if len(rows) > 1:
             half = len(rows) // 2
-            yield from _tables(rows[:half])
-            yield from _tables(rows[half:])
+            yield from _mended_tables(rows[:half])
+            yield from _mended_tables(rows[half:])
         else:
             say("signals dropped", level=logging.ERROR, car=rows[0].car_id, detail=str(error))
 
 
-def _table(rows: Sequence[Heard]) -> pa.Table:
-    said = _read([row.said for row in rows])
+def _table(cars: Sequence[int], instants: Sequence[datetime], lines: bytes | memoryview) -> pa.Table:
+    asked = pj.ParseOptions(explicit_schema=_message_schema(), unexpected_field_behavior="ignore")
+    source = cast("IO[Any]", pa.BufferReader(lines))  # pyarrow's own file, which its types leave out
+    said = pj.read_json(source, read_options=pj.ReadOptions(use_threads=False), parse_options=asked)
     columns: dict[str, Any] = {name: said.column(name) for name in said.column_names}
     columns |= _fields(columns.pop("signals")) | _fields(columns.pop("hardware"))
     columns |= {name: _instants(columns[name]) for name in _INSTANTS}
     columns |= {name: pc.coalesce(columns[name], usual) for name, usual in _usual().items()}
     reason = columns["unwilling_reason"]
     columns["unwilling_reason"] = pc.if_else(pc.equal(reason, pa.scalar("")), pa.scalar(None, pa.string()), reason)
-    columns["car_id"] = pa.array([row.car_id for row in rows], pa.uint64())
-    columns["at"] = pa.array([row.at for row in rows], pa.timestamp("us", "UTC"))
+    columns["car_id"] = pa.array(np.asarray(cars, np.uint64))
+    columns["at"] = pa.array(instants, pa.timestamp("us", "UTC"))
     schema = contract("signals").schema
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-
-
-def _read(lines: Sequence[bytes]) -> pa.Table:
-    """Return the columns of messages: in one piece where every car says what it should, else mended one by one."""
-    try:
-        return _columns_of(lines)
-    except pa.ArrowInvalid:
-        return _columns_of([_mended(line) for line in lines])
-
-
-def _columns_of(lines: Sequence[bytes]) -> pa.Table:
-    source = io.BytesIO(b"\n".join(lines))
-    asked = pj.ParseOptions(explicit_schema=_message_schema(), unexpected_field_behavior="ignore")
-    return pj.read_json(source, read_options=pj.ReadOptions(use_threads=False), parse_options=asked)
 
 
 @cache
