@@ -97,11 +97,12 @@ def cut_order(
         return _put_manifest(store, frozen, manifest, Path(scratch) / "manifest.parquet")
 
 
-def cut_shard(task: Task, items: Scratch, sealed: Scratch) -> CutShard:
+def cut_shard(task: Task, memory: Scratch) -> CutShard:
     """Read one shard's items, write its sealed file once, and describe the stored file."""
     bytes_max = task.frozen.order.cutting.shard_bytes
     entries = [entry for group in task.plan.row_groups for entry in group]
-    rows = ShardRows(items, sum(entry.size_bytes for entry in entries) + 1)
+    size_bytes = sum(entry.size_bytes for entry in entries) + 1
+    rows = ShardRows(memory, size_bytes, rows=len(entries), groups=len(task.plan.row_groups))
     digests, sums = ItemDigests(task.secret), []
     for entry in entries:
         row = task.given.row(entry, bytes_max=bytes_max, rows=rows)
@@ -110,7 +111,7 @@ def cut_shard(task: Task, items: Scratch, sealed: Scratch) -> CutShard:
     shard = shard_id(task.frozen.key, task.frozen.order.cutting, task.plan.ordinal, sums)
     return CutShard(
         shard_id=shard,
-        file=_store_shard(task, shard, rows, sealed),
+        file=_store_shard(task, shard, rows),
         dead_rows=rows.dead,
         uris=tuple(entry.uri for entry in entries),
         answers=rows.answers,
@@ -119,15 +120,15 @@ def cut_shard(task: Task, items: Scratch, sealed: Scratch) -> CutShard:
 
 def _cut_elsewhere(task: Task) -> CutShard:
     """Cut a shard in another process, with memory of its own."""
-    return cut_shard(task, Scratch(), Scratch())
+    return cut_shard(task, Scratch())
 
 
-def _store_shard(task: Task, shard: ShardId, rows: ShardRows, sealed: Scratch) -> ShardFile:
+def _store_shard(task: Task, shard: ShardId, rows: ShardRows) -> ShardFile:
     """Create the shard's file unless it is there; what is stored counts: a seal never comes out the same twice."""
     key, name = shard_key(task.secret, shard), layout.shard(task.frozen.key, shard)
     if task.store.size(name) is None:
         groups, footer = [len(group) for group in task.plan.row_groups], _footer(task.frozen, shard, len(rows))
-        data = sealed_shard(shard, rows, groups, key=key, footer=footer, sealed=sealed)
+        data = sealed_shard(shard, rows, groups, key=key, footer=footer)
         if task.store.create(name, data):
             return describe_shard(data, key)
     return describe_shard(task.store.read(name), key)
@@ -151,8 +152,8 @@ def _run(tasks: Iterable[Task], engine: Executor | None, *, room_bytes: int) -> 
     `room_bytes` hold any shard, so that a larger one than the first needs no fresh pages.
     """
     if engine is None:
-        items, sealed = Scratch(room_bytes), Scratch(room_bytes)
-        yield from (cut_shard(task, items, sealed) for task in tasks)
+        memory = Scratch(room_bytes)
+        yield from (cut_shard(task, memory) for task in tasks)
         return
     flying: collections.deque[Future[CutShard]] = collections.deque()
     for task in tasks:

@@ -9,10 +9,14 @@ import pyarrow as pa
 
 from fleetbatch.contracts import conform
 from fleetbatch.sharding.scratch import Scratch
-from fleetbatch.units import ShardId, shard_hex
+from fleetbatch.units import KIB, ShardId, shard_hex
 
 _ROW_BYTES: Final = 1024
-"""More than Parquet writes around a row; it is reserved, not touched."""
+_ROW_GROUP_BYTES: Final = 16 * KIB
+_FILE_BYTES: Final = 64 * KIB
+"""More than Parquet writes around a row but for its texts, around a row group, and around a file."""
+_TEXT_BYTES: Final = 1024
+"""More than most rows' texts take; it is reserved, not touched."""
 _BESIDE_THE_ITEM: Final = {
     "format": pa.string(),
     "width": pa.int32(),
@@ -47,13 +51,23 @@ def dead_row(error: str) -> Row:
     return Row(content=None, error=error)
 
 
-class ShardRows:
-    """The rows of one shard, gathered column by column; their items lie one after the other in scratch memory."""
+def room_around(rows: int, groups: int, texts_bytes: int) -> int:
+    """Return a bound of what Parquet writes around the items of so many rows: pages, seals, index and footer."""
+    return texts_bytes + _ROW_BYTES * rows + _ROW_GROUP_BYTES * groups + _FILE_BYTES
 
-    def __init__(self, items: Scratch, size_bytes: int) -> None:
-        """Expect items of about that size in all; more find room too."""
-        self._scratch = items
-        self._items = items.view(size_bytes)
+
+class ShardRows:
+    """The rows of one shard, gathered column by column; their items lie one after the other in scratch memory.
+
+    In front of them is room for all that a sealed file has around its items: so the file can be written to the same
+    memory from its beginning, over items that it holds already, and never reaches one that is still to be written.
+    """
+
+    def __init__(self, memory: Scratch, size_bytes: int, *, rows: int = 0, groups: int = 0) -> None:
+        """Expect so many rows, in so many row groups, with items of about that size in all; more find room too."""
+        self._scratch = memory
+        self._front = room_around(rows, groups, _TEXT_BYTES * rows)
+        self._memory = memory.view(self._front + size_bytes)
         self._stops: list[int] = [0]
         self._lent: memoryview | None = None
         self._there: list[bool] = []
@@ -89,11 +103,18 @@ class ShardRows:
         """Count the rows that can never be computed."""
         return len(self) - self._columns["error"].count(None)
 
-    @property
-    def size_bytes(self) -> int:
-        """Return a bound of what they fill, sealed: pages, their index and the footer included."""
+    def memory(self, groups: int) -> memoryview:
+        """Return memory that holds their file with so many row groups, and in which they lie as far back as it needs.
+
+        Items that lie nearer to its beginning are moved.
+        """
         texts = sum(len(text or "") for name in ("attributes", "error") for text in self._columns[name])
-        return self._stops[-1] + 4 * texts + _ROW_BYTES * len(self)
+        self._lie_behind(room_around(len(self), groups, 4 * texts), self._stops[-1])
+        return self._memory
+
+    def place(self, row: int) -> int:
+        """Return where in the memory a row's item begins; behind the last row, where the items end."""
+        return self._front + self._stops[row]
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -111,20 +132,27 @@ class ShardRows:
 
     def _room(self, size_bytes: int) -> memoryview:
         """Return so many bytes behind the last item, in larger memory where there are no more."""
-        start = self._stops[-1]
-        if start + size_bytes > len(self._items):
-            self._items = _grown(self._items[:start], self._scratch.view(2 * (start + size_bytes)))
-        return self._items[start : start + size_bytes]
+        start = self._front + self._stops[-1]
+        if start + size_bytes > len(self._memory):
+            self._lie_behind(self._front, 2 * (self._stops[-1] + size_bytes))
+        return self._memory[start : start + size_bytes]
+
+    def _lie_behind(self, front: int, size_bytes: int) -> None:
+        """Have at least so much room in front of the items, and so much from the first of them on."""
+        if front <= self._front and self._front + size_bytes <= len(self._memory):
+            return
+        front = max(front, self._front)
+        filled = self._memory[self._front : self._front + self._stops[-1]]
+        self._memory = self._scratch.view(front + size_bytes)
+        self._memory[front : front + len(filled)] = filled  # may be the same memory; a memoryview moves it right
+        self._front = front
 
     def _contents(self, start: int, stop: int) -> "pa.Array[Any]":
         """Return the items of rows [start, stop), null where there is none."""
         first, last = self._stops[start], self._stops[stop]
         offsets = pa.array([place - first for place in self._stops[start : stop + 1]], pa.int32())
         there = pa.array(self._there[start:stop], pa.bool_())
-        buffers = [there.buffers()[1], offsets.buffers()[1], pa.py_buffer(self._items[first:last])]
-        return pa.Array.from_buffers(pa.binary(), stop - start, buffers)
-
-
-def _grown(filled: memoryview, memory: memoryview) -> memoryview:
-    memory[: len(filled)] = filled
-    return memory
+        items = self._memory[self._front + first : self._front + last]
+        return pa.Array.from_buffers(
+            pa.binary(), stop - start, [there.buffers()[1], offsets.buffers()[1], pa.py_buffer(items)]
+        )

@@ -24,8 +24,8 @@ read = st.builds(
 rows = st.lists(st.one_of(read, st.text(min_size=1, max_size=200).map(dead_row)), min_size=1, max_size=30)
 
 
-def gathered(given_rows: list[Row], items: Scratch, expected_bytes: int) -> ShardRows:
-    gathering = ShardRows(items, expected_bytes)
+def gathered(given_rows: list[Row], memory: Scratch, expected_bytes: int, expected_rows: int = 0) -> ShardRows:
+    gathering = ShardRows(memory, expected_bytes, rows=expected_rows, groups=1)
     for row in given_rows:
         gathering.add(row)
     return gathering
@@ -41,17 +41,22 @@ def told(row: Row, number: int) -> dict[str, object]:
     return {"item_id": item_id(SHARD, number), "bytes": row.content, **{name: getattr(row, name) for name in names}}
 
 
-@given(shards=st.lists(rows, min_size=1, max_size=3), expected_bytes=st.sampled_from([0, 100, 1 << 20]), data=st.data())
+@given(
+    shards=st.lists(rows, min_size=1, max_size=3),
+    expected_bytes=st.sampled_from([0, 100, 1 << 20]),
+    expected_rows=st.sampled_from([0, 30]),
+    data=st.data(),
+)
 @settings(max_examples=60, deadline=None)
-def test_sealed_rows_come_out_as_they_went_in_however_few_bytes_were_expected_and_whatever_was_there_before(
-    shards: list[list[Row]], expected_bytes: int, data: st.DataObject
+def test_sealed_rows_come_out_as_they_went_in_however_few_were_expected_and_whatever_was_there_before(
+    shards: list[list[Row]], expected_bytes: int, expected_rows: int, data: st.DataObject
 ) -> None:
-    items, sealed = Scratch(), Scratch()
+    memory = Scratch()
     for shard in shards:
         first = data.draw(st.integers(1, len(shard)))
         groups = [size for size in (first, len(shard) - first) if size]
-        gathering = gathered(shard, items, expected_bytes)
-        file = sealed_shard(SHARD, gathering, groups, key=KEY, footer={}, sealed=sealed)
+        gathering = gathered(shard, memory, expected_bytes, expected_rows)
+        file = sealed_shard(SHARD, gathering, groups, key=KEY, footer={})
         assert opened(file) == [told(row, number) for number, row in enumerate(shard)]
         assert describe_shard(file, KEY).row_group_rows == tuple(groups)
         assert gathering.dead == sum(row.error is not None for row in shard)
@@ -59,7 +64,7 @@ def test_sealed_rows_come_out_as_they_went_in_however_few_bytes_were_expected_an
 
 def test_room_is_reserved_for_a_row_group_in_every_row() -> None:
     many = gathered([dead_row("gone")] * 500, Scratch(), 0)
-    file = sealed_shard(SHARD, many, [1] * 500, key=KEY, footer={}, sealed=Scratch())
+    file = sealed_shard(SHARD, many, [1] * 500, key=KEY, footer={})
     assert len(describe_shard(file, KEY).row_group_start) == 500
 
 
