@@ -29,8 +29,8 @@ _FRAMES: Final = frozenset((0xC0, 0xC1, 0xC2))
 """Frames as baseline, extended and progressive JPEGs have them."""
 _SCAN: Final = 0xDA
 _QUANTISATION: Final = 0xDB
-_PLAIN: Final = frozenset((0xC4, _SCAN, 0xDD, 0xFE))
-"""Huffman tables, scan, restart interval, comment: nobody looks into them."""
+_PLAIN: Final = frozenset((0xC4, 0xDD, 0xFE))
+"""Huffman tables, restart interval, comment: nobody looks into them."""
 _APPLICATION: Final = dict.fromkeys(range(225, 240), (b"", 7)) | {
     0xE0: (b"JFIF\0", 7),
     0xE2: (b"ICC_PROFILE\0", 14),
@@ -131,19 +131,22 @@ def _jpeg_header(content: bytes | memoryview) -> Header | None:
     Most pictures are such JPEGs, and this takes a tenth of Pillow's time. ITU-T T.81, B.2: every segment has a marker,
     a length and content; an ordinary JPEG has one frame, and nothing that Pillow would refuse or call another format.
     """
-    place, frame = len(_SOI), None
+    size_bytes, place, frame = len(content), len(_SOI), None
     if content[:place] != _SOI:
         return None
-    while place + _SEGMENT.size <= len(content):
+    while place + _SEGMENT.size <= size_bytes:
         mark, kind, length = _SEGMENT.unpack_from(content, place)
         start, place = place + _SEGMENT.size, place + 2 + length
-        ordinary = mark == 0xFF and length >= 2 and place <= len(content) and (kind not in _FRAMES or frame is None)  # noqa: PLR2004 (a marker; a length counts itself)
-        if not ordinary or (kind not in _PLAIN and not _is_ordinary(kind, bytes(content[start:place]))):
+        if mark != 0xFF or length < 2 or place > size_bytes:  # noqa: PLR2004 (a marker; a length counts itself)
+            return None
+        if kind == _SCAN:
+            return _header_of(frame)
+        if kind in _PLAIN:
+            continue
+        if (frame is not None and kind in _FRAMES) or not _is_ordinary(kind, bytes(content[start:place])):
             return None
         if kind in _FRAMES:
             frame = _FRAME.unpack_from(content, start)
-        elif kind == _SCAN:
-            return _header_of(frame)
     return None
 
 

@@ -52,7 +52,7 @@ def sealed_shard(
         encryption_properties=seal(key),
         write_page_index=True,
         compression={name: "none" if name == "bytes" else "snappy" for name in schema.names},
-        use_dictionary=["format", "error"],  # type: ignore[arg-type] # the stubs know only yes and no
+        use_dictionary=False,
         write_statistics=["item_id", "format", "width", "height"],
         data_page_size=_PAGE_BYTES,
         write_batch_size=_ROWS_AT_ONCE,
