@@ -11,12 +11,13 @@ from fleetbatch.errors import RejectedError, TransientError
 if TYPE_CHECKING:
     from distributed import Client
 
-ENVIRONMENT: Final[Mapping[str, str]] = {"OPENBLAS_NUM_THREADS": "1", "MIMALLOC_PURGE_DELAY": "10000"}
+ENVIRONMENT: Final[Mapping[str, str]] = {"OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "jemalloc"}
 """What a process of trusted work is started with: the step of a night, and so the workers that it starts.
 
 Small matrices are multiplied no faster by several threads that wait for each other; learning took twice the CPU.
-Arrow's allocator gives memory back that nobody used for so many milliseconds. With its own 10 a cut got most of its
-pages anew for every shard, which cost as much as sealing them.
+Arrow's usual allocator, mimalloc, gives memory back that nobody used for 10 ms, and takes fresh pages for every size of
+page that is written: a cut of 417 MB touched 50 MB more than with jemalloc, a merge of ten million rows 75 to 120 MB.
+Where pyarrow was built without jemalloc it says so and takes the usual one.
 """
 
 
