@@ -21,6 +21,8 @@ LINK_BUCKETS = 12
 STEPS = 10.0
 """So many if a group were all the fleet's work, spread evenly over one e-fold of link per speed."""
 BINS = 24
+TAIL = 1e-3
+"""A smaller part of the work than this is no class of its own beyond the last edge."""
 SAMPLE = 16_384
 CLASSES_MAX = 4000
 ALL_HARDWARE = 255
@@ -233,12 +235,15 @@ def _link_edges(cars: Cars, group: npt.NDArray[np.uint16], asked: tuple[Floats, 
     of = group[::step].astype(np.int64)
     ratio = np.maximum(cars.link[::step], np.float32(1e-9)) / np.maximum(cars.speed[::step], np.float32(1e-9))
     at = (np.log(ratio) - np.log(np.where(least < np.inf, least, 1.0))[of]) * BINS / np.maximum(width, 1e-9)[of]
-    inside = np.flatnonzero((at >= 0.0) & (at < BINS))
-    cars_of = np.bincount(of[inside] * BINS + at[inside].astype(np.int64), minlength=len(need) * BINS)
-    work = rate.max(axis=1, initial=0.0)
-    part = work / max(float(work @ np.bincount(of, minlength=len(need))), 1e-300)
-    dense = np.cbrt(cars_of.reshape(-1, BINS) * part[:, None]) * (width / BINS)[:, None]
-    return _cut(least, width, np.concatenate([np.zeros((len(need), 1)), np.cumsum(dense, axis=1)], axis=1))
+    bins = np.clip(np.floor(at) + 1.0, 0, BINS + 1).astype(np.int64)  # the first and the last for what lies outside
+    found = np.bincount(of * (BINS + 2) + bins, minlength=len(need) * (BINS + 2)).reshape(-1, BINS + 2)
+    work = rate.max(axis=1, initial=0.0)[:, None] * found
+    work /= max(float(work.sum()), 1e-300)
+    dense = np.cbrt(work[:, 1:-1]) * (width / BINS)[:, None]
+    edges = _cut(least, width, np.concatenate([np.zeros((len(need), 1)), np.cumsum(dense, axis=1)], axis=1))
+    edges[work[:, 0] < TAIL, 0] = np.inf
+    edges[(edges >= most[:, None] * (1.0 - SAME)) & (work[:, -1:] < TAIL)] = np.inf
+    return edges
 
 
 def _cut(least: Floats, width: Floats, upto: Floats) -> Singles:
