@@ -100,9 +100,9 @@ def _begun(gate: Gate, route: Route, authorization: bytes, body: bytes) -> Said:
     message = decoded(route, body, telemetry=telemetry)
     if route is not POLL:
         return route.endpoint.does(gate, *who, message)
-    if telemetry:
-        _learn(gate, body)
     car = CarId(who[0])  # type: ignore[misc] # only cars poll
+    if telemetry and not may_get_work(gate, car):
+        _learn(gate, body)  # its next poll may be a usual one
     return poll(gate, car, message, said=body if telemetry else None)
 
 
