@@ -173,11 +173,12 @@ def _codes(
     code = np.empty(len(group), np.uint32)
     for first in range(0, len(group), CHUNK):
         part = slice(first, first + CHUNK)
-        of, bucket = group[part], np.zeros(len(group[part]), np.uint8)
+        of = group[part].astype(np.int64)
+        bucket = np.zeros(len(of), np.uint8)
         ratio = cars.link[part] / np.maximum(cars.speed[part], np.float32(1e-9))
         for edge in edges.T:
             bucket += (ratio > edge.take(of)).view(np.uint8)
-        code[part] = of * np.uint32(buckets) + bucket
+        code[part] = of * buckets + bucket
     found = _numbered(code)
     return (found if not len(found) or int(found.max()) < CLASSES_MAX else group).astype(np.uint16)
 
