@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -118,9 +119,20 @@ def cut_shard(task: Task, memory: Scratch) -> CutShard:
     )
 
 
+class _Own(threading.local):
+    """What a worker's thread keeps from shard to shard: an engine's threads cut at the same time."""
+
+    def __init__(self) -> None:
+        """Begin with next to nothing; `threading.local` calls this in every thread."""
+        self.memory = Scratch()
+
+
+_own: Final = _Own()
+
+
 def _cut_elsewhere(task: Task) -> CutShard:
-    """Cut a shard in another process, with memory of its own."""
-    return cut_shard(task, Scratch())
+    """Cut a shard on an engine; its thread keeps the memory, which is as large as a shard, until it ends."""
+    return cut_shard(task, _own.memory)
 
 
 def _store_shard(task: Task, shard: ShardId, rows: ShardRows) -> ShardFile:

@@ -1,6 +1,7 @@
 """A cut may be interrupted, repeated, and done by several processes: its shards are the same."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from cuts import (
 
 from fleetbatch import layout
 from fleetbatch.engine import open_engine
+from fleetbatch.nouns import Cutting
 from fleetbatch.sharding import Progress, cut_order
 from fleetbatch.store import Store, open_store
 
@@ -69,3 +71,13 @@ def test_the_processes_of_an_engine_cut_the_same_shards(store: Store, folder: Pa
         ours = cut_order(other, frozen, secret=SECRET, shares=ONE_CELL, engine=engine, progress=seen.append)
     assert ours["shard_id"].equals(cut(store, frozen)["shard_id"])
     assert (seen[-1].shards, seen[-1].rows) == (3, 12)
+
+
+def test_threads_of_an_engine_cut_at_the_same_time_and_each_item_stays_its_own(
+    store: Store, folder: Path, tmp_path: Path
+) -> None:
+    frozen = frozen_order(folder, cutting=Cutting(shard_rows=1))
+    other = open_store(f"file://{tmp_path / 'other'}", deployment_key=SECRET)
+    with ThreadPoolExecutor(4) as engine:
+        manifest = cut_order(other, frozen, secret=SECRET, shares=ONE_CELL, engine=engine)
+    assert all_rows(other, frozen, manifest).equals(all_rows(store, frozen, cut(store, frozen)))
