@@ -8,7 +8,7 @@ import contextlib
 import mmap
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Final, NamedTuple
@@ -71,6 +71,18 @@ class Piece:
         self.instants.append(at)
         self.room_bytes -= len(line) + _ROW_BYTES
 
+    @property
+    def used_bytes(self) -> int:
+        """Return how much of its memory is taken."""
+        return self.size_bytes - self.room_bytes
+
+    def add_all(self, other: "Piece") -> None:
+        """Add the rows of another piece; there must be room for what that uses."""
+        self._text.write(other.lines)
+        self.cars.extend(other.cars)
+        self.instants.extend(other.instants)
+        self.room_bytes -= other.used_bytes
+
 
 class Rows:
     """What was taken to be written, read from its memory as often as it is gone through."""
@@ -94,6 +106,7 @@ class Telemetry:
     def __init__(self, bytes_max: int) -> None:
         """Start with nothing heard."""
         self._bytes_max = bytes_max
+        self._piece_bytes = min(_PIECE_BYTES, bytes_max // _PIECES)
         self._pieces: deque[Piece] = deque()
         self._newest: Piece | None = None
         """The last of them, if rows may be added to it."""
@@ -123,13 +136,18 @@ class Telemetry:
         return rows
 
     def put_back(self, rows: Rows) -> None:
-        """Keep rows that could not be written."""
-        self._pieces.extendleft(reversed(rows.pieces))
+        """Keep rows that could not be written.
+
+        They move together: a store that is away for hours leaves a piece at every try, and most of each would be empty.
+        """
+        may_grow = self._newest is not None
+        self._pieces = _moved_together((*rows.pieces, *self._pieces), self._piece_bytes)
+        self._newest = self._pieces[-1] if may_grow else None
         self._drop_oldest(0)
 
     def _begin(self, least_bytes: int) -> Piece:
         """Begin a piece that has room for a row of so many bytes."""
-        size_bytes = max(least_bytes, min(_PIECE_BYTES, self._bytes_max // _PIECES))
+        size_bytes = max(least_bytes, self._piece_bytes)
         self._drop_oldest(size_bytes)
         self._newest = piece = Piece(size_bytes)
         self._pieces.append(piece)
@@ -144,3 +162,22 @@ class Telemetry:
             self.dropped += len(oldest)
         if not self._pieces:
             self._newest = None
+
+
+def _moved_together(pieces: Iterable[Piece], size_bytes: int) -> deque[Piece]:
+    """Return the rows in pieces of which no two neighbours would fit into one.
+
+    Nothing is added to a piece that is given: whoever failed to write it may hold on to its memory.
+    """
+    kept: deque[Piece] = deque()
+    for piece in pieces:
+        fits = bool(kept) and kept[-1].used_bytes + piece.used_bytes <= size_bytes
+        kept.append(_both(kept.pop(), piece, size_bytes) if fits else piece)
+    return kept
+
+
+def _both(first: Piece, second: Piece, size_bytes: int) -> Piece:
+    both = Piece(size_bytes)
+    both.add_all(first)
+    both.add_all(second)
+    return both

@@ -260,29 +260,3 @@ def test_a_row_that_no_table_can_hold_costs_only_itself() -> None:
     said[3] = b"{"
     table = signals_table(kept([Heard(CarId(n), NOW, one) for n, one in enumerate(said)]))
     assert table["car_id"].to_pylist() == [0, 1, 2, 4]
-
-
-@given(sizes=st.lists(st.integers(1, 5000), max_size=30), unwritten=st.integers(0, 30))
-def test_what_is_kept_of_telemetry_is_bounded_in_bytes_and_in_the_order_heard(sizes: list[int], unwritten: int) -> None:
-    kept, bound = Telemetry(8000), 8000
-    rows = [Heard(CarId(n), NOW, b"x" * size) for n, size in enumerate(sizes)]
-    for row in rows[:unwritten]:
-        kept.hear(*row)
-    waiting = kept.take()
-    for row in rows[unwritten:]:
-        kept.hear(*row)
-    kept.put_back(waiting)
-    dropped, left = kept.dropped, list(kept.take())
-    assert left == sorted(left, key=lambda row: row.car_id)
-    assert dropped + len(left) == len(rows)
-    assert sum(len(row.said) for row in left) <= bound
-    assert left == [rows[row.car_id] for row in left]
-
-
-def test_of_telemetry_that_cannot_be_written_the_oldest_goes() -> None:
-    kept = Telemetry(8000)
-    for n in range(100):
-        kept.hear(CarId(n), NOW, b"x" * 1000)
-    left = [row.car_id for row in kept.take()]
-    assert left == list(range(100 - len(left), 100))
-    assert len(left) > 4
