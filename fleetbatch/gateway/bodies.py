@@ -74,7 +74,8 @@ def read_query(scope: Scope) -> dict[str, str]:
 
 
 def _over(value: bytes, limit: int) -> bool:
-    return value.isdigit() and (len(value) > len(str(limit)) or int(value) > limit)
+    digits = value.lstrip(b"0")
+    return digits.isdigit() and (len(digits) > len(str(limit)) or int(digits) > limit)
 
 
 def _too_large(limit: int) -> ProblemError:

@@ -52,9 +52,9 @@ def empty_poll(gate: Gate, authorization: bytes, body: bytes) -> bytes | None:
     """Return the answer to a usual poll that leads to no work; None when `answer` must say, with nothing done yet."""
     started, metrics = perf_counter(), gate.metrics
     try:
-        if metrics.in_flight >= gate.dials.in_flight_max:
+        if metrics.in_flight >= gate.dials.in_flight_max or not authorization.startswith(_BEARER):
             return None
-        now, token = gate.clock(), authorization.removeprefix(_BEARER)
+        now, token = gate.clock(), authorization[len(_BEARER) :]
         bearer = gate.car_tokens.bearer(token, now=now, void_until=gate.void_until)
         if bearer is None:
             return None
@@ -124,8 +124,11 @@ def _usual(gate: Gate, body: bytes, *, telemetry: bool) -> PollRequest | bytes |
 
 
 def _learn(gate: Gate, body: bytes) -> None:
-    """Remember the hardware of a poll that was found valid."""
-    outline, known = _outlined(body), gate.hardware
+    """Remember the hardware of a poll that was found valid, unless it is nested too deep to be read from here."""
+    try:
+        outline, known = _outlined(body), gate.hardware
+    except RecursionError:
+        return
     if outline is None or len(outline.hardware) > _HARDWARE_BYTES_MAX:
         return
     if len(known) >= _HARDWARE_MAX:

@@ -107,6 +107,51 @@ def test_every_poll_is_answered_counted_and_kept_alike_both_ways(door: Door, idl
     assert door.passed_on.count(HERE) == 2 * len(CASES) - answered_here
 
 
+SAID_OF_ITSELF = {
+    "Bearer {}": 200,
+    "{}": 401,
+    "Basic {}": 401,
+    "Bearer{}": 401,
+    "Bearer": 401,
+    "Bearer Bearer {}": 401,
+    "Bearer {} {}": 401,
+    "Bearer {}00": 401,
+    "bearer {}": 200,
+    "Bearer   {}": 200,
+}
+
+
+def test_a_token_counts_only_as_a_bearers_both_ways(door: Door, idle: TestedCar) -> None:
+    for authorization, status in SAID_OF_ITSELF.items():
+        given = "authorization: " + authorization.replace("{}", idle.token)
+        for path in (HERE, HERE, ORDINARY):  # what comes first is learnt from
+            with line_to(door) as line:
+                line.write(request(path, "", msgspec.json.encode(poll()), given))
+                assert line.read()[0] == status, (authorization, path)
+
+
+@pytest.mark.parametrize("path", [HERE, ORDINARY])
+def test_a_length_is_a_number_whatever_zeros_it_begins_with(door: Door, idle: TestedCar, path: str) -> None:
+    body = msgspec.json.encode(poll())
+    with line_to(door) as line:
+        line.write(request(path, idle.token, body, f"content-length: {len(body):09}", length=False))
+        assert line.read()[0] == codes.OK
+
+
+def test_a_poll_of_new_hardware_is_valid_or_not_however_deep_it_is_nested(door: Door, idle: TestedCar) -> None:
+    valid, too_deep = 0, 3000
+    while too_deep - valid > 1:
+        depth = (valid + too_deep) // 2
+        hardware = {**poll()["hardware"], "runner_version": str(depth)}
+        body = b'{"mood":%b,%b' % (b"[" * depth + b"]" * depth, msgspec.json.encode(poll(hardware=hardware))[1:])
+        with line_to(door) as line:
+            line.write(request(HERE, idle.token, body))
+            status = line.read()[0]
+        assert status in {codes.OK, codes.UNPROCESSABLE_ENTITY}
+        valid, too_deep = (depth, too_deep) if status == codes.OK else (valid, depth)
+    assert valid > 0
+
+
 def _asked(door: Door, path: str, token: str, body: bytes) -> tuple[Any, Any, Any]:
     """Return the answer, what was counted, and what was kept."""
     metrics, before = door.gate.metrics, dict(door.gate.metrics.answers)
