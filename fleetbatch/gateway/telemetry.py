@@ -90,8 +90,12 @@ def _table(cars: Sequence[int], instants: Sequence[datetime], lines: bytes | mem
 
 @cache
 def _message_schema() -> pa.Schema:
-    """Return of a poll's fields those that the contract asks for, nested as they are sent."""
-    wanted = contract("signals").schema
+    """Return of a poll's fields those that the contract asks for, nested as they are sent; a car may leave out some."""
+    may_miss = _usual()
+    wanted = [
+        field.with_nullable(True) if field.name in may_miss else field  # noqa: FBT003 # it takes no name
+        for field in contract("signals").schema
+    ]
     inside = [field for field in wanted if field.name in Hardware.__struct_fields__]
     signals = [field for field in wanted if field.name.startswith(_VSS)]
     plain = [field for field in wanted if field.name in PollRequest.__struct_fields__ and field.name not in _INSTANTS]

@@ -23,7 +23,7 @@ from fleetbatch.gateway.hearing import Heard, Rows, Telemetry
 from fleetbatch.gateway.identity import token_key
 from fleetbatch.gateway.objects import byte_range
 from fleetbatch.gateway.rounds import OfferBook
-from fleetbatch.gateway.telemetry import signals_table
+from fleetbatch.gateway.telemetry import _table, signals_table
 from fleetbatch.ledger.messages import Offers
 from fleetbatch.protocol import PollRequest
 from fleetbatch.units import CarId, CellName, RoundId, ShardId
@@ -260,3 +260,10 @@ def test_a_row_that_no_table_can_hold_costs_only_itself() -> None:
     said[3] = b"{"
     table = signals_table(kept([Heard(CarId(n), NOW, one) for n, one in enumerate(said)]))
     assert table["car_id"].to_pylist() == [0, 1, 2, 4]
+
+
+def test_a_car_that_leaves_out_what_has_a_usual_value_is_read_without_mending_all_beside_it() -> None:
+    line = json.dumps({"signals": {}, "hardware": HARDWARE, "willing": True}).encode()
+    [row] = _table([1], [NOW], line).to_pylist()
+    assert (row["reserve_soc"], row["link_down_bytes_per_s"]) == (0.2, 0)
+    assert (row["cached_models"], row["workloads"]) == ([], [])
