@@ -187,7 +187,7 @@ def _signature(sieves: list[npt.NDArray[np.bool_]], cars: int, most: int) -> npt
     """Return which sieves each car passes as a number below `most`."""
     signature = np.zeros(cars, np.uint32)
     for bit, passed in enumerate(sieves):
-        np.bitwise_or(signature, np.uint32(1 << (bit % 32)), out=signature, where=passed)
+        signature |= passed.astype(np.uint32) << np.uint32(bit % 32)
     return signature if 1 << len(sieves) <= most else _numbered(signature) % np.uint32(most)
 
 

@@ -15,7 +15,7 @@ from fleetbatch.planner.grid import Grid, buffer_from
 from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.lists import Lists, split
-from fleetbatch.planner.pieces import Pieces, Running, room_for
+from fleetbatch.planner.pieces import WHOLE_RECORD, Pieces, Running, room_for
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution
 from fleetbatch.planner.reasons import Reason
@@ -196,7 +196,7 @@ class Filling:
             some = np.flatnonzero(fits)
             cars, fitting = cars[some], took.records.take(some)
             took = Pieces(took.records[: len(some)])
-            took.records[:] = fitting
+            took.records.view(WHOLE_RECORD)[:] = fitting.view(WHOLE_RECORD)
         self.put += len(took)
         self.free[cars] = took.ends
         self.queue[cars] += 1

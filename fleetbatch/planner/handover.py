@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fleetbatch.planner.greedy import lists_of
 from fleetbatch.planner.grid import buffer_from
 from fleetbatch.planner.inputs import NONE, Bytes, Cars, Floats, Ints, Shards, stays
-from fleetbatch.planner.pieces import Pieces, in_order, row_group_s
+from fleetbatch.planner.pieces import Pieces, Queues, in_order, row_group_s
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import Reason
 
@@ -66,34 +66,38 @@ class _Race:
         return np.asarray(np.clip(np.where(np.isfinite(count), count, self.groups), 0, self.groups))
 
 
-def handed_over(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Pieces:
+def handed_over(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Queues:
     """Return the pieces of a round, now in order of car and time, with late shards on cars that end them.
 
     Idle cars take them, or cars that have only less urgent work from this round, which then waits. The car that gives
     its running shard away has nothing for this round.
     """
     late = _late(cars, shards, policy, _together(_running(cars, shards, policy), _fresh(shards, policy, pieces)))
-    old, new = _moves(cars, shards, policy, late, pieces)
+    car = np.ascontiguousarray(pieces.car)
+    old, new = _moves(cars, shards, policy, late, (car, pieces.shard))
     stay, changes = np.ones(len(pieces), bool), np.zeros(len(cars.car_id), bool)
     changes[old.car[old.row == RUNS]], changes[new.car] = True, True
     stay[old.row[old.row != RUNS]] = False
     if len(new.car):
-        stay &= ~changes.take(pieces.car)
+        stay &= ~changes.take(car)
     reason = np.where(old.row == RUNS, Reason.HANDED_OVER, pieces.reason[old.row] if len(pieces) else 0)
-    return in_order(pieces, stay, _pieces(cars, shards, new, reason.astype(np.uint8)))
+    return in_order(pieces, car, stay, _pieces(cars, shards, new, reason.astype(np.uint8)))
 
 
-def _moves(cars: Cars, shards: Shards, policy: Policy, late: _Race, pieces: Pieces) -> tuple[_Race, _Race]:
-    """Return which of the late shards move, as they are and as they will be."""
+def _moves(
+    cars: Cars, shards: Shards, policy: Policy, late: _Race, placed: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
+) -> tuple[_Race, _Race]:
+    """Return which of the late shards move, as they are and as they will be; `placed` are all pieces' cars, shards."""
+    car, shard = placed
     soon = (cars.running == NONE) & (cars.ready <= SOON_S)
     idle = soon.copy()
-    idle[pieces.car] = False
+    idle[car] = False
     old, new = _pairs_of_lists(cars, shards, policy, late, idle)
     last = len(policy.value_per_unit) - 1
     urgent = np.minimum(shards.priority[late.shard], last)
     levels = np.unique(urgent[urgent < last]).tolist()
     if levels:  # only the least urgent of all gives way: of anything else a less urgent shard of its list might stay
-        soon[pieces.car[shards.priority.take(pieces.shard) < last]] = False
+        soon[car.take(np.flatnonzero(shards.priority.take(shard) < last))] = False
     for level in levels:
         mine = late.some(np.flatnonzero((urgent == level) & ~np.isin(late.shard, old.shard)))
         soon[new.car] = False

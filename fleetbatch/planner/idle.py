@@ -10,22 +10,23 @@ from fleetbatch.contracts import conform
 from fleetbatch.planner.fill import Given
 from fleetbatch.planner.greedy import lists_of
 from fleetbatch.planner.inputs import NONE, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards
-from fleetbatch.planner.pieces import Pieces, row_group_s
+from fleetbatch.planner.pieces import row_group_s
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution
 from fleetbatch.planner.reasons import Reason
+from fleetbatch.planner.weighing import Placed
 
 Bools = npt.NDArray[np.bool_]
 
 
-def car_plan(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> pa.Table:
+def car_plan(cars: Cars, shards: Shards, policy: Policy, pieces: Placed) -> pa.Table:
     """Return one row a car: its queue in brief, or why it has none."""
     reason = _idle_reasons(cars, shards, policy, pieces)
     reason[pieces.car] = Reason.HAS_WORK
     return _car_plan(cars, pieces, reason)
 
 
-def _car_plan(cars: Cars, pieces: Pieces, reason: Bytes) -> pa.Table:
+def _car_plan(cars: Cars, pieces: Placed, reason: Bytes) -> pa.Table:
     busy = np.zeros(len(cars.car_id), np.float32)
     busy[pieces.car] = pieces.ends  # in order of time: the last one stays
     table = {
@@ -37,7 +38,7 @@ def _car_plan(cars: Cars, pieces: Pieces, reason: Bytes) -> pa.Table:
     return conform(pa.table(table), "car_plan")
 
 
-def _idle_reasons(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Bytes:
+def _idle_reasons(cars: Cars, shards: Shards, policy: Policy, pieces: Placed) -> Bytes:
     """Return why each car would have nothing, were it idle."""
     open_ = np.flatnonzero(shards.open())
     reason = np.full(len(cars.car_id), Reason.SHORT_WINDOW, np.uint8)
@@ -46,7 +47,7 @@ def _idle_reasons(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) ->
     return _gravest(cars, policy, pieces, reason)
 
 
-def _gravest(cars: Cars, policy: Policy, pieces: Pieces, reason: Bytes) -> Bytes:
+def _gravest(cars: Cars, policy: Policy, pieces: Placed, reason: Bytes) -> Bytes:
     """Return the reasons after what no open work could change; the last that is set is the gravest."""
     reason[cars.ready >= policy.commit_s] = Reason.NOT_READY
     runs = np.flatnonzero(cars.running != NONE)
@@ -67,7 +68,7 @@ def _may_any(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> Bools:
     return may
 
 
-def car_plan_by_kind(given: Given, solution: Solution | None, pieces: Pieces) -> pa.Table:
+def car_plan_by_kind(given: Given, solution: Solution | None, pieces: Placed) -> pa.Table:
     """Return what `car_plan` returns, looking once at each kind."""
     cars, order = given.cars, given.fleet.order
     reason = _gravest(cars, given.policy, pieces, np.zeros(len(order), np.uint8))
@@ -77,7 +78,7 @@ def car_plan_by_kind(given: Given, solution: Solution | None, pieces: Pieces) ->
     return _car_plan(cars, pieces, reason)
 
 
-def _reasons_of_idle(given: Given, solution: Solution | None, pieces: Pieces, idle: Ints) -> Bytes:
+def _reasons_of_idle(given: Given, solution: Solution | None, pieces: Placed, idle: Ints) -> Bytes:
     """Return what keeps each idle car (places in class order) from every kind of work that waits."""
     fleet = given.fleet
     least = _shortest_row_groups(given, pieces)
@@ -105,9 +106,11 @@ def _reasons_of_idle(given: Given, solution: Solution | None, pieces: Pieces, id
 
 SMALL = 1024
 """So many at the end of a list are looked at for its shortest row group, and more only where none of them waits."""
+TOGETHER = 16
+"""So many times as many are put in order at once."""
 
 
-def _shortest_row_groups(given: Given, pieces: Pieces) -> Floats:
+def _shortest_row_groups(given: Given, pieces: Placed) -> Floats:
     """Return the units of the shortest row group that waits of each kind, infinite where none does.
 
     Every list ends with its small shards, so that it is enough to look there.
@@ -117,11 +120,13 @@ def _shortest_row_groups(given: Given, pieces: Pieces) -> Floats:
     taken[pieces.shard] = True
     least = np.full(len(work.kinds), np.inf)
     for tier, (first, last) in enumerate(itertools.pairwise(work.starts.tolist())):
-        for at in range(last, first, -SMALL):
-            places = work.order[max(at - SMALL, first) : at]
-            waits = places[~taken[places]]
+        for at in range(last, first, -SMALL * TOGETHER):
+            places = work.order.places(max(at - SMALL * TOGETHER, first), at)
+            waits = np.flatnonzero(~taken.take(places))
             if len(waits):
+                end = len(places) - (len(places) - 1 - int(waits[-1])) // SMALL * SMALL
+                small = places[waits[(waits >= end - SMALL) & (waits < end)]]
                 kind = tier // work.demand[0].size
-                least[kind] = min(least[kind], float(shards.units(waits).min()))
+                least[kind] = min(least[kind], float(shards.units(small).min()))
                 break
     return least

@@ -227,6 +227,8 @@ def _not_empty(lists: Any) -> npt.NDArray[np.bool_]:  # noqa: ANN401 the stubs d
     # What is one chunk already would be copied by combine_chunks.
     one = lists.chunk(0) if lists.num_chunks == 1 else lists.combine_chunks()
     offsets = one.offsets.to_numpy()
+    if offsets[0] == offsets[-1]:
+        return np.zeros(len(one), bool)
     return np.asarray(offsets[1:] > offsets[:-1])
 
 
@@ -251,12 +253,15 @@ def _car_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
 def _shard_problems(table: pa.Table, policy: Policy) -> Iterator[str]:
     yield from _not_numbers(table, "work_units", "shard_id")
     deadline = table["deadline_s"].to_numpy()
-    yield from _named(table, "shard_id", np.isnan(deadline), "deadline_s is not a number")
+    if np.isnan(deadline.max(initial=0.0)):
+        yield from _named(table, "shard_id", np.isnan(deadline), "deadline_s is not a number")
     yield from _beyond(table, "workload", len(policy.rates[0]) if policy.rates else 0, "shard_id", "workloads")
     start, stop = table["rg_next"].to_numpy(), table["row_groups"].to_numpy()
-    yield from _named(table, "shard_id", start > stop, "rg_next lies beyond row_groups")
+    if start.max(initial=0) > stop.min(initial=0):
+        yield from _named(table, "shard_id", start > stop, "rg_next lies beyond row_groups")
     copies = table["replicas"].to_numpy()
-    yield from _named(table, "shard_id", copies != 1, "replicas is not 1; a shard has one holder at a time")
+    if not copies.min(initial=1) == copies.max(initial=1) == 1:
+        yield from _named(table, "shard_id", copies != 1, "replicas is not 1; a shard has one holder at a time")
 
 
 def _doubled(table: pa.Table, key: str) -> Iterator[str]:
@@ -267,14 +272,18 @@ def _doubled(table: pa.Table, key: str) -> Iterator[str]:
 
 def _not_numbers(table: pa.Table, name: str, key: str) -> Iterator[str]:
     values = table[name].to_numpy()
-    if not len(values) or (values.min() >= 0 and values.max() < np.inf):  # neither is true of what is no number
+    # As whole numbers without sign the finite ones of at least 0 come first, then infinity, no numbers, all below 0.
+    whole = np.uint32 if values.dtype == np.float32 else np.uint64
+    if values.view(whole).max(initial=0) < values.dtype.type(np.inf).view(whole):
         return
     bad = ~(np.isfinite(values) & (values >= 0))
     yield from _named(table, key, bad, f"{name} is not a finite number of at least 0")
 
 
 def _beyond(table: pa.Table, name: str, known: int, key: str, what: str) -> Iterator[str]:
-    yield from _named(table, key, table[name].to_numpy() >= known, f"{name} is beyond the policy's {known} {what}")
+    values = table[name].to_numpy()
+    if values.max(initial=0) >= known:
+        yield from _named(table, key, values >= known, f"{name} is beyond the policy's {known} {what}")
 
 
 def _named(table: pa.Table, key: str, bad: npt.NDArray[np.bool_], what: str) -> Iterator[str]:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import Floats, Ints, Shards, Singles, counting_order
+from fleetbatch.planner.inputs import Floats, Ints, Shards, Singles
 from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.ranked import Ranked
 
 KINDS_MAX = 24
 CHUNK = 16_384
@@ -23,6 +24,8 @@ _SHIFT = 20
 _HALF_OCTAVE = 22
 SIZES = 4
 NO_UNITS = np.float32(1e-30)
+LESS = 1.0 - 1e-6
+"""Of a bound in 32 bits, which may have been rounded up."""
 
 Claims = tuple[int, int, int]
 """Hardware mask, region, and how many sizes of cars' memories are too small: what else tells who may have a shard."""
@@ -60,10 +63,10 @@ class Work:
     """[kind, deadline, priority], units left."""
     tier: npt.NDArray[np.uint16]
     """[shards], (kind * deadlines + deadline) * priorities + priority; the number of tiers for what is not open."""
-    order: Ints
-    """Places of the open shards by tier, then size in steps of an octave, the largest first, then id."""
+    order: Ranked
+    """The open shards by tier, then size in steps of an octave, the largest first, then id."""
     starts: Ints
-    """order[starts[t]:starts[t + 1]] are the shards of tier t."""
+    """Those of tier t stand at [starts[t], starts[t + 1])."""
     largest: float
     """No row group has more units."""
 
@@ -77,6 +80,12 @@ class _Codes:
         self.memory, self.memory_least = np.zeros(count), np.full(count, np.inf)
         self.largest, self.units = 0.0, 0.0
         """Units of the largest row group, and of all shards."""
+
+    def note_largest(self, units: Singles, groups: npt.NDArray[np.uint16]) -> None:
+        """Look for a larger row group among shards; only who has many units can have one."""
+        some = np.flatnonzero(units > np.float32(self.largest * LESS) * groups.min().astype(np.float32))
+        if len(some):
+            self.largest = max(self.largest, float(np.max(units.take(some) / groups.take(some))))
 
     def note(self, code: npt.NDArray[Any], intensity: Singles) -> None:
         """Look at some shards; after the first few there is little to learn."""
@@ -100,7 +109,7 @@ def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy
     for part in _parts(shards):
         units = shards.work_units[part].astype(np.float32)
         codes.units += float(shards.work_units[part].sum())
-        codes.largest = max(codes.largest, float(np.max(units / np.maximum(shards.stop[part], np.uint16(1)))))
+        codes.note_largest(units, np.maximum(shards.stop[part], np.uint16(1)))
         intensity = _intensity(shards.size_bytes[part].astype(np.float32), units)
         bits = intensity.view(np.uint32) >> np.uint32(_SHIFT)
         code[part] = bits | (shards.workload[part].astype(np.uint32) << np.uint32(11))
@@ -114,13 +123,13 @@ def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy
     for kind, group in enumerate(groups):
         kind_of[group] = kind
     shape, middle = (len(groups), len(policy.value_per_unit)), codes.units / max(len(code), 1)
-    tier, rank, units_left, count = _tiers(shards, (code, kind_of), grid, shape, middle)
+    tier, order, units_left = _tiers(shards, (code, kind_of), grid, shape, middle)
     return Work(
         kinds=_kinds(codes, groups, claims),
         demand=units_left.reshape(len(groups), len(grid.deadlines), len(policy.value_per_unit)),
         tier=tier,
-        order=counting_order(rank)[: int(count.sum())],
-        starts=np.concatenate([[0], np.cumsum(count)]).astype(np.int64),
+        order=order,
+        starts=np.concatenate([[0], np.cumsum(order.counts.reshape(-1, SIZES).sum(axis=1))]),
         largest=codes.largest * (1.0 + 1e-6),
     )
 
@@ -207,36 +216,34 @@ def _tiers(
     grid: Grid,
     shape: tuple[int, int],
     middle: float,
-) -> tuple[npt.NDArray[np.uint16], npt.NDArray[Any], Floats, Ints]:
-    """Return each shard's tier, and its rank; the units left and the shards of each tier.
+) -> tuple[npt.NDArray[np.uint16], Ranked, Floats]:
+    """Return each shard's tier, the open shards in order of rank, and the units left of each tier.
 
     `coded` is each shard's code, and codes' kinds; `shape` the numbers of kinds and levels. Ranks are tiers, and in
     them sizes, told by the `middle` one: long shards are begun first, so that none is left to the end of the night.
     """
     (code, kind_of), (kinds, levels) = coded, shape
     deadlines, tiers = len(grid.deadlines), kinds * len(grid.deadlines) * levels
-    ranks = (tiers + 1) * SIZES
+    ranks, any_held = (tiers + 1) * SIZES, bool(shards.held.any())
     tier, rank = np.empty(len(code), np.uint16), np.empty(len(code), np.uint16 if ranks <= 1 << 16 else np.uint32)
-    units, count = np.zeros(ranks), np.zeros(ranks, np.int64)
+    units = np.zeros(ranks)
     for part in _parts(shards):
+        start, stop, left = shards.start[part], shards.stop[part], shards.work_units[part]
+        deadline, delivered = shards.deadline[part], start.max()
         place = kind_of.take(code[part])
         place *= np.uint16(deadlines)
         for edge in grid.deadlines[1:]:
-            place += shards.deadline[part] >= np.float32(edge)
+            place += deadline >= np.float32(edge)
         place *= np.uint16(levels)
         place += np.minimum(shards.priority[part], np.uint8(levels - 1))
-        open_ = _open(shards, part)
-        if not open_.all():
-            place[~open_] = tiers
+        if any_held or delivered >= stop.min() or not deadline.min() > 0.0:
+            place[~_open(shards, part)] = tiers
         tier[part] = place
-        start, stop, left = shards.start[part], shards.stop[part], shards.work_units[part]
         size = np.zeros(len(place), np.uint8)
         for times in (0.5, 1.0, 2.0):
             size += (left < times * middle).view(np.uint8)
-        wide = place.astype(np.int64) * SIZES + size
-        rank[part] = wide
-        if start.max() > 0:
+        rank[part] = place.astype(rank.dtype) * rank.dtype.type(SIZES) + size
+        if delivered > 0:
             left = left * ((stop - start) / np.maximum(stop, 1).astype(np.float64))
-        units += np.bincount(wide, weights=left, minlength=ranks)
-        count += np.bincount(wide, minlength=ranks)
-    return tier, rank, units.reshape(-1, SIZES).sum(axis=1)[:-1], count.reshape(-1, SIZES).sum(axis=1)[:-1]
+        units += np.bincount(rank[part], weights=left, minlength=ranks)
+    return tier, Ranked.of(rank, tiers * SIZES), units.reshape(-1, SIZES).sum(axis=1)[:-1]

@@ -7,8 +7,7 @@ import numpy as np
 
 from fleetbatch.planner.inputs import Ints
 from fleetbatch.planner.kinds import Work
-
-NOTHING: Ints = np.zeros(0, np.int64)
+from fleetbatch.planner.ranked import NOTHING
 
 
 class Lists:
@@ -34,7 +33,7 @@ class Lists:
         for deadline, count in enumerate(counts):
             back = self.back.pop((kind, deadline), NOTHING)
             at, fresh = self.at[kind][deadline], max(count - len(back), 0)
-            taken += [part for part in (back[:count], self.order[at : at + fresh]) if len(part)]
+            taken += [part for part in (back[:count], self.order.places(at, at + fresh)) if len(part)]
             self.at[kind][deadline] = at + fresh
             self.give_back(kind, deadline, back[count:])
         return taken[0] if len(taken) == 1 else np.concatenate([NOTHING, *taken])

@@ -21,6 +21,9 @@ PIECE: Final = np.dtype(
 )
 """A piece as one record of half a cache line: pieces are put in order by moving each once, not column by column."""
 
+WHOLE_RECORD: Final = np.dtype((np.void, PIECE.itemsize))
+"""A piece as so many bytes: numpy assigns records field by field, and these at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
@@ -182,30 +185,45 @@ def allowed(cars: Cars, shards: Shards, car: Ints, shard: Ints) -> npt.NDArray[n
     )
 
 
-def in_order(pieces: Pieces, stay: npt.NDArray[np.bool_], fresh: Pieces) -> Pieces:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queues:
+    """Pieces in order of car and time, put in order only a part at a time."""
+
+    pieces: Pieces
+    """In any order."""
+    order: npt.NDArray[np.int32]
+    """Their places in order of car and time; any where a fresh piece stands."""
+    fresh: Pieces
+    at: Ints
+    """Where in the order the fresh pieces stand, rising."""
+
+    def __len__(self) -> int:
+        """Return how many pieces there are."""
+        return len(self.order)
+
+    def part(self, first: int, last: int) -> Pieces:
+        """Return the pieces at [first, last) in order, as records of their own."""
+        order = self.order[first:last]
+        records = self.pieces.records.take(order, mode="clip") if len(self.pieces) else room_for(len(order)).records
+        for place in range(*self.at.searchsorted([first, last]).tolist()):
+            records[self.at[place] - first] = self.fresh.records[place]
+        return Pieces(records)
+
+
+def in_order(pieces: Pieces, car: npt.NDArray[np.int32], stay: npt.NDArray[np.bool_], fresh: Pieces) -> Queues:
     """Return those that stay and the fresh ones, in order of car and time: where their cars' queues have them.
 
-    A fresh piece is the only one of its car: nothing else of it stays.
+    `car` is that of the pieces. A fresh piece is the only one of its car: nothing else of it stays.
     """
-    car = pieces.car.astype(np.int64)
-    first = np.append(0, np.cumsum(np.bincount(car, minlength=int(fresh.car.max(initial=-1)) + 1)))
-    place = first.take(car)
+    wide = car.astype(np.int64)
+    first = np.append(0, np.cumsum(np.bincount(wide, minlength=int(fresh.car.max(initial=-1)) + 1)))
+    place = first.take(wide)
     place += pieces.turn
-    order = np.empty(len(pieces), np.int64)
-    order[place] = np.arange(len(pieces))
+    order = np.empty(len(pieces), np.int32)
+    order[place] = np.arange(len(pieces), dtype=np.int32)
     if not stay.all():
         order = order[stay.take(order)]
     fresh = fresh.some(np.argsort(fresh.car))
     at = first.take(fresh.car)
-    return _inserted(pieces, order, fresh, at - np.searchsorted(np.sort(place[~stay]), at))
-
-
-def _inserted(pieces: Pieces, order: Ints, fresh: Pieces, at: Ints) -> Pieces:
-    """Return pieces in this order, each fresh one before the piece that is `at` there; every record is moved once."""
-    found, begin = room_for(len(order) + len(fresh)), 0
-    for count, to in enumerate(at.tolist()):
-        pieces.records.take(order[begin:to], out=found.records[begin + count : to + count], mode="clip")
-        found.records[to + count] = fresh.records[count]
-        begin = to
-    pieces.records.take(order[begin:], out=found.records[begin + len(fresh) :], mode="clip")
-    return found
+    at -= np.searchsorted(np.sort(place[~stay]), at)
+    return Queues(pieces=pieces, order=np.insert(order, at, 0), fresh=fresh, at=at + np.arange(len(at)))

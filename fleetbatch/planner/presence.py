@@ -1,5 +1,7 @@
 """How long cars are expected to be there and allowed to compute, block by block: integrals of their curves. Pure."""
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,9 +46,10 @@ def presence_of(survival: Bytes, order: Ints, allowed: tuple[Singles, Singles], 
 def _summed(curve: Sums, sums: Sums) -> Sums:
     """Return [point, car], twice the area under each curve up to each point, in slots; written into `sums`."""
     sums[0] = 0
-    for point in range(1, len(curve)):
-        np.add(sums[point - 1], curve[point - 1], out=sums[point])
-        sums[point] += curve[point]
+    np.add(curve[:-1], curve[1:], out=sums[1:])
+    rows = list(sums)
+    for before, row in itertools.pairwise(rows):
+        np.add(before, row, out=row)
     return sums
 
 
@@ -66,9 +69,12 @@ def _upto_edges(curve: Sums, sums: Sums, edges: Floats) -> Singles:
 def _upto(curve: Sums, sums: Sums, some: Ints, seconds: Singles) -> Singles:
     """Return the integrals of some curves, each up to its own instant."""
     last = len(curve) - 2
-    place = np.minimum((seconds / SLOT_S).astype(np.int64), last)
-    rest = np.minimum(seconds / SLOT_S - place.astype(np.float32), np.float32(1.0))
-    point = place * curve.shape[1] + some
+    slot = seconds / SLOT_S
+    point = np.minimum(slot.astype(np.int64), last)
+    slot -= point.astype(np.float32)
+    rest = np.minimum(slot, np.float32(1.0), out=slot)
+    point *= curve.shape[1]
+    point += some
     first = curve.reshape(-1).take(point).astype(np.float32)
     second = curve.reshape(-1).take(point + curve.shape[1]).astype(np.float32)
     inside = rest * (first + first + rest * (second - first))

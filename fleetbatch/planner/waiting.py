@@ -1,5 +1,7 @@
 """Why each shard that has row groups left waits. Pure."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -7,17 +9,17 @@ import pyarrow as pa
 from fleetbatch.contracts import conform
 from fleetbatch.planner.fill import Given
 from fleetbatch.planner.greedy import lists_of
-from fleetbatch.planner.inputs import CHUNK, Bytes, Cars, Floats, Ints, Shards
-from fleetbatch.planner.pieces import Pieces
+from fleetbatch.planner.inputs import Bytes, Cars, Floats, Ints, Shards
 from fleetbatch.planner.policy import ANY_REGION, Policy, rate_matrix
 from fleetbatch.planner.prices import Solution
 from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.risk import worth
+from fleetbatch.planner.weighing import Placed
 
 Bools = npt.NDArray[np.bool_]
 
 
-def unassigned(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> pa.Table:
+def unassigned(cars: Cars, shards: Shards, policy: Policy, pieces: Placed) -> pa.Table:
     """Return every shard with row groups that no piece covers, in order of id, with its reason."""
     covered = shards.start.astype(np.int64)
     np.maximum.at(covered, pieces.shard, pieces.stop)
@@ -72,30 +74,43 @@ def _fits_anywhere(cars: Cars, shards: Shards, policy: Policy, places: Ints, abl
     return np.asarray(tau <= room)
 
 
-def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Pieces) -> pa.Table:
+def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Placed) -> pa.Table:
     """Return what `unassigned` returns, looking once at each kind, deadline and priority instead of at each shard."""
     shards = given.shards
     waits = shards.start < shards.stop
     waits[pieces.shard[pieces.whole]] = False
-    shard_id, reason = _of_tiers(given, waits, _tier_reasons(given, solution))
+    rest = np.sort(pieces.shard[~pieces.whole])
+    shard_id, reason, remainders = _of_tiers(given, waits, _tier_reasons(given, solution), rest)
     doubtful = _doubtful(given)
-    if doubtful or len(given.work.order) < len(waits):
+    if doubtful or given.work.starts[-1] < len(waits):
         _of_shards(given, np.flatnonzero(waits), doubtful, reason)
-    reason[np.searchsorted(shard_id, shards.shard_id[pieces.shard[~pieces.whole]])] = Reason.REMAINDER
+    reason[remainders] = Reason.REMAINDER
     return conform(pa.table({"shard_id": shard_id, "reason": reason}), "unassigned")
 
 
-def _of_tiers(given: Given, waits: Bools, reasons: Bytes) -> tuple[npt.NDArray[np.uint64], Bytes]:
-    """Return the ids of the shards that wait and the reasons of their tiers, in pieces that stay in the cache."""
-    count = int(np.count_nonzero(waits))
-    shard_id, reason, at = np.empty(count, np.uint64), np.empty(count, np.uint8), 0
-    for first in range(0, len(waits), CHUNK):
-        part = slice(first, first + CHUNK)
+STRETCH = 1 << 16
+"""Shards that are looked at at a time, and whose ids are one chunk of the table: half a megabyte, which the
+process has already, where one array of all the ids is asked of the kernel page by page."""
+
+
+def _of_tiers(
+    given: Given, waits: Bools, reasons: Bytes, rest: npt.NDArray[np.int32]
+) -> tuple["pa.ChunkedArray[Any]", Bytes, Ints]:
+    """Return the ids of the shards that wait, the reasons of their tiers, and where among them the `rest` stand.
+
+    `rest` are places of shards that wait, rising.
+    """
+    reason, at = np.empty(int(np.count_nonzero(waits)), np.uint8), 0
+    ids, standing = [], [np.zeros(0, np.int64)]
+    for first in range(0, len(waits), STRETCH):
+        part = slice(first, first + STRETCH)
         some = np.flatnonzero(waits[part])
-        put = slice(at, at + len(some))
-        shard_id[put], at = given.shards.shard_id[part].take(some), put.stop
-        reason[put] = reasons.take(given.work.tier[part].take(some))
-    return shard_id, reason
+        ids.append(pa.array(given.shards.shard_id[part].take(some)))
+        reasons.take(given.work.tier[part].take(some), out=reason[at : at + len(some)], mode="clip")
+        mine = rest[slice(*np.searchsorted(rest, [first, first + STRETCH]).tolist())]
+        standing.append(np.searchsorted(some, mine - first) + at)
+        at += len(some)
+    return pa.chunked_array(ids, pa.uint64()), reason, np.concatenate(standing)
 
 
 def _of_shards(given: Given, waits: Ints, doubtful: list[int], reason: Bytes) -> None:

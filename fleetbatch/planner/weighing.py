@@ -1,7 +1,6 @@
 """What the pieces of a round are expected to complete, and the table that says so. Pure."""
 
 from dataclasses import dataclass
-from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,15 +8,30 @@ import pyarrow as pa
 
 from fleetbatch.contracts import conform
 from fleetbatch.planner.inputs import CERTAIN, Bytes, Cars, Ints, Shards, Singles, stays, window_s
-from fleetbatch.planner.pieces import Pieces
+from fleetbatch.planner.pieces import PIECE, Pieces, Queues
 from fleetbatch.planner.policy import GRID_POINTS, GRID_S, Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A round's pieces in order of car and time, column by column, as its tables have them."""
+
+    car: npt.NDArray[np.int32]
+    shard: npt.NDArray[np.int32]
+    start: npt.NDArray[np.uint16]
+    stop: npt.NDArray[np.uint16]
+    begins: Singles
+    ends: Singles
+    units: Singles
+    reason: Bytes
+    whole: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
     """Pieces in order of car and time, with what is expected of them."""
 
-    pieces: Pieces
+    pieces: Placed
     chance: Singles
     """That the car is there until the piece's end."""
     expected: Singles
@@ -28,22 +42,28 @@ AT_A_TIME = 16_384
 """Pieces that are weighed at a time; their intermediate arrays fit into the cache."""
 
 
-def weighed(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Weighed:
-    """Return pieces that are in order of car and time with what is expected of them.
+def weighed(cars: Cars, shards: Shards, policy: Policy, queues: Queues) -> Weighed:
+    """Return the pieces with what is expected of them.
 
-    A piece stops where its car has left but for a chance of `stay_min`; it is left out where nothing remains. Takes
-    the pieces over: what is cut is cut in their own records, which nobody else needs. Looks
-    at the cars in their own order and in pieces that stay in the cache: that is half of its cost.
+    A piece stops where its car has left but for a chance of `stay_min`; it is left out where nothing remains. Every
+    piece is put in its place, weighed and taken apart while it is in the cache: records in order are never there as a
+    whole. Looks at the cars in their own order: that is half of its cost.
     """
-    chance, expected = np.empty(len(pieces), np.float32), np.empty(len(pieces), np.float32)
-    for first in range(0, len(pieces), AT_A_TIME):
-        part = slice(first, first + AT_A_TIME)
-        chance[part], expected[part] = _weigh(cars, shards, policy, Pieces(pieces.records[part]))
-    keep = pieces.stop > pieces.start
-    if not keep.all():
-        some = np.flatnonzero(keep)
-        pieces, chance, expected = pieces.some(some), chance.take(some), expected.take(some)
-    return Weighed(pieces=pieces, chance=chance, expected=expected)
+    columns = {name: np.empty(len(queues), PIECE[name]) for name in Placed.__slots__}
+    chance, expected, put = np.empty(len(queues), np.float32), np.empty(len(queues), np.float32), 0
+    for first in range(0, len(queues), AT_A_TIME):
+        pieces = queues.part(first, first + AT_A_TIME)
+        sure, sums = _weigh(cars, shards, policy, pieces)
+        keep = pieces.stop > pieces.start
+        if not keep.all():
+            some = np.flatnonzero(keep)
+            pieces, sure, sums = pieces.some(some), sure.take(some), sums.take(some)
+        part = slice(put, put + len(pieces))
+        for name, column in columns.items():
+            column[part] = pieces.records[name]
+        chance[part], expected[part], put = sure, sums, part.stop
+    placed = Placed(**{name: column[:put] for name, column in columns.items()})
+    return Weighed(pieces=placed, chance=chance[:put], expected=expected[:put])
 
 
 def _weigh(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> tuple[Singles, Singles]:
@@ -107,46 +127,33 @@ ONE, HALF, SLOT_S, SHORTEST = (np.float32(number) for number in (1.0, 0.5, GRID_
 
 
 def assignments(cars: Cars, shards: Shards, found: Weighed) -> pa.Table:
-    """Return pieces as contract assignments; every record is looked at once, for all columns."""
-    count, nothing = len(found.pieces), np.zeros(len(found.pieces), np.uint8)
-    columns: dict[str, npt.NDArray[Any]] = {name: np.empty(count, kind) for name, kind in _COLUMNS.items()}
-    for first in range(0, count, AT_A_TIME):
-        part = slice(first, first + AT_A_TIME)
-        some = Pieces(found.pieces.records[part])
-        columns["car_id"][part] = cars.car_id.take(some.car)
-        columns["shard_id"][part] = shards.shard_id.take(some.shard)
-        columns["rg_start"][part], columns["rg_end"][part] = some.start, some.stop
-        columns["start_s"][part], columns["end_s"][part] = some.begins, some.ends
-        columns["reason"][part] = some.reason
+    """Return pieces as contract assignments."""
+    pieces, nothing = found.pieces, np.zeros(len(found.chance), np.uint8)
     table = {
-        "car_id": columns["car_id"],
-        "seq": _seq(columns["car_id"]),
-        "shard_id": columns["shard_id"],
+        "car_id": cars.car_id.take(pieces.car),
+        "seq": _seq(pieces.car),
+        "shard_id": shards.shard_id.take(pieces.shard),
         "copy": nothing,
-        "rg_start": columns["rg_start"],
-        "rg_end": columns["rg_end"],
-        "start_s": columns["start_s"],
-        "end_s": columns["end_s"],
+        "rg_start": pieces.start,
+        "rg_end": pieces.stop,
+        "start_s": pieces.begins,
+        "end_s": pieces.ends,
         "p_finish": found.chance,
         "expected_units": found.expected,
         "speculative": nothing.view(bool),
-        "reason": columns["reason"],
+        "reason": pieces.reason,
     }
     return conform(pa.table(table), "assignments")
 
 
-_COLUMNS: Final[dict[str, str]] = {
-    "car_id": "u8",
-    "shard_id": "u8",
-    "rg_start": "u2",
-    "rg_end": "u2",
-    "start_s": "f4",
-    "end_s": "f4",
-    "reason": "u1",
-}
+def _seq(car: npt.NDArray[np.int32]) -> npt.NDArray[np.uint16]:
+    """Return each piece's place in its car's queue; the pieces of a car stand together.
 
-
-def _seq(car: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
-    """Return each piece's place in its car's queue; the pieces of a car stand together."""
-    begins = np.append(np.flatnonzero(np.append(True, car[1:] != car[:-1])), len(car)).astype(np.int32)
-    return (np.arange(len(car), dtype=np.int32) - np.repeat(begins[:-1], np.diff(begins))).astype(np.uint16)
+    Most are the first of their car: only the others are looked at.
+    """
+    follows = np.flatnonzero(car[1:] == car[:-1]) + 1
+    seq = np.zeros(len(car), np.uint16)
+    firsts = np.flatnonzero(np.append(True, np.diff(follows) > 1)[: len(follows)])
+    run = np.repeat(firsts, np.diff(np.append(firsts, len(follows))))
+    seq[follows] = np.arange(1, len(follows) + 1) - run
+    return seq

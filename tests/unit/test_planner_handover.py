@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from planner_tables import NOW, POLICY, car, cars, mixed_fleet, mixed_work, shard, shards
 
 from fleetbatch.planner import Policy, Reason, Round, given_away, plan_round, verify_round
-from fleetbatch.planner.pieces import Pieces, in_order
+from fleetbatch.planner.pieces import Pieces, Queues, concat, in_order
 
 PRICES = replace(POLICY, prices_from_cars=1)
 HOLDER: dict[str, Any] = {"running_shard": 11, "running_row_group": 2}
@@ -111,12 +111,17 @@ def test_a_needless_handover_is_refused() -> None:
     assert "handed over whole" in broken(cars(SLOW, car(2, running_shard=99, running_row_group=0)), work, found)
 
 
+def whole(queues: Queues) -> Pieces:
+    """Return all the pieces in order, put together from parts of two."""
+    return concat([queues.part(first, first + 2) for first in range(0, len(queues), 2)])
+
+
 def test_pieces_that_are_handed_over_stand_in_the_queue_of_their_new_car_in_place_of_what_it_had() -> None:
     queued = Pieces.of(
         car=np.array([3, 1, 0, 1, 4]), shard=np.array([30, 10, 0, 11, 40]), turn=np.array([0, 0, 0, 1, 0])
     )
     fresh = Pieces.of(car=np.array([5, 1, 2]), shard=np.array([50, 40, 20]))
-    found = in_order(queued, np.array([True, False, True, False, False]), fresh)
+    found = whole(in_order(queued, queued.car, np.array([True, False, True, False, False]), fresh))
     assert list(zip(found.car.tolist(), found.shard.tolist(), strict=True)) == [
         (0, 0),
         (1, 40),
@@ -125,5 +130,5 @@ def test_pieces_that_are_handed_over_stand_in_the_queue_of_their_new_car_in_plac
         (5, 50),
     ]
     nothing = Pieces.of(car=np.zeros(0, np.int64))
-    assert in_order(queued, np.ones(5, bool), nothing).shard.tolist() == [0, 10, 11, 30, 40]
-    assert len(in_order(nothing, np.zeros(0, bool), fresh)) == 3
+    assert whole(in_order(queued, queued.car, np.ones(5, bool), nothing)).shard.tolist() == [0, 10, 11, 30, 40]
+    assert len(in_order(nothing, nothing.car, np.zeros(0, bool), fresh)) == 3
