@@ -1,8 +1,11 @@
 import json
+import os
+import sys
 
 import pytest
 
 from benchmarks.run import Bench, Figure, medians, names, show
+from benchmarks.trees import run
 
 
 def figure(value: float, *, subject: str = "ours", metric: str = "CPU", unit: str = "s") -> Figure:
@@ -27,3 +30,23 @@ def test_the_table_is_followed_by_one_json_line_per_subject_and_metric(capsys: p
 def test_a_benchmark_is_a_module_that_says_so() -> None:
     assert "night" in names()
     assert not {"run", "night_stages"} & set(names())
+
+
+CARELESS = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if not os.fork():
+    while time.process_time() < 0.8:
+        pass
+    os._exit(0)
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+"""
+
+
+def test_what_children_use_is_counted_although_nobody_waits_for_them() -> None:
+    cost, _ = run([sys.executable, "-c", CARELESS], os.environ)
+    assert cost.cpu_s > 0.4
