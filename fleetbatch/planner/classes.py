@@ -86,8 +86,9 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     presence, later = presence_of(cars.survival, order, (begins, limit), grid)
     lead = order[starts[:-1]]
     speed, link = cars.speed.take(order), cars.link.take(order)
-    compute = _compute(cars.hw[lead], np.diff(starts), speed, kinds, policy)
-    may = [one.take(order) for one in sieves]
+    sizes = np.diff(starts)
+    compute = _compute(cars.hw[lead], sizes, speed, kinds, policy)
+    may = [one.take(lead).repeat(sizes) if _told_apart(sieves, policy) else one.take(order) for one in sieves]
     rate = _rates((compute, link), [may[place] for place in sieve], kinds, kinds.bytes_most)
     best = rate
     if not _alike(kinds, cars.memory):
@@ -163,7 +164,7 @@ def _codes(
 ) -> npt.NDArray[np.uint16]:
     """Return each car's class, numbered without gaps: sieves passed, price zone, hardware, link per speed."""
     hardware, zones, buckets = len(policy.rates), len(policy.price_per_j), LINK_BUCKETS + 2
-    fine = _signature(sieves, len(cars.car_id), max(CLASSES_MAX // (hardware * zones), 1))
+    fine = _signature(sieves, len(cars.car_id), _signatures_max(policy))
     fine *= np.uint32(zones)
     fine += cars.zone
     fine *= np.uint32(hardware)
@@ -181,6 +182,15 @@ def _codes(
         code[part] = of * buckets + bucket
     found = _numbered(code)
     return (found if not len(found) or int(found.max()) < CLASSES_MAX else group).astype(np.uint16)
+
+
+def _signatures_max(policy: Policy) -> int:
+    return max(CLASSES_MAX // (len(policy.rates) * len(policy.price_per_j)), 1)
+
+
+def _told_apart(sieves: list[npt.NDArray[np.bool_]], policy: Policy) -> bool:
+    """Say whether all cars of a class pass the same sieves: there are classes enough for every signature."""
+    return 1 << len(sieves) <= _signatures_max(policy)
 
 
 def _signature(sieves: list[npt.NDArray[np.bool_]], cars: int, most: int) -> npt.NDArray[np.uint32]:

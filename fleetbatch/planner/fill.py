@@ -15,7 +15,7 @@ from fleetbatch.planner.grid import Grid, buffer_from
 from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.lists import Lists, split
-from fleetbatch.planner.pieces import WHOLE_RECORD, Pieces, Running, room_for
+from fleetbatch.planner.pieces import Pieces, Running, room_for
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution
 from fleetbatch.planner.reasons import Reason
@@ -85,7 +85,7 @@ class Filling:
         for self.end in Ends:
             self.refused = False
             for kind, cars in enumerate(choices):
-                able = cars[self.free[cars] < until]
+                able = cars.take(np.flatnonzero(self.free.take(cars) < until))
                 self._waves(kind, able, flow[kind], until)
             self._by_price(solution.price[:, block], energy, until, everything)
             if any(pressing):
@@ -106,10 +106,10 @@ class Filling:
         left = [sum(itertools.compress(self.lists.waiting(kind), due)) for kind in range(len(price))]
         free = np.flatnonzero(self.free < until)
         for kind in sorted((kind for kind, some in enumerate(left) if some), key=lambda k: (-price[k], -left[k])):
-            free = free[self.free[free] < until]
-            rate = self.given.fleet.rate[kind, free]
-            pays = (rate > 0.0) & (rate * np.float32(price[kind]) >= energy[free])
-            self._waves(kind, free[pays], [0.0] * len(due), until, due)
+            free = free.take(np.flatnonzero(self.free.take(free) < until))
+            rate = self.given.fleet.rate[kind].take(free)
+            pays = np.flatnonzero((rate > 0.0) & (rate * np.float32(price[kind]) >= energy.take(free)))
+            self._waves(kind, free.take(pays), [0.0] * len(due), until, due)
 
     @property
     def _lowest_value(self) -> Floats:
@@ -153,10 +153,11 @@ class Filling:
 
     def _waves(self, kind: int, cars: Ints, shares: list[float], until: float, due: list[bool] | None = None) -> None:
         """Let cars take shards of a kind, of `due` deadlines, until none is free before `until`, or none is left."""
-        cars = cars[self._turns(kind, cars)]
+        cars = cars.take(self._turns(kind, cars))
         for _ in range(self.given.policy.pieces_max):
             free, limit = self.free.take(cars), self.limit.take(cars)
-            cars = cars[(free < until) & (free < limit) & (self.queue.take(cars) < self.given.policy.pieces_max)]
+            may = (free < until) & (free < limit) & (self.queue.take(cars) < self.given.policy.pieces_max)
+            cars = cars.take(np.flatnonzero(may))
             waiting = self.lists.waiting(kind)
             if due is not None:
                 waiting = [count * may for count, may in zip(waiting, due, strict=True)]
@@ -183,20 +184,19 @@ class Filling:
     def _wave(self, kind: int, cars: Ints, counts: list[int]) -> Ints:
         """Give each car the next shard, keep what fits and give the others back; return the cars that took one."""
         shard = self.lists.take(kind, counts)
-        took = self._room(len(cars))
+        took, fits, put = self._room(len(cars)), np.empty(len(cars), bool), 0
         for first in range(0, len(cars), CHUNK):
-            part = slice(first, first + CHUNK)
-            self.decide(kind, cars[part], shard[part], Pieces(took.records[part]))
-        fits = took.stop > took.start
-        if not fits.all():
+            part = slice(first, min(first + CHUNK, len(cars)))
+            into = Pieces(took.records[put : put + part.stop - first])
+            self.decide(kind, cars[part], shard[part], into)
+            np.greater(into.stop, into.start, out=fits[part])
+            put += into.keep(fits[part])
+        if put < len(cars):
             ends = itertools.accumulate(counts)  # the shards of a deadline stand together
             for deadline, (last, count) in enumerate(zip(ends, counts, strict=True)):
                 part = slice(last - count, last)
                 self.lists.give_back(kind, deadline, shard[part][~fits[part]])
-            some = np.flatnonzero(fits)
-            cars, fitting = cars[some], took.records.take(some)
-            took = Pieces(took.records[: len(some)])
-            took.records.view(WHOLE_RECORD)[:] = fitting.view(WHOLE_RECORD)
+            cars, took = cars.take(np.flatnonzero(fits)), Pieces(took.records[:put])
         self.put += len(took)
         self.free[cars] = took.ends
         self.queue[cars] += 1

@@ -27,11 +27,11 @@ def car_plan(cars: Cars, shards: Shards, policy: Policy, pieces: Placed) -> pa.T
 
 
 def _car_plan(cars: Cars, pieces: Placed, reason: Bytes) -> pa.Table:
-    busy = np.zeros(len(cars.car_id), np.float32)
-    busy[pieces.car] = pieces.ends  # in order of time: the last one stays
+    busy, queue = np.zeros(len(cars.car_id), np.float32), np.zeros(len(cars.car_id), np.uint16)
+    busy[pieces.car], queue[pieces.car] = pieces.ends, pieces.seq + np.uint16(1)  # in order of time: the last one stays
     table = {
         "car_id": cars.car_id,
-        "pieces": np.bincount(pieces.car, minlength=len(cars.car_id)).astype(np.uint16),
+        "pieces": queue,
         "busy_until_s": busy,
         "reason": reason,
     }
@@ -120,8 +120,8 @@ def _shortest_row_groups(given: Given, pieces: Placed) -> Floats:
     taken[pieces.shard] = True
     least = np.full(len(work.kinds), np.inf)
     for tier, (first, last) in enumerate(itertools.pairwise(work.starts.tolist())):
-        for at in range(last, first, -SMALL * TOGETHER):
-            places = work.order.places(max(at - SMALL * TOGETHER, first), at)
+        for at in itertools.chain([last], range(last - SMALL, first, -SMALL * TOGETHER)):
+            places = work.order.places(max(at - SMALL * (1 if at == last else TOGETHER), first), at)
             waits = np.flatnonzero(~taken.take(places))
             if len(waits):
                 end = len(places) - (len(places) - 1 - int(waits[-1])) // SMALL * SMALL

@@ -74,10 +74,17 @@ class Work:
 class _Codes:
     """What one pass over the shards learns of each code."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, needed: tuple[int, int], *, apart: bool) -> None:
+        """Know nothing of `count` codes but the least and the most memory that any shard needs.
+
+        Where codes tell needs `apart`, each learns its own.
+        """
         self.least = np.full(count, np.inf, np.float32)
         self.most = np.full(count, -1.0, np.float32)
-        self.memory, self.memory_least = np.zeros(count), np.full(count, np.inf)
+        self.memory: Floats = np.broadcast_to(float(needed[1]), count)
+        self.memory_least: Floats = np.broadcast_to(float(needed[0]), count)
+        if apart:
+            self.memory, self.memory_least = np.zeros(count), np.full(count, np.inf)
         self.largest, self.units = 0.0, 0.0
         """Units of the largest row group, and of all shards."""
 
@@ -102,9 +109,7 @@ def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy
     """Return the round's open work; `memories` are those of the cars."""
     needed = _least_and_most(shards.memory)
     claim, claims = _claims(shards, memories, needed)
-    codes = _Codes(len(claims) * _CODES)
-    if len(claims) == 1:
-        codes.memory_least[:], codes.memory[:] = needed
+    codes = _Codes(len(claims) * _CODES, needed, apart=len(claims) > 1)
     code: npt.NDArray[Any] = np.empty(len(shards.shard_id), np.uint16 if len(claims) == 1 else np.uint32)
     for part in _parts(shards):
         units = shards.work_units[part].astype(np.float32)
@@ -167,9 +172,7 @@ def _claims(
 
 
 def _least_and_most(memory: npt.NDArray[np.uint64]) -> tuple[int, int]:
-    """Return the least and the most that any shard needs; one comparison where all need the same."""
-    if len(memory) and bool(np.all(memory == memory[0])):
-        return int(memory[0]), int(memory[0])
+    """Return the least and the most that any shard needs."""
     return int(memory.min(initial=np.iinfo(np.uint64).max)), int(memory.max(initial=0))
 
 

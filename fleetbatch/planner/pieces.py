@@ -22,7 +22,7 @@ PIECE: Final = np.dtype(
 """A piece as one record of half a cache line: pieces are put in order by moving each once, not column by column."""
 
 WHOLE_RECORD: Final = np.dtype((np.void, PIECE.itemsize))
-"""A piece as so many bytes: numpy assigns records field by field, and these at once."""
+"""A piece as so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,14 @@ class Pieces:
     def some(self, which: Ints) -> "Pieces":
         """Return some of the pieces, in that order."""
         return Pieces(self.records.take(which))
+
+    def keep(self, which: npt.NDArray[np.bool_]) -> int:
+        """Move the marked pieces to the front, in their order, and return how many there are."""
+        some = np.flatnonzero(which)
+        if len(some) < len(self):
+            # Assigned as so many bytes: numpy assigns records field by field.
+            self.records[: len(some)].view(WHOLE_RECORD)[:] = self.records.take(some).view(WHOLE_RECORD)
+        return len(some)
 
     @property
     def car(self) -> npt.NDArray[np.int32]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fleetbatch.planner.pieces import room_for
+from fleetbatch.planner.inputs import CHUNK
+from fleetbatch.planner.pieces import Pieces, room_for
 from fleetbatch.planner.reasons import Reason
 
 if TYPE_CHECKING:
     from fleetbatch.planner.fill import Filling
     from fleetbatch.planner.inputs import Ints
-    from fleetbatch.planner.pieces import Pieces
 
 PASSES = 3
 
@@ -45,10 +45,14 @@ def _rows(filling: Filling, pieces: Pieces, waiting: list[tuple[int, int]]) -> d
         gives_way[first + most + 1 : first + levels] = True
     queue = np.empty_like(filling.queue)
     queue[filling.order] = filling.queue
-    last = np.flatnonzero(pieces.turn + np.uint16(1) == queue.take(pieces.car))
-    tier = work.tier.take(pieces.shard.take(last))
-    some = np.flatnonzero(gives_way.take(tier) & (pieces.reason.take(last) != Reason.RUNNING))
-    last, list_of = last.take(some), tier.take(some) // levels
+    rows = [np.zeros(0, np.int64)]
+    for first in range(0, len(pieces), CHUNK):
+        part = Pieces(pieces.records[first : first + CHUNK])
+        last = np.flatnonzero(part.turn + np.uint16(1) == queue.take(part.car))
+        tier = work.tier.take(part.shard.take(last))
+        rows.append(last[gives_way.take(tier) & (part.reason.take(last) != Reason.RUNNING)] + first)
+    last = np.concatenate(rows)
+    list_of = work.tier.take(pieces.shard.take(last)) // levels
     return {(kind, deadline): last[list_of == kind * deadlines + deadline] for kind, deadline in waiting}
 
 

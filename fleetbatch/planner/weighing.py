@@ -17,6 +17,8 @@ class Placed:
     """A round's pieces in order of car and time, column by column, as its tables have them."""
 
     car: npt.NDArray[np.int32]
+    seq: npt.NDArray[np.uint16]
+    """Its place in its car's queue."""
     shard: npt.NDArray[np.int32]
     start: npt.NDArray[np.uint16]
     stop: npt.NDArray[np.uint16]
@@ -49,7 +51,7 @@ def weighed(cars: Cars, shards: Shards, policy: Policy, queues: Queues) -> Weigh
     piece is put in its place, weighed and taken apart while it is in the cache: records in order are never there as a
     whole. Looks at the cars in their own order: that is half of its cost.
     """
-    columns = {name: np.empty(len(queues), PIECE[name]) for name in Placed.__slots__}
+    columns = {name: np.empty(len(queues), PIECE[name]) for name in Placed.__slots__ if name != "seq"}
     chance, expected, put = np.empty(len(queues), np.float32), np.empty(len(queues), np.float32), 0
     for first in range(0, len(queues), AT_A_TIME):
         pieces = queues.part(first, first + AT_A_TIME)
@@ -62,7 +64,7 @@ def weighed(cars: Cars, shards: Shards, policy: Policy, queues: Queues) -> Weigh
         for name, column in columns.items():
             column[part] = pieces.records[name]
         chance[part], expected[part], put = sure, sums, part.stop
-    placed = Placed(**{name: column[:put] for name, column in columns.items()})
+    placed = Placed(seq=_seq(columns["car"][:put]), **{name: column[:put] for name, column in columns.items()})
     return Weighed(pieces=placed, chance=chance[:put], expected=expected[:put])
 
 
@@ -131,7 +133,7 @@ def assignments(cars: Cars, shards: Shards, found: Weighed) -> pa.Table:
     pieces, nothing = found.pieces, np.zeros(len(found.chance), np.uint8)
     table = {
         "car_id": cars.car_id.take(pieces.car),
-        "seq": _seq(pieces.car),
+        "seq": pieces.seq,
         "shard_id": shards.shard_id.take(pieces.shard),
         "copy": nothing,
         "rg_start": pieces.start,
