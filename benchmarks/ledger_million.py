@@ -9,9 +9,10 @@ ones before were answered, and a call's time counts from when it was due.
 
 `storm`: after a minute of that work the cell's gateways are stopped, every instant in the ledger is moved back by 30
 minutes (an outage, in no time), and the gateways start again. All cars come back within 60 s: those that computed have
-finished, keep their part and deliver it, then ask for work; the others poll. A lease is lost when its part is not
-taken. `storm_goodput` is the parts acknowledged in the best of the five minutes after, by those of the minute before:
-it counts what was computed during the outage. What holds on is told beside it: the share of cars that compute again.
+finished, keep their part and deliver it, then ask for work; the others poll. A lease is lost when the ledger has
+taken it from its car; a part that nobody took within the five minutes is late, and told apart. `storm_goodput` is the
+parts acknowledged in the best of the five minutes after, by those of the minute before: it counts what was computed
+during the outage. What holds on is told beside it: the share of cars that compute again.
 
 PostgreSQL runs with the settings of a full cell (infra/README.md); each commit is on disk, as it comes. The store lies
 in memory, where there is such a folder: a cell's objects are elsewhere, and do not wait for its database's disk.
@@ -217,6 +218,7 @@ def storm(size: Size) -> None:
             uvloop.run(act(crowd, size, cell.url, WATCHED_MINUTES * 60.0))
             found = scale.read()
             report_storm(crowd, size, before)
+            tell("storm, leases lost", lost_leases(cell), "")
             report(cell, crowd, found, WATCHED_MINUTES * 60.0)
 
 
@@ -237,6 +239,14 @@ def outage(cell: BenchCell) -> None:
         )
 
 
+def lost_leases(cell: BenchCell) -> int:
+    """Return how many leases ended otherwise than with all their work delivered."""
+    with psycopg.connect(cell.ledger_url) as owner:
+        found = owner.execute("SELECT count(*) FROM fleetbatch.leases WHERE state <> 'done'").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
 def plan_return(crowd: Crowd, size: Size) -> None:
     """Let every car come at a random instant of a minute: with its part, or for work."""
     at_s = np.random.default_rng(2).uniform(0, RECONNECT_S, size.cars).tolist()
@@ -250,8 +260,8 @@ def report_storm(crowd: Crowd, size: Size, before: int) -> None:
     for minute in range(WATCHED_MINUTES):
         tell(f"storm, parts in minute {minute + 1}", minutes[minute], "1/min")
     tell("storm_goodput", max(minutes[m] for m in range(WATCHED_MINUTES)) / before, "of the minute before")
-    tell("storm, leases lost", size.computing - len(crowd.delivered_s), "")
-    tell("storm, until all had delivered", max(crowd.delivered_s), "s")
+    tell("storm, parts not yet delivered", size.computing - len(crowd.delivered_s), "")
+    tell("storm, until the last part was delivered", max(crowd.delivered_s), "s")
     for minute in range(WATCHED_MINUTES):
         computing = sum(at < (minute + 1) * 60 for at in crowd.granted_s) / size.computing
         tell(f"storm, computing again after minute {minute + 1}", computing, "of those before")
@@ -270,6 +280,6 @@ if __name__ == "__main__":
     parser.add_argument("--computing", type=int, default=400_000)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--gateways", type=int, default=2)
-    parser.add_argument("--lines", type=int, default=1000)
+    parser.add_argument("--lines", type=int, default=1000, help="connections; a gateway sheds nothing of 2,000 or fewer")
     told = vars(parser.parse_args())
     {"work": work, "storm": storm}[told.pop("what")](Size(**told))
