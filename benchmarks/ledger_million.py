@@ -280,6 +280,6 @@ if __name__ == "__main__":
     parser.add_argument("--computing", type=int, default=400_000)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--gateways", type=int, default=2)
-    parser.add_argument("--lines", type=int, default=1000, help="connections; a gateway sheds nothing of 2,000 or fewer")
+    parser.add_argument("--lines", type=int, default=1000, help="connections; gateways shed nothing of 2,000 each")
     told = vars(parser.parse_args())
     {"work": work, "storm": storm}[told.pop("what")](Size(**told))

@@ -13,6 +13,8 @@ from fleetbatch.local.postgres import Postgres
 SEEDS = range(1, 19)
 EVENTS = 2500
 LANES = 2
+WHOLE = Mutant("nothing is taken away", ())
+"""What dies of these seeds would say nothing if the whole product died of them, too."""
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -20,6 +22,14 @@ def test_every_mutant_still_fits_the_product(mutant: Mutant) -> None:
     for edit in mutant.edits:
         text = (PACKAGE / edit.file).read_text()
         assert edited(text, edit) != text
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(1200)
+def test_the_whole_product_survives_every_seed_that_mutants_are_hunted_with(
+    rough_postgres: Postgres, tmp_path: Path
+) -> None:
+    assert hunt(WHOLE, copy_product(tmp_path / "whole"), rough_postgres.url, SEEDS, EVENTS).seen == ""
 
 
 @pytest.mark.prove

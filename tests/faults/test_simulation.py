@@ -54,5 +54,7 @@ def test_nothing_is_lost_in_ten_million_events(rough_postgres: Postgres) -> None
     while events < 10_000_000:
         outcome = run(rough_postgres, seed, 250_000, LARGE)
         events, violations, seed = events + outcome.events, violations + len(outcome.violations), seed + 1
-        assert outcome.violations == (), outcome.line()
+        if outcome.violations:
+            break
     prove(events=events, violations=violations)
+    assert outcome.violations == (), outcome.line()
