@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
@@ -74,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         cell = cell_named(settings, given.cell)
         listening = _listen(given.host, given.port, shared=given.share_port)
         with listening:
-            _serve(settings, cell, listening, _dials(given))
+            _serve(settings, cell, listening, _dials(given), proxies=given.proxy)
     except RejectedError as error:
         sys.stderr.write(f"{error}\n")
         return _EXIT_REFUSED
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dials) -> None:
+def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dials, *, proxies: list[str]) -> None:
     store = open_store(settings.store, deployment_key=settings.deployment_key, base_url=cell.gateway_url)
     ledger_dials = LedgerDials(connections=_CONNECTIONS, session=BY_KEY)
     with (
@@ -103,7 +104,7 @@ def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dial
             dials=dials,
         )
         with asyncio.Runner(loop_factory=_loop) as runner:
-            runner.run(_live(gate, listening))
+            runner.run(_live(gate, listening, proxies))
 
 
 def _collect_rarely() -> None:
@@ -112,13 +113,14 @@ def _collect_rarely() -> None:
     gc.set_threshold(*_COLLECT_AFTER)
 
 
-async def _live(gate: Gate, listening: socket.socket) -> None:
+async def _live(gate: Gate, listening: socket.socket, proxies: list[str]) -> None:
     config = uvicorn.Config(
         application(gate),
         lifespan="off",
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # who calls is in the token, not in the address
+        proxy_headers=bool(proxies),  # who calls is in the token; where from counts until there is one
+        forwarded_allow_ips=proxies,
         http=connections(gate),
         ws="none",
         backlog=_BACKLOG,
@@ -192,9 +194,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, required=True, help="0 takes any free port")
     shared = "other gateways of this user share the port: one process a core, and the kernel spreads the connections"
     parser.add_argument("--share-port", action="store_true", help=shared)
+    proxy = "an address or network of proxies, whose X-Forwarded-For says where a call comes from; may be repeated"
+    parser.add_argument("--proxy", action="append", default=[], type=_network, help=proxy)
     for name in _TIMES:
         parser.add_argument(f"--{name.replace('_', '-')}-s", type=float, help="seconds")
     return parser
+
+
+def _network(text: str) -> str:
+    """Return an address or network as it is written; raise ArgumentTypeError for anything else."""
+    try:
+        return str(ip_network(text)) if "/" in text else str(ip_address(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

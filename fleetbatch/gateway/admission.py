@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.gateway.addresses import NOWHERE, Address
 from fleetbatch.gateway.bodies import Receive, Scope, read_body
 from fleetbatch.gateway.endpoints import ENDPOINTS, POLL_PATH, Endpoint
 from fleetbatch.gateway.gate import Gate
@@ -22,6 +23,7 @@ from fleetbatch.units import CarId, OwnerId
 
 _AWAY_SAID_EVERY: Final = timedelta(seconds=1)
 _BEARER: Final = b"bearer "
+_OWNER_AGAIN_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,23 +39,26 @@ ROUTES: Final = {
 }
 
 
-Who = tuple[()] | tuple[CarId] | tuple[OwnerId]
-"""Who calls, as an endpoint takes it: nobody, when anyone may."""
+Who = Address | CarId | OwnerId
+"""Who calls, as an endpoint takes it: from where, when anyone may."""
 
 
-def admitted(gate: Gate, endpoint: Endpoint, authorization: bytes) -> tuple[Who, bool]:
+def admitted(gate: Gate, endpoint: Endpoint, authorization: bytes, *, address: Address = NOWHERE) -> tuple[Who, bool]:
     """Return who calls and whether the vehicle may be heard; raise a ProblemError when the call ends here."""
     if endpoint.sheds and overrun(gate):
         wait_s = _unheard_s(gate, endpoint.path)
         raise ProblemError(Kind.COME_BACK, "too many cars at once; yours is not forgotten", retry_after_s=wait_s)
     if endpoint.caller == "anyone":
-        return (), False
+        return address, False
     now = gate.clock()
     bearer = bearer_of(gate, endpoint, authorization, now=now)
     if endpoint.caller == "owner":
-        return (OwnerId(bearer.who),), False
-    count_request(gate, CarId(bearer.who), now=now)
-    return (CarId(bearer.who),), bearer.telemetry
+        owner = OwnerId(bearer.who)
+        _refuse_over("owner", gate.owner_allowance.left_s(owner, now=now))
+        return owner, False
+    car = CarId(bearer.who)
+    _refuse_over("car", gate.allowance.left_s(car, now=now))
+    return car, bearer.telemetry
 
 
 def overrun(gate: Gate) -> bool:
@@ -82,11 +87,30 @@ def bearer_of(gate: Gate, endpoint: Endpoint, given: bytes, *, now: datetime) ->
     return bearer
 
 
-def count_request(gate: Gate, car: CarId, *, now: datetime) -> None:
-    """Count one request of a car; raise a ProblemError when it asks too often."""
-    over_s = gate.allowance.left_s(car, now=now)
+def _refuse_over(caller: str, over_s: float) -> None:
+    """Raise a ProblemError when a caller is over its allowance."""
     if over_s:
-        raise ProblemError(Kind.TOO_MANY_REQUESTS, "this car asks too often", retry_after_s=over_s)
+        raise ProblemError(Kind.TOO_MANY_REQUESTS, f"this {caller} asks too often", retry_after_s=over_s)
+
+
+@contextmanager
+def turn(gate: Gate, endpoint: Endpoint) -> Iterator[None]:
+    """Take one of the few places of owners' calls, if it is one; raise a ProblemError when none is free.
+
+    Each kind of call has its own, so that those who read keep nobody from withdrawing.
+    """
+    if endpoint.caller != "owner":
+        yield
+        return
+    under_way = gate.metrics.owners_under_way
+    if under_way[endpoint.path] >= gate.dials.owner_calls_max:
+        wait_s = _OWNER_AGAIN_S * (1 + gate.chance())
+        raise ProblemError(Kind.COME_BACK, "too many owners at once; nothing was changed", retry_after_s=wait_s)
+    under_way[endpoint.path] += 1
+    try:
+        yield
+    finally:
+        under_way[endpoint.path] -= 1
 
 
 async def whole_body(gate: Gate, scope: Scope, receive: Receive, *, limit: int) -> bytes:

@@ -3,18 +3,22 @@
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from time import perf_counter
+from typing import Any, Final
 
 import msgspec
 
-from fleetbatch.gateway.admission import ROUTES, Route, admitted, decoded, refusal, whole_body
+from fleetbatch.gateway.addresses import address_of
+from fleetbatch.gateway.admission import ROUTES, Route, admitted, decoded, refusal, turn, whole_body
 from fleetbatch.gateway.bodies import CallerGoneError, Receive, Scope, Send, read_query
 from fleetbatch.gateway.driving import driven
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.metrics import prometheus
 from fleetbatch.gateway.objects import FileReply, serve
-from fleetbatch.gateway.problems import Kind, ProblemError, Reply
+from fleetbatch.gateway.problems import Headers, Kind, ProblemError, Reply
 from fleetbatch.store.signing import PATH as STORE_PATH
 
+_KEPT_BY_NOBODY: Final = ((b"cache-control", b"no-store"),)
+"""Tokens (RFC 6749, section 5.1), and what is known of owners."""
 _encode = msgspec.json.Encoder().encode
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -61,12 +65,16 @@ async def _call(gate: Gate, route: Route, scope: Scope, receive: Receive) -> Rep
         allow = ((b"allow", endpoint.method.encode()),)
         raise ProblemError(Kind.METHOD_NOT_ALLOWED, f"{endpoint.path} takes {endpoint.method}", headers=allow)
     given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-    who, telemetry = admitted(gate, endpoint, given)
+    who, telemetry = admitted(gate, endpoint, given, address=address_of(scope))
     if endpoint.method == "GET":
-        return Reply(status=HTTPStatus.OK, body=_encode(await driven(endpoint.does(gate, *who, read_query(scope)))))
-    body = await whole_body(gate, scope, receive, limit=gate.dials.message_bytes)
-    message = decoded(route, body, telemetry=telemetry)
-    return Reply(status=HTTPStatus.OK, body=_encode(await driven(endpoint.does(gate, *who, message))))
+        message: Any = read_query(scope)
+    else:
+        body = await whole_body(gate, scope, receive, limit=gate.dials.message_bytes)
+        message = decoded(route, body, telemetry=telemetry)
+    headers: Headers = () if endpoint.caller == "car" else _KEPT_BY_NOBODY
+    with turn(gate, endpoint):
+        answer = await driven(endpoint.does(gate, who, message))
+    return Reply(status=HTTPStatus.OK, body=_encode(answer), headers=headers)
 
 
 async def _about(gate: Gate, scope: Scope) -> Reply:

@@ -28,7 +28,22 @@ class Dials:
     in_flight_max: int = 2000
     """Requests under way from which on polls are shed."""
     requests_per_window: int = 300
-    """What one car may ask in ten seconds; parts of a laptop's night come fast."""
+    """What one car may ask in ten seconds; parts of a laptop's night come fast. These and the allowances below are each
+    gateway process's own: a caller that finds several of them has as many."""
+    tokens_per_window: int = 20
+    """Tokens that one car may buy in ten seconds; one an hour is usual."""
+    failures_per_window: int = 100
+    """Assertions from one address that proved nothing in ten seconds, from which on it is seldom listened to: each
+    costs a signature's check, and a look into the ledger when it names another car."""
+    failing_heard: float = 0.05
+    """Share of tries from such an address that is looked at all the same; honest cars may share it."""
+    failing_addresses_max: int = 50_000
+    """Addresses that are counted apart; those beyond share one count."""
+    owner_requests_per_window: int = 100
+    """What one owner may ask in ten seconds."""
+    owner_calls_max: int = 8
+    """Calls of owners, of each kind, that are answered at one time: each keeps a thread and a connection to the ledger,
+    and cars need some."""
     gather_for: timedelta = timedelta(milliseconds=2)
     """How long grants and parts are collected before they go to the ledger as one call, when there is little to do."""
     gather_busy_for: timedelta = timedelta(milliseconds=10)

@@ -32,7 +32,7 @@ Caller = Literal["car", "owner", "anyone"]
 class Endpoint:
     """One method of one path.
 
-    `does` takes the gate; then, unless anyone may call, who calls; then the decoded message, or the raw body when
+    `does` takes the gate; then who calls, or from where when anyone may; then the decoded message, or the raw body when
     `asks` is None, or the query (name to value) for a GET. What it returns is run by `drive`.
     """
 
@@ -43,7 +43,7 @@ class Endpoint:
     answers: type[msgspec.Struct]
     does: Callable[..., Coroutine[Any, Any, msgspec.Struct]]
     sheds: bool = False
-    """Refused first when the gateway is behind; a car that holds a lease is heard."""
+    """Refused first when the gateway is behind; a car that holds a lease is heard, and an owner's decision."""
 
     @property
     def summary(self) -> str:
@@ -71,5 +71,6 @@ ENDPOINTS: Final = (
         asks=None,
         answers=StatementReply,
         does=owners.statement,
+        sheds=True,
     ),
 )

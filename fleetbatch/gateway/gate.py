@@ -21,7 +21,7 @@ from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.hearing import Telemetry
 from fleetbatch.gateway.identity import Assertion, TokenKey, es256_key, token_key
 from fleetbatch.gateway.metrics import Metrics
-from fleetbatch.gateway.pacing import Allowance, beat_every_s, gather_s, pressure_holding, wait_s
+from fleetbatch.gateway.pacing import Allowance, Failures, beat_every_s, gather_s, pressure_holding, wait_s
 from fleetbatch.gateway.rounds import OfferBook
 from fleetbatch.ledger.glance import CellGlance
 from fleetbatch.ledger.messages import (
@@ -118,7 +118,10 @@ class Gate:
     car_tokens: TokenKey = field(init=False)
     owner_tokens: TokenKey = field(init=False)
     telemetry: Telemetry = field(init=False)
-    allowance: Allowance = field(init=False)
+    allowance: Allowance[CarId] = field(init=False)
+    token_allowance: Allowance[CarId] = field(init=False)
+    owner_allowance: Allowance[OwnerId] = field(init=False)
+    failures: Failures = field(init=False)
     void_until: dict[int, float] = field(init=False, default_factory=dict)
     """Cars whose older tokens are void: no token counts that expires by then (seconds since 1970)."""
     cell_glance: tuple[datetime, CellGlance | None] | None = field(init=False, default=None)
@@ -137,6 +140,9 @@ class Gate:
         self.owner_tokens = token_key(self.deployment_key, self.cell.name, "owner")
         self.telemetry = Telemetry(self.dials.telemetry_bytes)
         self.allowance = Allowance(self.dials.requests_per_window, now=self.clock())
+        self.token_allowance = Allowance(self.dials.tokens_per_window, now=self.clock())
+        self.owner_allowance = Allowance(self.dials.owner_requests_per_window, now=self.clock())
+        self.failures = Failures(self.dials, now=self.clock())
         batcher = partial(
             Batcher,
             executor=self.executor,

@@ -46,6 +46,8 @@ class Metrics:
     events: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
     bodies_awaited: int = 0
+    owners_under_way: Counter[str] = field(default_factory=Counter)
+    """Calls of owners that are being answered, by path."""
     loop_late: Spans = field(default_factory=Spans)
     """By how much the event loop came late to what it was to do every half second."""
     batches: dict[str, Spans] = field(default_factory=dict)

@@ -15,6 +15,11 @@ from fleetbatch.protocol import PROTOCOL, Problem
 
 _REF: Final = "#/components/schemas/{name}"
 _SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {"car": [{"car": []}], "owner": [{"owner": []}], "anyone": []}
+_ABOUT: Final = (
+    "What cars and their owners say to a cell. Errors are RFC 9457 problems; 409 is final; 429 and 503 say when to come"
+    " again. Every car and owner has an allowance in ten seconds, and so has every address for what proves nothing at"
+    " /v1/token; nothing counts against a car that is only named. Allowances are each gateway process's own."
+)
 _BINARY: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -27,7 +32,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "fleetbatch gateway",
             "version": str(PROTOCOL),
-            "description": "What cars and their owners say to a cell. Errors are RFC 9457 problems; 409 is final.",
+            "description": _ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {**{e.path: {e.method.lower(): _operation(e)} for e in ENDPOINTS}, **_watching(), **_objects()},
@@ -37,7 +42,11 @@ def document() -> dict[str, Any]:
                 "car": {"type": "http", "scheme": "bearer", "description": "Bought at /v1/token (RFC 7523, ES256)."},
                 "owner": {"type": "http", "scheme": "bearer", "description": "Given by the deployment."},
             },
-            "responses": {"problem": {"description": _problems(), "content": _content(Problem, PROBLEM_MEDIA)}},
+            "responses": {
+                "problem": {"description": _problems(), "content": _content(Problem, PROBLEM_MEDIA)},
+                "too_often": _later("The caller is over its allowance (RFC 6585)."),
+                "not_now": _later("The gateway is behind, or its ledger or store is away; nothing was lost."),
+            },
         },
     }
 
@@ -59,6 +68,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "security": _SECURITY[endpoint.caller],
         "responses": {
             "200": {"description": "Answered.", "content": _content(endpoint.answers)},
+            "429": {"$ref": "#/components/responses/too_often"},
+            "503": {"$ref": "#/components/responses/not_now"},
             "default": {"$ref": "#/components/responses/problem"},
         },
     }
@@ -74,6 +85,19 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 
 def _content(struct: type[msgspec.Struct], media: bytes = JSON_MEDIA) -> dict[str, Any]:
     return {media.decode(): {"schema": {"$ref": _REF.format(name=struct.__name__)}}}
+
+
+def _later(description: str) -> dict[str, Any]:
+    seconds = {
+        "description": "Seconds to wait (RFC 9110).",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    }
+    return {
+        "description": description,
+        "headers": {"Retry-After": seconds},
+        "content": _content(Problem, PROBLEM_MEDIA),
+    }
 
 
 def _form() -> dict[str, Any]:

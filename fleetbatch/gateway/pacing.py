@@ -2,10 +2,12 @@
 
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, Generic, TypeVar
 
+from fleetbatch.gateway.addresses import NOWHERE, Address
 from fleetbatch.gateway.dials import Dials
-from fleetbatch.units import CarId
+
+Caller = TypeVar("Caller")
 
 _WINDOW: Final = timedelta(seconds=10)
 _STEP: Final = 1.02
@@ -62,19 +64,59 @@ def next_pressure(pressure: float, *, late: timedelta, busy: float, dials: Dials
     return max(1.0, pressure / _STEP) if busy < dials.busy_least else pressure
 
 
-class Allowance:
-    """Counts what each caller asked in the current ten seconds."""
+class Allowance(Generic[Caller]):
+    """Counts what each caller asked in the current ten seconds; only whoever has proven to be a caller is counted."""
 
     def __init__(self, limit: int, *, now: datetime) -> None:
         """Start a window."""
         self._limit = limit
         self._ends_at = now + _WINDOW
-        self._asked: dict[CarId, int] = {}
+        self._asked: dict[Caller, int] = {}
 
-    def left_s(self, car: CarId, *, now: datetime) -> float:
-        """Count one request; return 0, or how many seconds the car is over its allowance."""
+    def left_s(self, caller: Caller, *, now: datetime) -> float:
+        """Count one request; return 0, or in how many seconds a caller may ask again that is over its allowance."""
         if now >= self._ends_at:
             self._asked.clear()
             self._ends_at = now + _WINDOW
-        asked = self._asked[car] = self._asked.get(car, 0) + 1
+        asked = self._asked[caller] = self._asked.get(caller, 0) + 1
         return 0.0 if asked <= self._limit else max(1.0, (self._ends_at - now).total_seconds())
+
+    def give_back(self, caller: Caller) -> None:
+        """Count one request less: it was not this caller's own."""
+        if caller in self._asked:
+            self._asked[caller] -= 1
+
+
+class Failures:
+    """Counts by address the tries of the current ten seconds that proved nothing, for a bounded number of addresses.
+
+    Who calls is not known yet, so nothing is counted under the name that a caller claims: a stranger could use up an
+    honest car's allowance. An address may be shared, too, by a whole network of phones. So what comes from one that is
+    over its allowance is still looked at now and then: honest cars beside a hostile one wait, and get in.
+    """
+
+    def __init__(self, dials: Dials, *, now: datetime) -> None:
+        """Start a window."""
+        self._dials = dials
+        self._ends_at = now + _WINDOW
+        self._failed: dict[Address, int] = {}
+
+    def left_s(self, address: Address, *, now: datetime, chance: float) -> float:
+        """Return 0, or in how many seconds to come again; `chance` is uniform in [0, 1)."""
+        if now >= self._ends_at:
+            self._failed.clear()
+            self._ends_at = now + _WINDOW
+        over = self._failed.get(self._counted(address), 0) >= self._dials.failures_per_window
+        if not over or chance < self._dials.failing_heard:
+            return 0.0
+        return max(1.0, (self._ends_at - now).total_seconds())
+
+    def count(self, address: Address) -> None:
+        """Count one try that proved nothing."""
+        counted = self._counted(address)
+        self._failed[counted] = self._failed.get(counted, 0) + 1
+
+    def _counted(self, address: Address) -> Address:
+        """Return under what an address is counted: alone, or with all those for which there is no room."""
+        room = len(self._failed) < self._dials.failing_addresses_max
+        return address if room or address in self._failed else NOWHERE

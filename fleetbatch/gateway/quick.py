@@ -99,8 +99,8 @@ def _begun(gate: Gate, route: Route, authorization: bytes, body: bytes) -> Said:
     who, telemetry = admitted(gate, route.endpoint, authorization)
     message = decoded(route, body, telemetry=telemetry)
     if route is not POLL:
-        return route.endpoint.does(gate, *who, message)
-    car = CarId(who[0])  # type: ignore[misc] # only cars poll
+        return route.endpoint.does(gate, who, message)
+    car = CarId(who)  # type: ignore[arg-type] # only cars poll
     if telemetry and not may_get_work(gate, car):
         _learn(gate, body)  # its next poll may be a usual one
     return poll(gate, car, message, said=body if telemetry else None)

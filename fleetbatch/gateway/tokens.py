@@ -1,11 +1,16 @@
-"""POST /v1/token: an assertion signed by the car's key buys a short token (RFC 7523)."""
+"""POST /v1/token: an assertion signed by the car's key buys a short token (RFC 7523).
+
+A car that has proven who it is has an allowance of its own. What proves nothing is counted by address (`Failures`),
+never by the car that it names.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl
 
-from fleetbatch.gateway.gate import Gate
-from fleetbatch.gateway.identity import ASSERTION_TYPE, GRANT_TYPE, checked_assertion, claimed_car
+from fleetbatch.gateway.addresses import Address
+from fleetbatch.gateway.gate import Gate, KnownCar
+from fleetbatch.gateway.identity import ASSERTION_TYPE, GRANT_TYPE, Assertion, checked_assertion, claimed_car
 from fleetbatch.gateway.problems import Kind, ProblemError
 from fleetbatch.protocol import TokenReply
 
@@ -13,8 +18,42 @@ TOKEN_PATH: Final = "/v1/token"  # noqa: S105 # a path
 _FIELDS_MAX: Final = 16
 
 
-async def token(gate: Gate, form: bytes) -> TokenReply:
+async def token(gate: Gate, address: Address, form: bytes) -> TokenReply:
     """Check an assertion and return a bearer token for the car."""
+    over_s = gate.failures.left_s(address, now=gate.clock(), chance=gate.chance())
+    if over_s:
+        detail = "too many assertions from this address prove nothing; those of honest cars beside it are heard later"
+        raise ProblemError(Kind.TOO_MANY_REQUESTS, detail, retry_after_s=over_s)
+    try:
+        return await _sold(gate, form)
+    except ProblemError as error:
+        if error.kind is not Kind.TOO_MANY_REQUESTS:
+            gate.failures.count(address)
+        raise
+
+
+async def _sold(gate: Gate, form: bytes) -> TokenReply:
+    known, assertion = await _proven(gate, form)
+    now = gate.clock()
+    over_s = gate.token_allowance.left_s(known.car_id, now=now)
+    if over_s:
+        raise ProblemError(Kind.TOO_MANY_REQUESTS, "this car buys too many tokens", retry_after_s=over_s)
+    if not await gate.first_uses.ask(assertion):
+        gate.token_allowance.give_back(known.car_id)  # whoever replays it may be somebody else
+        raise ProblemError(Kind.INVALID_CLIENT, "the assertion was used before; sign a new one with another `jti`")
+    life = gate.dials.token_for
+    # Older tokens of this car may be void; one that is bought in the same second must not be.
+    void_until = datetime.fromtimestamp(gate.void_until.get(known.car_id, 0.0), tz=UTC)
+    expires_at = max(now + life, void_until + timedelta(seconds=1))
+    return TokenReply(
+        access_token=gate.car_tokens.token(known.car_id, expires_at=expires_at, telemetry=known.telemetry),
+        token_type="Bearer",  # noqa: S106 # the type's name, not a secret
+        expires_in=int(life.total_seconds()),
+    )
+
+
+async def _proven(gate: Gate, form: bytes) -> tuple[KnownCar, Assertion]:
+    """Return the car whose key signed a form's assertion; raise a ProblemError when none did."""
     fields = _fields(form)
     wanted = {"grant_type": GRANT_TYPE, "client_assertion_type": ASSERTION_TYPE}
     for name, value in wanted.items():
@@ -27,22 +66,11 @@ async def token(gate: Gate, form: bytes) -> TokenReply:
         raise ProblemError(
             Kind.INVALID_CLIENT, "the assertion names no car that is enrolled in this cell and not revoked"
         )
-    now = gate.clock()
     audience = gate.cell.gateway_url.rstrip("/") + TOKEN_PATH
-    checked = checked_assertion(assertion, known.key, audience=audience, now=now, dials=gate.dials)
+    checked = checked_assertion(assertion, known.key, audience=audience, now=gate.clock(), dials=gate.dials)
     if isinstance(checked, str):
         raise ProblemError(Kind.INVALID_CLIENT, checked)
-    if not await gate.first_uses.ask(checked):
-        raise ProblemError(Kind.INVALID_CLIENT, "the assertion was used before; sign a new one with another `jti`")
-    life = gate.dials.token_for
-    # Older tokens of this car may be void; one that is bought in the same second must not be.
-    void_until = datetime.fromtimestamp(gate.void_until.get(known.car_id, 0.0), tz=UTC)
-    expires_at = max(now + life, void_until + timedelta(seconds=1))
-    return TokenReply(
-        access_token=gate.car_tokens.token(known.car_id, expires_at=expires_at, telemetry=known.telemetry),
-        token_type="Bearer",  # noqa: S106 # the type's name, not a secret
-        expires_in=int(life.total_seconds()),
-    )
+    return known, checked
 
 
 def _fields(form: bytes) -> dict[str, str]:

@@ -28,8 +28,9 @@ from fleetbatch.protocol import (
 from fleetbatch.runner.unreachable import UnreachableError
 
 TIMEOUT: Final = httpx.Timeout(20.0, connect=5.0)
-RENEW_BEFORE: Final = timedelta(minutes=2)
-"""A token is renewed when less of it is left."""
+RENEW_WHEN_LEFT: Final = 1 / 6
+"""Of a token's life; until its end a gateway that has no time for renewals is asked again now and then."""
+_RENEW_AGAIN: Final = timedelta(seconds=10)
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 _SEND_AGAIN: Final = frozenset({"urn:fleetbatch:part-not-uploaded", "urn:fleetbatch:part-damaged"})
@@ -63,14 +64,17 @@ class SendAgain:
 class GatewayClient:
     """A connection to one gateway, usable from several threads; it keeps a token and renews it."""
 
-    def __init__(self, url: str, identity: Identity, http: httpx.Client) -> None:
-        """Speak to the gateway at `url` as the car of that key."""
+    def __init__(
+        self, url: str, identity: Identity, http: httpx.Client, *, clock: Callable[[], datetime] | None = None
+    ) -> None:
+        """Speak to the gateway at `url` as the car of that key; `clock` is the car's."""
         self._url = url.rstrip("/")
         self._identity = identity
         self._http = http
+        self._clock = clock or (lambda: datetime.now(UTC))
         self._lock = threading.Lock()
         self._token = ""
-        self._renew_at = datetime.min.replace(tzinfo=UTC)
+        self._renew_at = self._ends_at = datetime.min.replace(tzinfo=UTC)
 
     def poll(self, request: PollRequest) -> PollReply:
         """Say what the vehicle says; return a lease or when to come back."""
@@ -129,12 +133,22 @@ class GatewayClient:
 
     def _bearer(self, *, renew: bool) -> str:
         with self._lock:
-            if renew or datetime.now(UTC) >= self._renew_at:
+            now = self._clock()
+            if renew or now >= self._ends_at:
                 self._buy_token()
+            elif now >= self._renew_at:
+                self._renew_token(now)
             return self._token
 
+    def _renew_token(self, now: datetime) -> None:
+        """Buy another token, or go on with this one for a while."""
+        try:
+            self._buy_token()
+        except UnreachableError as error:
+            self._renew_at = now + (error.retry_after or _RENEW_AGAIN)
+
     def _buy_token(self) -> None:
-        now = datetime.now(UTC)
+        now = self._clock()
         audience = f"{self._url}/v1/token"
         form = {
             "grant_type": "client_credentials",
@@ -148,7 +162,8 @@ class GatewayClient:
         answer = _read(response, "/v1/token", TokenReply)
         assert isinstance(answer, TokenReply)
         self._token = answer.access_token
-        self._renew_at = now + timedelta(seconds=answer.expires_in) - RENEW_BEFORE
+        life = timedelta(seconds=answer.expires_in)
+        self._ends_at, self._renew_at = now + life, now + life * (1 - RENEW_WHEN_LEFT)
 
 
 def open_http() -> httpx.Client:

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fleetbatch.gateway.dials import Dials
 from fleetbatch.ledger.postgres import migrate
 
 KEY = bytes(range(32)).hex()
@@ -84,6 +85,25 @@ def test_gateways_of_one_machine_share_a_port_and_one_that_stops_leaves_it_to_th
         assert first.wait(timeout=10) == 0
         for _ in range(10):
             assert httpx.get(f"{urls[1]}/healthz", trust_env=False).json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_where_a_call_comes_from_is_what_a_named_proxy_says_and_nobody_else(settings: Path, *, trusted: bool) -> None:
+    words = ("--proxy", "10.0.0.0/8", "--proxy", "127.0.0.1") if trusted else ("--proxy", "10.0.0.0/8")
+    with started(settings, "--port", "0", *words) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"] + "/v1/token"
+        with httpx.Client(trust_env=False) as http:
+            for _ in range(Dials().failures_per_window + 40):
+                http.post(url, headers={"x-forwarded-for": "192.0.2.1"})
+            others = [http.post(url, headers={"x-forwarded-for": f"198.51.100.{n}"}).status_code for n in range(12)]
+    assert (httpx.codes.TOO_MANY_REQUESTS in others) is not trusted
+
+
+def test_a_proxy_that_is_no_address_is_refused(settings: Path) -> None:
+    assert "'everybody' does not appear to be an IPv4 or IPv6 address" in refusal(
+        settings, "--port", "0", "--proxy", "everybody"
+    )
 
 
 def test_a_taken_port_is_named(settings: Path) -> None:

@@ -12,6 +12,7 @@ from ledger_nights import no
 
 from fleetbatch import layout
 from fleetbatch.car.identity import token_assertion
+from fleetbatch.gateway.addresses import NOWHERE
 from fleetbatch.gateway.chores import flush, take_voided
 from fleetbatch.gateway.driving import driven
 from fleetbatch.gateway.gate import Gate
@@ -148,4 +149,4 @@ def test_an_assertion_that_bought_a_token_buys_none_at_another_gateway(door: Doo
             clock=lambda: door.clock.now,
         )
         with pytest.raises(Exception, match="used before"):
-            door.run(driven(token(other, form)))
+            door.run(driven(token(other, NOWHERE, form)))
