@@ -237,7 +237,7 @@ class StatementNight(_Message, frozen=True, kw_only=True):
 
 
 class StatementReply(_Message, frozen=True, kw_only=True):
-    """What the cell keeps about one car of the caller's. Nights that are long over stay in the sums only."""
+    """What the cell keeps about one car of the caller's, nights that are archived included."""
 
     car_id: str
     consents: list[ConsentEntry]

@@ -8,7 +8,7 @@ from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Kind, ProblemError
 from fleetbatch.ledger.messages import ConsentChange
 from fleetbatch.logs import say
-from fleetbatch.owners import car_statement
+from fleetbatch.owners import Archive, car_statement
 from fleetbatch.protocol import ConsentReply, ConsentRequest, StatementReply
 from fleetbatch.units import CarId, OwnerId, Sha256
 
@@ -35,7 +35,7 @@ async def consent(gate: Gate, owner: OwnerId, request: ConsentRequest) -> Consen
 async def statement(gate: Gate, owner: OwnerId, query: Mapping[str, str]) -> StatementReply:
     """Return what is kept about one of the owner's cars (`?car=`, 16 hex digits)."""
     car = await _own_car(gate, owner, query.get("car", ""))
-    return await gate.off_loop(car_statement, gate.ledger, car)
+    return await gate.off_loop(car_statement, gate.ledger, Archive(store=gate.store, cell=gate.cell.name), car)
 
 
 async def _own_car(gate: Gate, owner: OwnerId, name: str) -> CarId:

@@ -102,22 +102,30 @@ class DeliveredLease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StatementLine:
-    """What one car did for one order in one night."""
+class EndedLease:
+    """What one ended lease did, and the number of the order that it was for."""
 
-    night: str
-    order: str
-    generation: int
-    workload: str
-    data_class: str
-    leases: int
-    refused_leases: int
+    lease: LeaseRef
+    order_no: int
+    credit: str
     rows: int
-    minutes: float
+    busy_s: float
     energy_wh: float
     bytes_read: int
     """By the share of row groups computed."""
     bytes_sent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booked:
+    """What the book says of some leases of one order in one night."""
+
+    order_no: int
+    night: dt.date
+    name: str
+    generation: int
+    workload: str
+    data_class: str
     paid_micro: int
     escrow_micro: int
 
@@ -173,9 +181,18 @@ class Books:
             summary = f"car {car_id:016x} is not enrolled; enrol it before its owner names a tariff"
             raise RejectedError(summary)
 
-    def statement(self, car_id: CarId) -> list[StatementLine]:
-        """Return what a car did in the nights that are not archived yet, oldest first."""
-        return [_line(row) for row in self._pool.rows("statement", {"car_id": car_id})]
+    def ended_leases(self, car_id: CarId) -> list[EndedLease]:
+        """Return what a car did in the nights that are not archived yet, by night, shard and fence."""
+        return [ended_lease(row) for row in self._pool.rows("ended_leases", {"car_id": car_id})]
+
+    def booked(self, night: dt.date, leases: Sequence[EndedLease]) -> list[Booked]:
+        """Return what these leases of one night earned, by order; the book stays when a night is archived."""
+        columns = {
+            "order_no": [one.order_no for one in leases],
+            "shard_id": [one.lease.shard_id for one in leases],
+            "fence": [one.lease.fence for one in leases],
+        }
+        return [Booked(**row) for row in self._pool.rows("booked", {"night": night, **columns})]
 
     def owner_balance(self, owner: OwnerId) -> int:
         """Return all that was ever paid to an owner."""
@@ -211,6 +228,20 @@ def delivered_lease(row: Row, owner: OwnerId) -> DeliveredLease:
     return DeliveredLease(lease=_ref(row), car_id=CarId(row["car_id"]), owner_id=owner, **plain)
 
 
+def ended_lease(row: Row) -> EndedLease:
+    """Return what a lease did, from a row of the ledger or of an archive."""
+    return EndedLease(
+        lease=_ref(row),
+        order_no=row["order_no"],
+        credit=row["credit"],
+        rows=row["delivered_rows"],
+        busy_s=row["busy_s"],
+        energy_wh=max(row["energy_wh"], row["delivered_wh"]),
+        bytes_read=row["bytes_read"],
+        bytes_sent=row["bytes_sent"],
+    )
+
+
 def _ref(row: Row) -> LeaseRef:
     return LeaseRef(night=row["night"], shard_id=ShardId(row["shard_id"]), fence=Fence(row["fence"]))
 
@@ -219,8 +250,3 @@ def _entry(row: Row) -> Entry:
     names = ("from_account", "to_account", "work_micro", "energy_micro")
     plain: dict[str, Any] = {name: row[name] for name in names}
     return Entry(lease=_ref(row), step=Step(row["step"]), car_id=CarId(row["car_id"]), **plain)
-
-
-def _line(row: Row) -> StatementLine:
-    names = {name: row[name] for name in StatementLine.__dataclass_fields__ if name in row}
-    return StatementLine(**{**names, "night": row["night"].isoformat(), "order": row["name"]})

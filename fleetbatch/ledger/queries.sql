@@ -748,7 +748,16 @@ WHERE night = %(night)s::date AND name = %(name)s AND generation = %(generation)
 SELECT * FROM shards WHERE night = %(night)s ORDER BY shard_id;
 
 -- name: archive_leases
-SELECT * FROM leases WHERE night = %(night)s ORDER BY shard_id, fence;
+-- By car, so that an owner's statement finds a car's leases in a few pages of the file, with what it tells of each beside.
+SELECT l.*, s.size_bytes * (l.done_through - l.start) / s.row_groups AS bytes_read,
+       coalesce(p.size_bytes, 0)::bigint AS bytes_sent
+FROM leases l
+JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
+LEFT JOIN (
+    SELECT shard_id, fence, sum(size_bytes) AS size_bytes FROM parts WHERE night = %(night)s GROUP BY shard_id, fence
+) p ON p.shard_id = l.shard_id AND p.fence = l.fence
+WHERE l.night = %(night)s
+ORDER BY l.car_id, l.shard_id, l.fence;
 
 -- name: archive_parts
 SELECT * FROM parts WHERE night = %(night)s ORDER BY shard_id, fence, start;
@@ -833,7 +842,9 @@ FROM (
 GROUP BY account ORDER BY account;
 
 -- name: owner_balance
-SELECT coalesce(sum(work_micro + energy_micro), 0)::bigint AS micro FROM book WHERE to_account = %(account)s;
+-- By the index of what was settled: owners are paid by no other step, and the book is kept for ever.
+SELECT coalesce(sum(work_micro + energy_micro), 0)::bigint AS micro
+FROM book WHERE step = 'settle' AND to_account = %(account)s;
 
 -- name: delivered_leases
 -- What a night's book follows from.
@@ -870,31 +881,34 @@ SELECT c.car_id, coalesce((SELECT max(number) FROM tariffs t WHERE t.car_id = c.
 FROM cars c WHERE c.car_id = %(car_id)s AND c.car_id <> 0
 RETURNING number;
 
--- name: statement
--- What one car did, order by order; a lease that is still open is not told yet.
-SELECT o.night, o.name, o.generation, o.workload, o.data_class, count(*) AS leases,
-       count(*) FILTER (WHERE l.credit = 'refused') AS refused_leases,
-       sum(l.delivered_rows)::bigint AS rows, sum(l.busy_s) / 60.0 AS minutes,
-       sum(greatest(l.energy_wh, l.delivered_wh)) AS energy_wh,
-       sum(s.size_bytes * (l.done_through - l.start) / s.row_groups)::bigint AS bytes_read,
-       coalesce(sum(p.size_bytes), 0)::bigint AS bytes_sent,
-       coalesce(sum(b.amount) FILTER (WHERE b.state = 'paid'), 0)::bigint AS paid_micro,
-       coalesce(sum(b.amount) FILTER (WHERE b.state = 'escrow'), 0)::bigint AS escrow_micro
+-- name: ended_leases
+-- What a car did in the nights that are still here, lease by lease; one that is still open is not told yet.
+SELECT l.night, l.shard_id, l.fence, l.order_no, l.credit::text, l.delivered_rows, l.busy_s, l.energy_wh, l.delivered_wh,
+       s.size_bytes * (l.done_through - l.start) / s.row_groups AS bytes_read,
+       coalesce(p.size_bytes, 0)::bigint AS bytes_sent
 FROM leases l
 JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
-JOIN orders o ON o.order_no = l.order_no
 LEFT JOIN LATERAL (
     SELECT sum(size_bytes) AS size_bytes FROM parts WHERE night = l.night AND shard_id = l.shard_id AND fence = l.fence
 ) p ON true
+WHERE l.car_id = %(car_id)s
+ORDER BY l.night, l.shard_id, l.fence;
+
+-- name: booked
+-- Of some leases of one night, here or archived: the orders that they were for, and what the book says of each order's.
+SELECT o.order_no, o.night, o.name, o.generation, o.workload, o.data_class,
+       coalesce(sum(b.amount) FILTER (WHERE b.state = 'paid'), 0)::bigint AS paid_micro,
+       coalesce(sum(b.amount) FILTER (WHERE b.state = 'escrow'), 0)::bigint AS escrow_micro
+FROM unnest(%(order_no)s::integer[], %(shard_id)s::bigint[], %(fence)s::integer[]) AS r (order_no, shard_id, fence)
+JOIN orders o ON o.order_no = r.order_no
 LEFT JOIN LATERAL (
     SELECT max(work_micro + energy_micro) AS amount,
            CASE WHEN bool_or(to_account LIKE 'owner:%%') THEN 'paid' WHEN bool_and(step = 'escrow') THEN 'escrow'
                 ELSE 'returned' END AS state
-    FROM book WHERE night = l.night AND shard_id = l.shard_id AND fence = l.fence
+    FROM book WHERE night = %(night)s::date AND shard_id = r.shard_id AND fence = r.fence
 ) b ON true
-WHERE l.car_id = %(car_id)s
 GROUP BY o.order_no
-ORDER BY o.night, o.name, o.generation;
+ORDER BY o.name, o.generation;
 
 -- name: void_tokens
 UPDATE cars SET tokens_void_at = fleetbatch.now() WHERE car_id = %(car_id)s;

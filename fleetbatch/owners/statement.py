@@ -1,29 +1,41 @@
 """What an owner may know about a car: consent as it was given, what ran when and for whom, and what it earned."""
 
+import datetime as dt
+from collections.abc import Iterable, Sequence
+
 import msgspec
 import pyarrow as pa
 
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
-from fleetbatch.ledger.book import StatementLine
+from fleetbatch.ledger.book import Booked, EndedLease, LeaseRef
 from fleetbatch.ledger.messages import ConsentRecord
 from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.owners.archives import Archive
 from fleetbatch.protocol import ConsentEntry, StatementNight, StatementReply
 from fleetbatch.units import CarId
 
 
-def car_statement(ledger: PostgresLedger, car: CarId) -> StatementReply:
-    """Return everything that the cell keeps about a car; raise RejectedError for one that never enrolled."""
+def car_statement(ledger: PostgresLedger, archive: Archive, car: CarId) -> StatementReply:
+    """Return everything that the cell keeps about a car, archived nights included.
+
+    Raises RejectedError for a car that never enrolled, and for an archive that cannot be read.
+    """
     known = ledger.car_key(car)
     if known is None:
         summary = f"car {car:016x} is not enrolled in this cell"
         raise RejectedError(summary)
-    lines = ledger.statement(car)
+    here = ledger.ended_leases(car)  # first: a night that is archived meanwhile is told by both, and not by neither
+    nights = [
+        line
+        for night, leases in by_night([*archive.ended_leases(car), *here]).items()
+        for line in night_lines(leases, ledger.booked(night, leases))
+    ]
     return StatementReply(
         car_id=f"{car:016x}",
         consents=[_consent(record) for record in ledger.consents(car)],
-        nights=[_night(line) for line in lines],
-        escrow_micro=sum(line.escrow_micro for line in lines),
+        nights=nights,
+        escrow_micro=sum(line.escrow_micro for line in nights),
         owner_paid_micro=ledger.owner_balance(known.owner_id),
     )
 
@@ -34,6 +46,47 @@ def statement_table(told: StatementReply) -> pa.Table:
     return conform(pa.Table.from_pylist(rows, contract("statement").schema), "statement")
 
 
+def by_night(leases: Iterable[EndedLease]) -> dict[dt.date, list[EndedLease]]:
+    """Return each lease once, by night, oldest first. Pure.
+
+    A night whose dropping was interrupted lies in an archive and in the ledger, or in two archives: of a lease that is
+    told twice, the telling counts that knows its verdict.
+    """
+    once: dict[LeaseRef, EndedLease] = {}
+    for lease in leases:
+        before = once.get(lease.lease)
+        if before is None or before.credit == "none":
+            once[lease.lease] = lease
+    nights: dict[dt.date, list[EndedLease]] = {}
+    for ref in sorted(once):
+        nights.setdefault(ref.night, []).append(once[ref])
+    return nights
+
+
+def night_lines(leases: Sequence[EndedLease], booked: Sequence[Booked]) -> list[StatementNight]:
+    """Return what a car did in a night, order by order as `booked` names them. Pure."""
+    return [_line([lease for lease in leases if lease.order_no == order.order_no], order) for order in booked]
+
+
+def _line(leases: Sequence[EndedLease], order: Booked) -> StatementNight:
+    return StatementNight(
+        night=order.night.isoformat(),
+        order=order.name,
+        generation=order.generation,
+        workload=order.workload,
+        data_class=order.data_class,
+        leases=len(leases),
+        refused_leases=sum(lease.credit == "refused" for lease in leases),
+        rows=sum(lease.rows for lease in leases),
+        minutes=sum(lease.busy_s for lease in leases) / 60.0,
+        energy_wh=sum(lease.energy_wh for lease in leases),
+        bytes_read=sum(lease.bytes_read for lease in leases),
+        bytes_sent=sum(lease.bytes_sent for lease in leases),
+        paid_micro=order.paid_micro,
+        escrow_micro=order.escrow_micro,
+    )
+
+
 def _consent(record: ConsentRecord) -> ConsentEntry:
     return ConsentEntry(
         purpose=record.change.purpose,
@@ -41,23 +94,4 @@ def _consent(record: ConsentRecord) -> ConsentEntry:
         at=record.at.isoformat(),
         notice_version=record.change.notice_version,
         sha256=record.sha256,
-    )
-
-
-def _night(line: StatementLine) -> StatementNight:
-    return StatementNight(
-        night=line.night,
-        order=line.order,
-        generation=line.generation,
-        workload=line.workload,
-        data_class=line.data_class,
-        leases=line.leases,
-        refused_leases=line.refused_leases,
-        rows=line.rows,
-        minutes=line.minutes,
-        energy_wh=line.energy_wh,
-        bytes_read=line.bytes_read,
-        bytes_sent=line.bytes_sent,
-        paid_micro=line.paid_micro,
-        escrow_micro=line.escrow_micro,
     )

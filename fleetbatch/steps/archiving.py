@@ -49,10 +49,29 @@ def archive_step(settings: Settings, *, now: datetime, retention: Retention | No
     with open_doors(settings) as doors:
         for cell, ledger in doors.ledgers.items():
             for night in ledger.closed_nights(before):
-                rows = _archive_night(doors.store, cell, ledger, night)
+                rows = archive_night(doors.store, cell, ledger, night)
                 moved[f"{cell}/{night}"] = asdict(rows)
                 say("night archived", cell=cell, night=str(night), rows=asdict(rows))
     return moved
+
+
+def archive_night(store: Store, cell: CellName, ledger: PostgresLedger, night: date) -> NightRows:
+    """Move one night that is over from a cell's ledger to the store; return how many rows.
+
+    Raises TransientError, and drops nothing, when the night changed meanwhile.
+    """
+    with tempfile.TemporaryDirectory(prefix="fleetbatch-archive-") as folder:
+        counts = {}
+        for name in NIGHT_TABLES:
+            path = Path(folder) / f"{name}.parquet"
+            counts[name] = ledger.archive_night(night, name, path)
+            if counts[name]:
+                _keep(store, layout.archive(cell, name, str(night), _sha256(path)), path)
+    rows = NightRows(**counts)
+    if not ledger.drop_night(night, rows):
+        message = f"night {night} of cell {cell} changed while it was archived; it stays, and is archived next time"
+        raise TransientError(message)
+    return rows
 
 
 def forget_keys_step(settings: Settings, *, now: datetime, retention: Retention | None = None) -> list[str]:
@@ -88,21 +107,6 @@ def forget_rounds_step(settings: Settings, *, now: datetime, retention: Retentio
             gone[cell] = len(old)
             say("rounds and telemetry forgotten", cell=cell, removed_files=len(old), through_round=newest)
     return {str(cell): count for cell, count in gone.items()}
-
-
-def _archive_night(store: Store, cell: CellName, ledger: PostgresLedger, night: date) -> NightRows:
-    with tempfile.TemporaryDirectory(prefix="fleetbatch-archive-") as folder:
-        counts = {}
-        for name in NIGHT_TABLES:
-            path = Path(folder) / f"{name}.parquet"
-            counts[name] = ledger.archive_night(night, name, path)
-            if counts[name]:
-                _keep(store, layout.archive(cell, name, str(night), _sha256(path)), path)
-    rows = NightRows(**counts)
-    if not ledger.drop_night(night, rows):
-        message = f"night {night} of cell {cell} changed while it was archived; it stays, and is archived next time"
-        raise TransientError(message)
-    return rows
 
 
 def _keep(store: Store, key: str, path: Path) -> None:

@@ -12,7 +12,7 @@ from fleetbatch import layout
 from fleetbatch.contracts import parquet_table
 from fleetbatch.ledger.book import DeliveredLease, Terms, delivered_lease
 from fleetbatch.ledger.postgres import PostgresLedger
-from fleetbatch.owners import car_statement, recompute
+from fleetbatch.owners import Archive, car_statement, recompute
 from fleetbatch.protocol import StatementReply
 from fleetbatch.settings import Settings
 from fleetbatch.steps.doors import find_car, open_doors, open_ledgers
@@ -51,9 +51,9 @@ def recompute_credits(settings: Settings) -> dict[CellName, CellBook]:
 
 def find_statement(settings: Settings, car: CarId) -> StatementReply:
     """Return the statement of a car from the cell that knows it; raise RejectedError when none does."""
-    with open_ledgers(settings) as ledgers:
-        _, ledger = find_car(ledgers, car)
-        return car_statement(ledger, car)
+    with open_doors(settings) as doors:
+        cell, ledger = find_car(doors.ledgers, car)
+        return car_statement(ledger, Archive(store=doors.store, cell=cell), car)
 
 
 def set_tariff(settings: Settings, car: CarId, *, micro_per_kwh: float) -> CellName:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from ledger_nights import Cell, judge, no, part, yes
+from ledger_nights import EVENING, Cell, judge, no, part, yes
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import BOUNDS, ESCROW, FLEET, Step, Terms, owner_account
@@ -198,14 +198,15 @@ def test_a_statement_tells_each_night_of_a_car_and_no_other_cars(cell: Cell) -> 
     returned(cell)
     [task] = cell.ledger.to_audit(1)
     cell.enrol(2)
-    [line] = cell.ledger.statement(CarId(1))
-    assert (line.night, line.order, line.leases, line.rows) == ("2026-11-22", "signs", 1, 10)
-    assert (line.minutes, line.energy_wh, line.bytes_sent, line.bytes_read) == (0.5, 2.0, 1000, 100)
+    [lease] = cell.ledger.ended_leases(CarId(1))
+    assert (lease.rows, lease.busy_s, lease.energy_wh, lease.bytes_sent, lease.bytes_read) == (10, 30.0, 2.0, 1000, 100)
+    [line] = cell.ledger.booked(EVENING.date(), [lease])
+    assert (line.order_no, line.night, line.name, line.generation) == (lease.order_no, EVENING.date(), "signs", 1)
     assert (line.paid_micro, line.escrow_micro) == (0, 1600)
     cell.ledger.record_audit(judge(task))
-    [line] = cell.ledger.statement(CarId(1))
+    [line] = cell.ledger.booked(EVENING.date(), [lease])
     assert (line.paid_micro, line.escrow_micro) == (1600, 0)
-    assert cell.ledger.statement(CarId(2)) == []
+    assert cell.ledger.ended_leases(CarId(2)) == []
 
 
 def test_a_withdrawal_voids_the_cars_tokens_as_it_ends_its_lease(cell: Cell) -> None:
