@@ -197,20 +197,37 @@ class ConsentRequest(_Message, frozen=True, kw_only=True):
 
 
 class ConsentReply(_Message, frozen=True, kw_only=True):
-    """Kept from here on; withdrawing `compute` has ended the car's open leases."""
+    """Kept from here on; withdrawing `compute` has ended the car's open leases.
+
+    Whoever keeps `sha256` can see later that this decision, and none before it, was taken away or changed.
+    """
 
     car_id: str
     purpose: str
     granted: bool
+    number: int
+    at: str
+    sha256: str
 
 
 class ConsentEntry(_Message, frozen=True, kw_only=True):
-    """One decision as it was kept; `sha256` chains it to the decision before it."""
+    """One decision as it was kept.
+
+    `sha256` is over these lines, joined by single line feeds and none at the end, in UTF-8: `fleetbatch-consent-1`,
+    `previous`, the car's number (`car_id`, in decimal digits), `purpose`, `number`, `t` for yes or `f` for no,
+    `notice_version`, `notice_sha256`, `at`. Each purpose of a car has a chain of its own.
+    """
 
     purpose: str
+    number: int
+    """From 1 on, without a gap."""
     granted: bool
     at: str
+    """UTC, with six digits of a second and Z."""
     notice_version: str
+    notice_sha256: str
+    previous: str
+    """`sha256` of the decision before it; 64 zeros for the first."""
     sha256: str
 
 

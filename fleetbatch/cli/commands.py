@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fleetbatch.cli.cars import cars as cars_app
+from fleetbatch.cli.consents import consents
 from fleetbatch.cli.forecasts import forecasts
 from fleetbatch.cli.models import models
 from fleetbatch.cli.operating import orders
@@ -28,6 +29,7 @@ app.add_typer(models, name="model")
 app.add_typer(orders, name="order")
 app.add_typer(forecasts, name="windows")
 app.add_typer(owners, name="owner")
+app.add_typer(consents, name="consent")
 app.add_typer(credits_app, name="credits")
 app.command()(simulate)
 

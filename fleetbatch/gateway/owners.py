@@ -8,7 +8,7 @@ from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Kind, ProblemError
 from fleetbatch.ledger.messages import ConsentChange
 from fleetbatch.logs import say
-from fleetbatch.owners import Archive, car_statement
+from fleetbatch.owners import Archive, car_statement, consent_entry
 from fleetbatch.protocol import ConsentReply, ConsentRequest, StatementReply
 from fleetbatch.units import CarId, OwnerId, Sha256
 
@@ -29,7 +29,15 @@ async def consent(gate: Gate, owner: OwnerId, request: ConsentRequest) -> Consen
     if record.voids_tokens:
         gate.void_until |= gate.void_tokens({car: record.at})
     say("consent", car=request.car_id, purpose=request.purpose, granted=request.granted)
-    return ConsentReply(car_id=request.car_id, purpose=request.purpose, granted=request.granted)
+    kept = consent_entry(record)
+    return ConsentReply(
+        car_id=request.car_id,
+        purpose=kept.purpose,
+        granted=kept.granted,
+        number=kept.number,
+        at=kept.at,
+        sha256=kept.sha256,
+    )
 
 
 async def statement(gate: Gate, owner: OwnerId, query: Mapping[str, str]) -> StatementReply:

@@ -3,6 +3,8 @@
 import secrets
 from collections.abc import Sequence
 from datetime import date, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +16,7 @@ from fleetbatch.ledger.arrays import copy_out
 from fleetbatch.ledger.ids import lease_id
 from fleetbatch.ledger.leases import revoke_leases
 from fleetbatch.ledger.messages import CarKey, ConsentChange, ConsentRecord, Enrolment
-from fleetbatch.ledger.owners import PURPOSE_TELEMETRY
+from fleetbatch.ledger.owners import PURPOSE_TELEMETRY, CarConsents
 from fleetbatch.ledger.pool import Connection, Pool, Row, fetch
 from fleetbatch.units import CarId
 
@@ -103,21 +105,16 @@ class Cars:
                     revoke_leases(connection, "leases_of_car", {"car_id": change.car_id}, reason)
                 return record
 
-        row = self._pool.run(work)
-        return ConsentRecord(change=change, number=row["number"], at=row["at"], sha256=row["sha256"])
+        return _record(self._pool.run(work), change)
 
     def consents(self, car_id: CarId) -> list[ConsentRecord]:
         """Return every record of a car, by purpose and number."""
-        names = ConsentChange.__dataclass_fields__
-        return [
-            ConsentRecord(
-                change=ConsentChange(**{name: row[name] for name in names}),
-                number=row["number"],
-                at=row["at"],
-                sha256=row["sha256"],
-            )
-            for row in self._pool.rows("consents", {"car_id": car_id})
-        ]
+        return [_record(row, _change(row)) for row in self._pool.rows("consents", {"car_id": car_id})]
+
+    def consented(self, after: CarId, limit: int) -> list[CarConsents]:
+        """Return what the next cars after this one may be used for, with every record of each; by car."""
+        rows = self._pool.rows("consented", {"after": after, "limit": limit})
+        return [_car_consents(list(of_car)) for _, of_car in groupby(rows, key=itemgetter("car_id"))]
 
     def cars(self) -> pa.Table:
         """Return every enrolled car, sorted by car_id.
@@ -157,6 +154,23 @@ class Cars:
         """
         found = self._pool.run(lambda connection: copy_out(connection, "credited", {"since": since}, _CREDITED))
         return pa.table({"car_id": found["car_id"].view(np.uint64), "units": found["units"]})
+
+
+def _car_consents(rows: Sequence[Row]) -> CarConsents:
+    return CarConsents(
+        car_id=CarId(rows[0]["car_id"]),
+        purposes=frozenset(rows[0]["consents"]),
+        records=tuple(_record(row, _change(row)) for row in rows if row["purpose"] is not None),
+    )
+
+
+def _change(row: Row) -> ConsentChange:
+    return ConsentChange(**{name: row[name] for name in ConsentChange.__dataclass_fields__})
+
+
+def _record(row: Row, change: ConsentChange) -> ConsentRecord:
+    names = ("number", "at", "previous", "sha256")
+    return ConsentRecord(change=change, **{name: row[name] for name in names})
 
 
 def _named(bits: npt.NDArray[np.int32], classes: Sequence[str]) -> "pa.Array[Any]":

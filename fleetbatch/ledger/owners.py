@@ -52,9 +52,21 @@ class ConsentRecord:
     change: ConsentChange
     number: int
     at: datetime
+    previous: Sha256
+    """Of the record before; 64 zeros for the first."""
     sha256: Sha256
 
     @property
     def voids_tokens(self) -> bool:
         """Say whether it takes away what tokens were given for."""
         return not self.change.granted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarConsents:
+    """What a car may be used for, and the records that say so."""
+
+    car_id: CarId
+    purposes: frozenset[str]
+    records: tuple[ConsentRecord, ...]
+    """By purpose and number."""

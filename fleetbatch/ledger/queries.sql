@@ -384,6 +384,15 @@ WHERE car_id = %(car_id)s;
 SELECT car_id, purpose, granted, notice_version, notice_sha256, number, at, previous, sha256
 FROM consents WHERE car_id = %(car_id)s ORDER BY purpose, number;
 
+-- name: consented
+-- Of the next cars: what each may be used for, and every record that this must follow from, as of one instant.
+SELECT c.car_id, c.consents, k.purpose, k.granted, k.notice_version, k.notice_sha256, k.number, k.at, k.previous, k.sha256
+FROM (
+    SELECT car_id, consents FROM cars WHERE car_id > %(after)s AND car_id <> 0 ORDER BY car_id LIMIT %(limit)s
+) c
+LEFT JOIN consents k ON k.car_id = c.car_id
+ORDER BY c.car_id, k.purpose, k.number;
+
 -- name: data_classes
 -- Of orders that are open, above `open`: those that need a consent of their own.
 SELECT DISTINCT data_class FROM orders WHERE state IN ('open', 'paused') AND data_class <> 'open' ORDER BY data_class;

@@ -1,8 +1,20 @@
 """Owners read what their cars did and earned; anyone can recompute it from the leases."""
 
 from fleetbatch.owners.archives import Archive
+from fleetbatch.owners.consents import broken_car, broken_consent, consent_entry
 from fleetbatch.owners.credits import Recomputed, lease_amount, recompute
 from fleetbatch.owners.page import statement_page
 from fleetbatch.owners.statement import car_statement, statement_table
 
-__all__ = ["Archive", "Recomputed", "car_statement", "lease_amount", "recompute", "statement_page", "statement_table"]
+__all__ = [
+    "Archive",
+    "Recomputed",
+    "broken_car",
+    "broken_consent",
+    "car_statement",
+    "consent_entry",
+    "lease_amount",
+    "recompute",
+    "statement_page",
+    "statement_table",
+]

@@ -9,10 +9,10 @@ import pyarrow as pa
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import Booked, EndedLease, LeaseRef
-from fleetbatch.ledger.messages import ConsentRecord
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.owners.archives import Archive
-from fleetbatch.protocol import ConsentEntry, StatementNight, StatementReply
+from fleetbatch.owners.consents import consent_entry
+from fleetbatch.protocol import StatementNight, StatementReply
 from fleetbatch.units import CarId
 
 
@@ -33,7 +33,7 @@ def car_statement(ledger: PostgresLedger, archive: Archive, car: CarId) -> State
     ]
     return StatementReply(
         car_id=f"{car:016x}",
-        consents=[_consent(record) for record in ledger.consents(car)],
+        consents=[consent_entry(record) for record in ledger.consents(car)],
         nights=nights,
         escrow_micro=sum(line.escrow_micro for line in nights),
         owner_paid_micro=ledger.owner_balance(known.owner_id),
@@ -84,14 +84,4 @@ def _line(leases: Sequence[EndedLease], order: Booked) -> StatementNight:
         bytes_sent=sum(lease.bytes_sent for lease in leases),
         paid_micro=order.paid_micro,
         escrow_micro=order.escrow_micro,
-    )
-
-
-def _consent(record: ConsentRecord) -> ConsentEntry:
-    return ConsentEntry(
-        purpose=record.change.purpose,
-        granted=record.change.granted,
-        at=record.at.isoformat(),
-        notice_version=record.change.notice_version,
-        sha256=record.sha256,
     )
