@@ -18,7 +18,7 @@ RUNS = """
 import importlib, importlib.util, sys
 for name in {trusted!r}:
     assert importlib.util.find_spec(name) is None, name
-for name in ("runner.life", "runner.worker", "runner.__main__", "workloads.image", "car.agent", "inference", "sealing"):
+for name in ("runner.life", "runner.worker", "runner.process", "workloads.image", "car.agent", "inference", "sealing"):
     importlib.import_module(f"fleetbatch.{{name}}")
 from pathlib import Path
 import fleetbatch

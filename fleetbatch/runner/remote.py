@@ -1,4 +1,4 @@
-"""A sealed shard is read by HTTP ranges: its end once, then one request per row group, which is all that is held."""
+"""A sealed shard is read by HTTP ranges: its end once, then one request per row group, held sealed until it is read."""
 
 import io
 from collections.abc import Callable
@@ -19,17 +19,23 @@ Fetch = Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
+class Span:
+    """Bytes of a file, from `start` on."""
+
     start: int
     data: bytes
 
     @property
     def stop(self) -> int:
+        """Return where it ends."""
         return self.start + len(self.data)
 
 
+_NOTHING: Final = Span(0, b"")
+
+
 class RangeFile(io.RawIOBase):
-    """A read-only file over `fetch`; at most the tail and one prefetched span are held."""
+    """A read-only file over `fetch`; at most the tail and one span that was fetched before are held."""
 
     def __init__(self, fetch: Fetch, size: int) -> None:
         """Fetch the tail at once."""
@@ -37,17 +43,20 @@ class RangeFile(io.RawIOBase):
         self._fetch = fetch
         self._size = size
         self._at = 0
-        start = max(0, size - TAIL_BYTES)
-        self._tail = _Span(start, fetch(start, size))
-        self._near = _Span(0, b"")
+        self._tail = self.span(max(0, size - TAIL_BYTES), size)
+        self._near = _NOTHING
 
-    def prefetch(self, start: int, stop: int) -> None:
-        """Hold [start, stop) in place of what was prefetched before."""
-        self._near = _Span(start, self._fetch(start, stop))
+    def span(self, start: int, stop: int) -> Span:
+        """Return the bytes [start, stop), which are fetched in any case; any thread may ask."""
+        return Span(start, self._fetch(start, stop))
+
+    def hold(self, span: Span) -> None:
+        """Read from this span, in place of the one before, where it has what is asked for."""
+        self._near = span
 
     def let_go(self) -> None:
         """Hold the tail only."""
-        self._near = _Span(0, b"")
+        self._near = _NOTHING
 
     def readable(self) -> bool:
         """Return that it is."""
@@ -78,13 +87,15 @@ class RangeFile(io.RawIOBase):
 
 
 class RemoteShard:
-    """An opened shard whose row groups are read one at a time."""
+    """An opened shard whose row groups are read one at a time, and fetched before that by another thread."""
 
     def __init__(self, fetch: Fetch, size: int, key: bytes) -> None:
         """Read and unseal the footer; raise RejectedError when the key does not fit or a bit was changed."""
         self._file = RangeFile(fetch, size)
-        try:
-            self._parquet = pq.ParquetFile(pa.PythonFile(self._file, mode="r"), decryption_properties=unseal(key))
+        self._sealed: dict[int, Span] = {}
+        source = pa.PythonFile(self._file, mode="r")
+        try:  # what Arrow itself reads ahead it keeps until the row group after it is read
+            self._parquet = pq.ParquetFile(source, decryption_properties=unseal(key), pre_buffer=False)
         except (OSError, pa.ArrowException) as error:
             summary = f"the shard cannot be unsealed: {error}"
             raise RejectedError(summary) from error
@@ -94,9 +105,19 @@ class RemoteShard:
         """Return how many there are."""
         return int(self._parquet.metadata.num_row_groups)
 
+    def fetch(self, row_group: int) -> int:
+        """Have a row group here in one request, sealed: half of what it takes when it is open. Return its bytes."""
+        self._sealed[row_group] = span = self._file.span(*self._range(row_group))
+        return len(span.data)
+
     def read(self, row_group: int) -> pa.Table:
-        """Return the rows of one row group, fetched in one request; raise RejectedError for a changed bit."""
-        self._file.prefetch(*self._range(row_group))
+        """Return the rows of one row group, fetched now where it was not before; raise RejectedError for a changed bit.
+
+        Its sealed bytes are let go of.
+        """
+        if row_group not in self._sealed:
+            self.fetch(row_group)
+        self._file.hold(self._sealed.pop(row_group))
         try:
             return self._parquet.read_row_group(row_group, use_threads=False)
         except (OSError, pa.ArrowException) as error:

@@ -60,24 +60,32 @@ class Opened:
 
 @dataclass(slots=True, kw_only=True)
 class Reader:
-    """Fetches and opens row groups, one ahead of the computing; it holds the shard of one lease."""
+    """Fetches row groups, one ahead of the computing; it holds the shard of one lease."""
 
     worker_bytes: int
     downloads: Downloads = field(default_factory=Downloads)
     bytes_per_s: float = 0.0
     _shard: tuple[str, RemoteShard] | None = None
 
-    def read(self, work: Work) -> pa.Table:
-        """Return the rows of a row group; raise RejectedError for what does not fit or was changed."""
+    def fetch(self, work: Work) -> RemoteShard:
+        """Return the shard that has a row group's bytes; raise RejectedError for what does not fit or was changed."""
         lease, shard = work.lease, self._open(work.lease)
         refuse_too_large(
             self.worker_bytes, model_bytes=lease.model_bytes, group_bytes=shard.group_bytes(work.row_group)
         )
         began = time.monotonic()
+        size_bytes = shard.fetch(work.row_group)
+        self.bytes_per_s = size_bytes / max(time.monotonic() - began, 1e-3)
+        return shard
+
+    def read(self, work: Work, shard: RemoteShard) -> pa.Table:
+        """Return a fetched row group's rows; raise RejectedError for a changed bit, or for a picture that is too large.
+
+        The thread that computes calls this: so a row group is open only while it is computed.
+        """
         rows = shard.read(work.row_group)
-        self.bytes_per_s = rows.nbytes / max(time.monotonic() - began, 1e-3)
         pixels = pc.max(pc.multiply(rows["width"].cast(pa.int64()), rows["height"].cast(pa.int64()))).as_py() or 0
-        refuse_too_large(self.worker_bytes, model_bytes=lease.model_bytes, group_bytes=rows.nbytes, pixels=pixels)
+        refuse_too_large(self.worker_bytes, model_bytes=work.lease.model_bytes, group_bytes=rows.nbytes, pixels=pixels)
         return rows
 
     def _open(self, lease: Lease) -> RemoteShard:
@@ -104,11 +112,11 @@ class Bench:
     downloads: Downloads = field(default_factory=Downloads)
     opened: Opened | None = None
 
-    def compute(self, work: Work, rows: "Future[pa.Table]") -> GroupDone | Failed:
+    def compute(self, work: Work, fetched: "Future[RemoteShard]") -> GroupDone | Failed:
         """Return a row group's answers, or why this lease cannot be done here."""
         try:
             opened = self._open(work.lease)
-            answers = self._answer(opened, work, rows.result())
+            answers = self._answer(opened, work, self.reader.read(work, fetched.result()))
         except RejectedError as error:
             return Failed(lease_id=work.lease.lease_id, refused=True, detail=str(error))
         except TransientError as error:
@@ -169,19 +177,19 @@ def work(settings: WorkerSettings, descriptors: Sequence[int]) -> None:
         reader=Reader(worker_bytes=settings.memory_bytes),
         whereabouts=Whereabouts(whereabouts),
     )
-    waiting: queue.SimpleQueue[tuple[Work, Future[pa.Table]]] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[tuple[Work, Future[RemoteShard]]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(os.fdopen(told, "rb"), bench.reader, waiting), daemon=True).start()
     with os.fdopen(says, "wb") as out:
         while True:
             write_frame(out, bench.compute(*waiting.get()))
 
 
-def _listen(pipe: IO[bytes], reader: Reader, told: "queue.SimpleQueue[tuple[Work, Future[pa.Table]]]") -> None:
+def _listen(pipe: IO[bytes], reader: Reader, told: "queue.SimpleQueue[tuple[Work, Future[RemoteShard]]]") -> None:
     """Fetch what the runner says while the rest computes; end the whole process at once when the runner is gone."""
     with ThreadPoolExecutor(max_workers=1) as fetching:
         while (frame := read_frame(pipe)) is not None:
             work = work_of(frame)
-            told.put((work, fetching.submit(reader.read, work)))
+            told.put((work, fetching.submit(reader.fetch, work)))
         os._exit(0)
 
 

@@ -14,10 +14,10 @@ from fleetbatch.car.identity import make_key
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.protocol import Lease
-from fleetbatch.runner.__main__ import main
 from fleetbatch.runner.delivery import GroupAnswers, make_part
 from fleetbatch.runner.energy import Drawn
 from fleetbatch.runner.frames import Failed, GroupDone, Work, from_worker, read_frame, work_of, write_frame
+from fleetbatch.runner.process import main
 from fleetbatch.runner.remote import TAIL_BYTES, RangeFile, RemoteShard
 from fleetbatch.runner.signals import FileSignals, open_signals
 from fleetbatch.sealing import KEY_BYTES, seal
@@ -87,6 +87,21 @@ def test_only_one_row_group_is_held(sealed: bytes) -> None:
     assert peak < 3 * GROUP_ROWS * 4000
 
 
+def test_what_was_fetched_ahead_is_read_without_another_request_and_gone_afterwards(sealed: bytes) -> None:
+    shelf = Shelf(sealed)
+    shard = RemoteShard(shelf.fetch, len(sealed), KEY)
+    tracemalloc.start()
+    fetched_bytes = shard.fetch(1) + shard.fetch(3)
+    shelf.asked.clear()
+    for group in (1, 3):
+        assert shard.read(group).equals(shard_rows().slice(group * GROUP_ROWS, GROUP_ROWS))
+    left_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert shelf.asked == []
+    assert fetched_bytes > 2 * GROUP_ROWS * 4000
+    assert left_bytes < GROUP_ROWS * 4000 / 10
+
+
 def test_another_key_does_not_open_the_shard(sealed: bytes) -> None:
     with pytest.raises(RejectedError, match="cannot be unsealed"):
         RemoteShard(Shelf(sealed).fetch, len(sealed), KEY[::-1])
@@ -108,7 +123,7 @@ def test_a_changed_bit_is_refused_or_harmless_but_never_believed(sealed: bytes, 
 def test_a_range_file_reads_like_a_file(reads: list[tuple[int, int]]) -> None:
     data = bytes(range(256)) * 700
     far, near = RangeFile(Shelf(data).fetch, len(data)), io.BytesIO(data)
-    far.prefetch(1000, 3000)
+    far.hold(far.span(1000, 3000))
     for position, size in reads:
         assert far.seek(position) == near.seek(position)
         assert far.read(size) == near.read(size)
