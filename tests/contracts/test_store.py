@@ -1,5 +1,6 @@
 """One suite that every store passes: a folder, S3 as moto serves it, and S3 as Ceph's radosgw does."""
 
+import base64
 import hashlib
 import mmap
 import os
@@ -181,16 +182,49 @@ def test_s3_takes_a_signed_put_once_and_gives_a_signed_get(s3: Store) -> None:
     assert s3.read("a/b c") == b"answers"
 
 
-def test_a_real_s3_takes_no_other_length_no_dropped_header_and_no_other_key(real_s3: Store) -> None:
+def test_s3_is_told_length_checksum_and_create_only_under_the_signature(s3: Store) -> None:
+    """Which a server that checks signatures enforces; what moto enforces of it is the create alone."""
+    put = s3.sign_put("a/b", size=7, sha256=SHA, now=NOW, expires=FIVE_MINUTES)
+    query = httpx.URL(put.url).params
+    signed = set(query["X-Amz-SignedHeaders"].split(";"))
+    assert signed == {"host", "content-length", "if-none-match", "x-amz-checksum-sha256"}
+    assert {name.lower(): value for name, value in put.headers.items()} == {
+        "content-length": "7",
+        "if-none-match": "*",
+        "x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(b"answers").digest()).decode(),
+    }
+    assert query["X-Amz-Expires"] == "300"
+
+
+@pytest.mark.parametrize(
+    ("content", "changes"),
+    [
+        (b"answers!", {"Content-Length": "8"}),
+        (b"answer", {"Content-Length": "6"}),
+        (b"forgery", {"x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(b"forgery").digest()).decode()}),
+        (b"forgery", {"x-amz-checksum-sha256": None}),
+        (b"answers", {"If-None-Match": None}),
+    ],
+    ids=["longer", "shorter", "another checksum", "no checksum", "not create-only"],
+)
+def test_a_real_s3_takes_nothing_but_what_a_put_was_signed_for(
+    real_s3: Store, content: bytes, changes: dict[str, str | None]
+) -> None:
     put = real_s3.sign_put("a/b", size=7, sha256=SHA, now=NOW, expires=FIVE_MINUTES)
-    longer = {**put.headers, "Content-Length": "8"}
-    without = {name: value for name, value in put.headers.items() if name != "If-None-Match"}
-    assert httpx.put(put.url, content=b"answers!", headers=longer).status_code == httpx.codes.FORBIDDEN
-    assert httpx.put(put.url, content=b"answers", headers=without).status_code == httpx.codes.FORBIDDEN
+    headers = {name: value for name, value in {**put.headers, **changes}.items() if value is not None}
+    assert httpx.put(put.url, content=content, headers=headers).status_code == httpx.codes.FORBIDDEN
+    assert list(real_s3.keys("")) == []
+
+
+def test_a_real_s3_takes_a_signed_put_for_no_other_key_and_for_no_taken_one(real_s3: Store) -> None:
+    put = real_s3.sign_put("a/b", size=7, sha256=SHA, now=NOW, expires=FIVE_MINUTES)
     other = put.url.replace("/a/b?", "/a/c?")
     assert other != put.url
     assert httpx.put(other, content=b"answers", headers=put.headers).status_code == httpx.codes.FORBIDDEN
     assert list(real_s3.keys("")) == []
+    real_s3.write("a/b", b"another")
+    assert httpx.put(put.url, content=b"answers", headers=put.headers).status_code == httpx.codes.PRECONDITION_FAILED
+    assert real_s3.read("a/b") == b"another"
 
 
 def test_bytes_of_the_right_length_that_are_not_the_claimed_ones_are_found_out_by_us(s3: Store) -> None:
