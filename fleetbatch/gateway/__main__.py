@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import gc
 import json
+import logging
 import os
 import secrets
 import signal
@@ -32,7 +33,7 @@ from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.logs import gathered, log_to_stderr, say
 from fleetbatch.nouns import Cell
 from fleetbatch.settings import Settings, cell_named, load_settings
-from fleetbatch.store import open_store
+from fleetbatch.store import Store, open_store, refuse_lacking
 
 _THREADS: Final = 12
 _CONNECTIONS: Final = 6
@@ -87,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dials, *, proxies: list[str]) -> None:
     store = open_store(settings.store, deployment_key=settings.deployment_key, base_url=cell.gateway_url)
+    _try_out(store)
     ledger_dials = LedgerDials(connections=_CONNECTIONS, session=BY_KEY)
     with (
         PostgresLedger.open(cell.gateway_ledger_url, dials=ledger_dials) as ledger,
@@ -105,6 +107,14 @@ def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dial
         )
         with asyncio.Runner(loop_factory=_loop) as runner:
             runner.run(_live(gate, listening, proxies))
+
+
+def _try_out(store: Store) -> None:
+    """Raise RejectedError that names what the store lacks; one that is away is not waited for: beats are heard."""
+    try:
+        refuse_lacking(store)
+    except TransientError as error:
+        say("store not tried", level=logging.WARNING, detail=str(error))
 
 
 def _collect_rarely() -> None:

@@ -1,4 +1,4 @@
-"""What a store lacks, found by trying: no night begins, and none is published, on one that lacks something."""
+"""What a store lacks, found by trying: on one that lacks something no gateway starts, and no night begins or ends."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,10 @@ def probe(store: Store) -> list[str]:
 def refuse_lacking(store: Store) -> None:
     """Raise RejectedError that names what the store lacks, if it lacks anything."""
     if lacks := probe(store):
-        summary = "this store cannot carry a night: it cannot keep tables whole"
+        summary = (
+            "this store cannot carry a night: it cannot keep tables whole, or not to itself;"
+            " let `store` in the settings name a folder, or an S3 server that has what is missing here"
+        )
         raise RejectedError(summary, lacks)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from s3_servers import moto
+from surroundings import environment
 
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.ledger.postgres import migrate
@@ -117,6 +119,34 @@ def test_a_taken_port_is_named(settings: Path) -> None:
 def test_a_database_that_is_down_is_named(settings: Path) -> None:
     settings.write_text(settings.read_text().replace("/t", "/no_such_"))
     assert "database does not answer" in refusal(settings, "--port", "0", code=75)
+
+
+def on_store(settings: Path, url: str) -> Path:
+    """The same deployment on another store."""
+    lines = [
+        f'store = "{url}"' if line.strip().startswith("store =") else line for line in settings.read_text().split("\n")
+    ]
+    settings.write_text("\n".join(lines))
+    return settings
+
+
+def test_a_store_that_lacks_something_is_refused_at_the_start_with_what_to_do(settings: Path) -> None:
+    """moto takes a URL that somebody has signed with another key: anybody could read what cars are given."""
+    with moto() as server, environment(server.environment()):
+        said = refusal(on_store(settings, server.bucket_url()), "--port", "0")
+    assert "a forged signature was accepted" in said
+    assert "an S3 server that has what is missing here" in said
+
+
+def test_a_store_that_is_away_at_the_start_keeps_no_gateway_from_hearing_beats_and_owners(settings: Path) -> None:
+    with environment({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}):
+        away = on_store(settings, "s3://bucket/cell?endpoint=http://127.0.0.1:9")
+        with started(away, "--port", "0") as process:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["event"] == "ready"
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=10)
+    assert json.loads(log.splitlines()[0])["event"] == "store not tried"
 
 
 def test_an_unknown_cell_is_told_the_known_ones(settings: Path) -> None:
