@@ -11,15 +11,15 @@ import numpy as np
 
 from fleetbatch.planner.classes import Fleet
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import Floats, Singles
+from fleetbatch.planner.inputs import CHUNK, Floats, Singles
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.risk import worth
 
 ROUNDING = 1e-6
 """32-bit products, summed in 64 bits, are right to better than this; the bound is raised by it."""
-CHUNK = 8192
-"""Cars at a time: for products of more than 10,000 numbers numpy's linear algebra wakes a thread on every core."""
+ALONE = 8192
+"""For products of more than 10,000 numbers numpy's linear algebra wakes a thread on every core."""
 
 
 def upper_bound(fleet: Fleet, work: Work, grid: Grid, policy: Policy, price: Floats, cost: Floats) -> float:
@@ -49,5 +49,6 @@ def _cars_worth(rate: Singles, presence: Singles, cost: Singles, price: Floats) 
                 np.maximum(best, other, out=best)
         best -= cost[block]
         np.maximum(best, 0.0, out=best)
-        total += float(np.dot(best, seconds))
+        for first in range(0, len(best), ALONE):
+            total += float(np.dot(best[first : first + ALONE], seconds[first : first + ALONE]))
     return total

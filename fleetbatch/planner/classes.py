@@ -27,6 +27,8 @@ SAMPLE = 16_384
 CLASSES_MAX = 4000
 ALL_HARDWARE = 255
 SAME = 1e-6
+MEMORY_MOST = 2.0**63
+"""No shard needs more: a number beyond would not come back from 64 bits."""
 TURNS = 16
 """Steps in which owners' deficits are told apart; with the classes they fit into 16 bits."""
 ALONE = 1 << 17
@@ -156,7 +158,10 @@ def _passes(cars: Cars, kinds: Kinds, kind: int, memory: Floats) -> npt.NDArray[
         may &= ((int(kinds.hw_mask[kind]) >> cars.hw.astype(np.int64)) & 1).astype(bool)
     if kinds.region[kind] != ANY_REGION:
         may &= cars.region == kinds.region[kind]
-    return np.asarray(may & (cars.memory >= memory[kind]))
+    needed = np.uint64(min(np.ceil(memory[kind]), MEMORY_MOST))
+    if cars.memory.min(initial=needed) < needed:
+        may &= cars.memory >= needed
+    return np.asarray(may)
 
 
 def _codes(

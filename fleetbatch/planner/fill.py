@@ -9,19 +9,22 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fleetbatch.planner.classes import TURNS, Fleet
 from fleetbatch.planner.grid import Grid, buffer_from
-from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles
+from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles, counting_order
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.lists import Lists, split
 from fleetbatch.planner.pieces import Pieces, Running, room_for
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution
+from fleetbatch.planner.ranked import NOTHING
 from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.righting import righted
 
-IDLE = -1
+COUNTED = 1 << 14
+"""So many keys are sooner counted than sorted digit by digit."""
 QUARTER_OCTAVE = 5
 """The lowest bits of a float's upper half, without which steps are that wide; with the turns 16 bits are left."""
 
@@ -71,22 +74,22 @@ class Filling:
         """So many pieces so far; the room grows when it is full."""
         self.room.records[: self.put] = running.pieces.records
         self.end, self.refused = Ends.BEFORE_BUFFER, False
-        self.places: Ints | None = None
+        self.places: npt.NDArray[np.int32] | None = None
+        self.waves: list[tuple[int, int, int]] = []
+        """The kind of each wave, and where among the pieces its own begin and end."""
 
     def block(self, block: int, solution: Solution) -> None:
         """Fill one block; a shard that a car would not end by its deadline is given to it only if to nobody else."""
         grid = self.given.grid
         until = min(float(grid.edges[block + 1]), self.given.policy.commit_s)
-        chosen, energy = self._chosen(block, solution), self._energy(block)
+        choices, energy = self._choices(block, solution), self._energy(block)
         everything = [True] * len(grid.deadlines)
         pressing = (grid.edges[block] >= buffer_from(grid.deadlines, self.given.policy)).tolist()
         flow = solution.flow[:, block].sum(axis=2).tolist()
-        choices = [np.flatnonzero((chosen == kind) & (rate > 0.0)) for kind, rate in enumerate(self.given.fleet.rate)]
         for self.end in Ends:
             self.refused = False
             for kind, cars in enumerate(choices):
-                able = cars.take(np.flatnonzero(self.free.take(cars) < until))
-                self._waves(kind, able, flow[kind], until)
+                self._waves(kind, cars, flow[kind], until)
             self._by_price(solution.price[:, block], energy, until, everything)
             if any(pressing):
                 self._by_price(self._lowest_value, energy, until, pressing)
@@ -115,12 +118,12 @@ class Filling:
     def _lowest_value(self) -> Floats:
         return np.full(len(self.given.work.kinds), min(self.given.policy.value_per_unit))
 
-    def place_of(self, cars: Ints) -> Ints:
+    def place_of(self, cars: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Return places in class order of some cars."""
         if self.places is None:
-            self.places = np.empty(len(self.order), np.int64)
-            self.places[self.order] = np.arange(len(self.order))
-        return np.asarray(self.places[cars])
+            self.places = np.empty(len(self.order), np.int32)
+            self.places[self.order] = np.arange(len(self.order), dtype=np.int32)
+        return self.places.take(cars)
 
     def pieces(self) -> Pieces:
         """Return all pieces so far, those of a car in order of time."""
@@ -133,8 +136,8 @@ class Filling:
             self.room.records[: self.put] = old.records
         return Pieces(self.room.records[self.put : self.put + count])
 
-    def _chosen(self, block: int, solution: Solution) -> Ints:
-        """Return each car's kind in the block: within a class, cars in order up to each kind's share of its work."""
+    def _choices(self, block: int, solution: Solution) -> list[Ints]:
+        """Return the cars of each kind in the block: within a class, in order up to each kind's share of its work."""
         fleet = self.given.fleet
         weight, ends = fleet.presence[block] * self.speed, np.zeros(len(self.order) + 1)
         np.cumsum(weight, dtype=np.float64, out=ends[1:])
@@ -147,17 +150,18 @@ class Filling:
         at = np.minimum(cuts, len(weight) - 1)
         cuts += ends[at + 1] - 0.5 * weight[at] < edges  # a car belongs to where its middle lies
         cuts = np.clip(cuts, fleet.starts[:-1, None], fleet.starts[1:, None])
-        bounds = np.concatenate([fleet.starts[:-1, None], cuts, fleet.starts[1:, None]], axis=1)
-        names = np.tile(np.append(np.arange(cuts.shape[1]), IDLE).astype(np.int16), len(cuts))
-        return np.repeat(names, np.diff(bounds, axis=1).ravel())
+        bounds = np.concatenate([fleet.starts[:-1, None], cuts], axis=1)
+        choices = []
+        for kind, rate in enumerate(fleet.rate):
+            cars = np.concatenate([NOTHING, *(np.arange(*some) for some in bounds[:, kind : kind + 2].tolist())])
+            choices.append(cars.take(np.flatnonzero(rate.take(cars) > 0.0)))
+        return choices
 
     def _waves(self, kind: int, cars: Ints, shares: list[float], until: float, due: list[bool] | None = None) -> None:
         """Let cars take shards of a kind, of `due` deadlines, until none is free before `until`, or none is left."""
+        cars = self._free(cars, until)
         cars = cars.take(self._turns(kind, cars))
-        for _ in range(self.given.policy.pieces_max):
-            free, limit = self.free.take(cars), self.limit.take(cars)
-            may = (free < until) & (free < limit) & (self.queue.take(cars) < self.given.policy.pieces_max)
-            cars = cars.take(np.flatnonzero(may))
+        while True:
             waiting = self.lists.waiting(kind)
             if due is not None:
                 waiting = [count * may for count, may in zip(waiting, due, strict=True)]
@@ -166,7 +170,14 @@ class Filling:
             if not busy:
                 return
             took = self._wave(kind, cars[:busy], counts)
-            cars = np.concatenate([took, cars[busy:]])
+            cars = self._free(np.concatenate([took, cars[busy:]]), until)
+
+    def _free(self, cars: Ints, until: float) -> Ints:
+        """Return the cars that are free before `until`, may compute then, and have room in their queues."""
+        free = self.free.take(cars)
+        may = (free < until) & (free < self.limit.take(cars))
+        may &= self.queue.take(cars) < self.given.policy.pieces_max
+        return cars.take(np.flatnonzero(may))
 
     def _turns(self, kind: int, cars: Ints) -> Ints:
         """Return the order in which cars take shards, the longest of which come first: who will do most comes first.
@@ -179,30 +190,39 @@ class Filling:
         turn = self.given.fleet.turn
         if turn is not None:
             least = (least >> np.uint16(QUARTER_OCTAVE)) * np.uint16(TURNS) + turn[cars]
-        return np.argsort(least, kind="stable")
+        return counting_order(least) if len(least) > COUNTED else np.argsort(least, kind="stable")
 
     def _wave(self, kind: int, cars: Ints, counts: list[int]) -> Ints:
         """Give each car the next shard, keep what fits and give the others back; return the cars that took one."""
         shard = self.lists.take(kind, counts)
-        took, fits, put = self._room(len(cars)), np.empty(len(cars), bool), 0
+        deadline, put = self._deadlines(shard, counts), 0
+        took, fits = self._room(len(cars)), np.empty(len(cars), bool)
         for first in range(0, len(cars), CHUNK):
             part = slice(first, min(first + CHUNK, len(cars)))
             into = Pieces(took.records[put : put + part.stop - first])
-            self.decide(kind, cars[part], shard[part], into)
+            self.decide(kind, cars[part], (shard[part], deadline[part]), into)
             np.greater(into.stop, into.start, out=fits[part])
             put += into.keep(fits[part])
         if put < len(cars):
             ends = itertools.accumulate(counts)  # the shards of a deadline stand together
-            for deadline, (last, count) in enumerate(zip(ends, counts, strict=True)):
+            for place, (last, count) in enumerate(zip(ends, counts, strict=True)):
                 part = slice(last - count, last)
-                self.lists.give_back(kind, deadline, shard[part][~fits[part]])
+                self.lists.give_back(kind, place, shard[part][~fits[part]])
             cars, took = cars.take(np.flatnonzero(fits)), Pieces(took.records[:put])
+        self.waves.append((kind, self.put, self.put + len(took)))
         self.put += len(took)
         self.free[cars] = took.ends
         self.queue[cars] += 1
         if self.given.policy.model_bytes:
             self.loaded[cars] |= np.uint32(1 << int(self.given.work.kinds.workload[kind]))
         return cars
+
+    def _deadlines(self, shard: Ints, counts: list[int]) -> Singles:
+        """Return the shards' deadlines, so many of each that the plan tells apart; looked up where it joins some."""
+        grid = self.given.grid
+        if grid.exact():
+            return grid.deadlines.astype(np.float32).repeat(counts)
+        return self.given.shards.deadline.take(shard)
 
     def _latest(self, deadline: Singles) -> Singles:
         """Return until when a shard must be whole."""
@@ -214,15 +234,15 @@ class Filling:
             case Ends.IN_PART:
                 return np.full(len(deadline), np.inf, np.float32)
 
-    def decide(self, kind: int, cars: Ints, shard: Ints, into: Pieces) -> None:
-        """Write down how far each car gets with its shard; the stop is the start where nothing fits."""
-        policy, shards = self.given.policy, self.given.shards
+    def decide(self, kind: int, cars: Ints, due: tuple[Ints, Singles], into: Pieces) -> None:
+        """Write down how far each car gets with its shard until that is due; stop is start where nothing fits."""
+        policy, shards, (shard, deadline) = self.given.policy, self.given.shards, due
         workload = int(self.given.work.kinds.workload[kind])
         start, stop, free = shards.start.take(shard), shards.stop.take(shard), self.free.take(cars)
         part, left = np.float32(1.0) / stop.astype(np.float32), (stop - start).astype(np.float32)
         units = shards.work_units.take(shard).astype(np.float32) * part
         size = shards.size_bytes.take(shard).astype(np.float32) * part
-        link, deadline = np.maximum(self.link.take(cars), np.float32(1e-9)), shards.deadline.take(shard)
+        link = np.maximum(self.link.take(cars), np.float32(1e-9))
         fetch = size / link
         tau = np.maximum(units / self.compute[workload].take(cars), fetch)
         begins = free + fetch

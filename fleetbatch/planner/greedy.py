@@ -30,7 +30,7 @@ def greedy(cars: Cars, shards: Shards, policy: Policy, running: Running) -> Piec
     have. Within a list no shard is placed while a more urgent one would have fitted there.
     """
     until = cars.until(slice(None), policy.stay_min)
-    window = np.minimum(window_s(cars.survival, 1.0 - policy.window_risk), until)
+    window = np.minimum(window_s(cars.survival, 1.0 - policy.window_risk, np.arange(len(until))), until)
     free = np.maximum(cars.ready, running.free)
     able = np.flatnonzero(free < np.minimum(until, policy.commit_s))
     due = -cars.deficit[able].astype(np.float64)

@@ -27,6 +27,10 @@ class Grid:
         """Return the number of blocks."""
         return len(self.edges) - 1
 
+    def exact(self) -> bool:
+        """Say whether every shard's own deadline is one of these."""
+        return bool(np.array_equal(self.deadlines, self.latest) and np.all(self.latest < HORIZON_S))
+
     def usable(self, by: Floats) -> npt.NDArray[np.bool_]:
         """Return [deadline, block]: whether the block ends in time."""
         return np.asarray(self.edges[None, 1:] <= by[:, None] + 1e-6)

@@ -108,10 +108,11 @@ def _moves(
 
 def _pairs_of_lists(cars: Cars, shards: Shards, policy: Policy, late: _Race, free: Bools) -> tuple[_Race, _Race]:
     """Pair late shards with free cars, list by list; a car that takes one is free no more."""
-    row_of = dict(zip(late.shard.tolist(), range(len(late.shard)), strict=True))
+    by_shard = np.argsort(late.shard)
+    sorted_ = late.shard.take(by_shard)
     old, new = late.some(np.zeros(0, np.int64)), late.some(np.zeros(0, np.int64))
-    for alike in lists_of(shards, np.sort(late.shard)):
-        mine = late.some(np.array([row_of[shard] for shard in alike.tolist()], np.int64))
+    for alike in lists_of(shards, sorted_):
+        mine = late.some(by_shard.take(np.searchsorted(sorted_, alike)))
         some = np.flatnonzero(free)
         step = max(len(some) // max(CANDIDATES, TRIES * len(alike)), 1)
         moved = _pairs(cars, shards, policy, mine, some[::step])
@@ -140,8 +141,10 @@ def _fresh(shards: Shards, policy: Policy, pieces: Pieces) -> _Race:
     late = ~pieces.whole
     soon = np.flatnonzero(pieces.ends > buffer_from(shards.deadline.min(initial=np.inf, keepdims=True), policy))
     late[soon] |= pieces.ends[soon] > buffer_from(shards.deadline[pieces.shard[soon]].astype(np.float64), policy)
-    row = np.flatnonzero(late & (pieces.turn == 0) & (pieces.reason != Reason.RUNNING))
+    row = np.flatnonzero(late)
     some = pieces.some(row)
+    first = np.flatnonzero((some.turn == 0) & (some.reason != Reason.RUNNING))
+    row, some = row.take(first), some.some(first)
     return _Race(
         car=some.car.astype(np.int64),
         shard=some.shard.astype(np.int64),

@@ -68,20 +68,20 @@ def _may_any(cars: Cars, shards: Shards, policy: Policy, places: Ints) -> Bools:
     return may
 
 
-def car_plan_by_kind(given: Given, solution: Solution | None, pieces: Placed) -> pa.Table:
-    """Return what `car_plan` returns, looking once at each kind."""
+def car_plan_by_kind(given: Given, solution: Solution | None, pieces: Placed, taken: Bools) -> pa.Table:
+    """Return what `car_plan` returns, looking once at each kind; `taken` are the shards of the pieces."""
     cars, order = given.cars, given.fleet.order
     reason = _gravest(cars, given.policy, pieces, np.zeros(len(order), np.uint8))
     reason[pieces.car] = Reason.HAS_WORK
     idle = np.flatnonzero(reason[order] == 0)
-    reason[order[idle]] = _reasons_of_idle(given, solution, pieces, idle)
+    reason[order[idle]] = _reasons_of_idle(given, solution, taken, idle)
     return _car_plan(cars, pieces, reason)
 
 
-def _reasons_of_idle(given: Given, solution: Solution | None, pieces: Placed, idle: Ints) -> Bytes:
+def _reasons_of_idle(given: Given, solution: Solution | None, taken: Bools, idle: Ints) -> Bytes:
     """Return what keeps each idle car (places in class order) from every kind of work that waits."""
     fleet = given.fleet
-    least = _shortest_row_groups(given, pieces)
+    least = _shortest_row_groups(given, taken)
     cost = np.repeat(given.cost[:, 0], np.diff(fleet.starts)).take(idle)
     price = np.full(len(least), np.finfo(np.float64).max) if solution is None else solution.price[:, 0]
     cars, link = fleet.order[idle], fleet.link.take(idle)
@@ -110,14 +110,12 @@ TOGETHER = 16
 """So many times as many are put in order at once."""
 
 
-def _shortest_row_groups(given: Given, pieces: Placed) -> Floats:
+def _shortest_row_groups(given: Given, taken: Bools) -> Floats:
     """Return the units of the shortest row group that waits of each kind, infinite where none does.
 
     Every list ends with its small shards, so that it is enough to look there.
     """
     work, shards = given.work, given.shards
-    taken = np.zeros(len(shards.shard_id), bool)
-    taken[pieces.shard] = True
     least = np.full(len(work.kinds), np.inf)
     for tier, (first, last) in enumerate(itertools.pairwise(work.starts.tolist())):
         for at in itertools.chain([last], range(last - SMALL, first, -SMALL * TOGETHER)):

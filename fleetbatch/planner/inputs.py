@@ -48,7 +48,8 @@ class Cars:
 
     def until(self, places: Ints | slice, stay_min: float) -> Floats:
         """Return when each car must have stopped: at its limit, or where it has left but for a chance of `stay_min`."""
-        return np.minimum(self.limit[places], window_s(self.survival[places], stay_min))
+        some = np.arange(len(self.limit))[places]
+        return np.minimum(self.limit.take(some), window_s(self.survival, stay_min, some))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,18 +133,17 @@ def stays(survival: Bytes, cars: Ints, seconds: npt.NDArray[Real]) -> npt.NDArra
     return np.asarray((first + (place - left.astype(kind)) * (second - first)) / CERTAIN)
 
 
-def window_s(survival: Bytes, share: float) -> Floats:
-    """Return until when each curve stays at or above `share`, linear between the points; at most the horizon."""
-    seconds = np.empty(len(survival))
-    for first in range(0, len(survival), CHUNK):
-        seconds[first : first + CHUNK] = _window_s(survival[first : first + CHUNK], share * CERTAIN)
+def window_s(survival: Bytes, share: float, cars: Ints) -> Floats:
+    """Return until when the curves of `cars` stay at or above `share`, linear between the points; at most a day."""
+    seconds, flat = np.empty(len(cars)), survival.reshape(-1)
+    for first in range(0, len(cars), CHUNK):
+        seconds[first : first + CHUNK] = _window_s(flat, cars[first : first + CHUNK] * GRID_POINTS, share * CERTAIN)
     return seconds
 
 
-def _window_s(survival: Bytes, floor: float) -> Floats:
+def _window_s(flat: Bytes, first: Ints, floor: float) -> Floats:
     """Find each curve's last point at or above the floor by halving, then go on along the line to the next."""
-    flat, first = np.ascontiguousarray(survival).ravel(), np.arange(len(survival)) * GRID_POINTS
-    last = np.zeros(len(survival), np.int64)
+    last = np.zeros(len(first), np.int64)
     step = 64
     while step:
         further = last + step

@@ -90,9 +90,10 @@ class _Codes:
 
     def note_largest(self, units: Singles, groups: npt.NDArray[np.uint16]) -> None:
         """Look for a larger row group among shards; only who has many units can have one."""
-        some = np.flatnonzero(units > np.float32(self.largest * LESS) * groups.min().astype(np.float32))
-        if len(some):
-            self.largest = max(self.largest, float(np.max(units.take(some) / groups.take(some))))
+        least = self.largest * LESS * float(groups.min(initial=1))
+        if units.max(initial=0.0) > least:
+            some = np.flatnonzero(units > np.float32(least))
+            self.largest = max(self.largest, float(np.max(units.take(some) / groups.take(some), initial=0.0)))
 
     def note(self, code: npt.NDArray[Any], intensity: Singles) -> None:
         """Look at some shards; after the first few there is little to learn."""

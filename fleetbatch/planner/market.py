@@ -38,6 +38,7 @@ def by_prices(cars: Cars, shards: Shards, grid: Grid, now: datetime, policy: Pol
         if solution is None
         else certificate_by_prices(given, solution, found)
     )
+    taken = found.pieces.taken(len(shards.shard_id))
     stats = {
         "cars": float(len(cars.car_id)),
         "shards": float(len(shards.shard_id)),
@@ -49,8 +50,8 @@ def by_prices(cars: Cars, shards: Shards, grid: Grid, now: datetime, policy: Pol
         at=now,
         planner="fallback" if solution is None else "prices",
         assignments=assignments(cars, shards, found),
-        car_plan=car_plan_by_kind(given, solution, found.pieces),
-        unassigned=unassigned_by_kind(given, solution, found.pieces),
+        car_plan=car_plan_by_kind(given, solution, found.pieces, taken),
+        unassigned=unassigned_by_kind(given, solution, found.pieces, taken),
         certificate=certificate,
         stats=stats,
     )

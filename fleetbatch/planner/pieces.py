@@ -229,9 +229,10 @@ def in_order(pieces: Pieces, car: npt.NDArray[np.int32], stay: npt.NDArray[np.bo
     place += pieces.turn
     order = np.empty(len(pieces), np.int32)
     order[place] = np.arange(len(pieces), dtype=np.int32)
-    if not stay.all():
-        order = order[stay.take(order)]
+    gone = place[~stay]
+    if len(gone):
+        order = np.delete(order, gone)
     fresh = fresh.some(np.argsort(fresh.car))
     at = first.take(fresh.car)
-    at -= np.searchsorted(np.sort(place[~stay]), at)
+    at -= np.searchsorted(np.sort(gone), at)
     return Queues(pieces=pieces, order=np.insert(order, at, 0), fresh=fresh, at=at + np.arange(len(at)))

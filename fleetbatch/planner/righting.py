@@ -12,7 +12,6 @@ import numpy as np
 
 from fleetbatch.planner.inputs import CHUNK
 from fleetbatch.planner.pieces import Pieces, room_for
-from fleetbatch.planner.reasons import Reason
 
 if TYPE_CHECKING:
     from fleetbatch.planner.fill import Filling
@@ -43,14 +42,14 @@ def _rows(filling: Filling, pieces: Pieces, waiting: list[tuple[int, int]]) -> d
         first = (kind * deadlines + deadline) * levels
         most = min(int(shards.priority[filling.lists.back[kind, deadline]].min()), levels - 1)
         gives_way[first + most + 1 : first + levels] = True
-    queue = np.empty_like(filling.queue)
-    queue[filling.order] = filling.queue
+    some = set((np.flatnonzero(gives_way) // (deadlines * levels)).tolist())
     rows = [np.zeros(0, np.int64)]
-    for first in range(0, len(pieces), CHUNK):
-        part = Pieces(pieces.records[first : first + CHUNK])
-        last = np.flatnonzero(part.turn + np.uint16(1) == queue.take(part.car))
-        tier = work.tier.take(part.shard.take(last))
-        rows.append(last[gives_way.take(tier) & (part.reason.take(last) != Reason.RUNNING)] + first)
+    for kind, put, end in filling.waves:
+        for first in range(put, end if kind in some else put, CHUNK):
+            part = Pieces(pieces.records[first : min(first + CHUNK, end)])
+            fits = np.flatnonzero(gives_way.take(work.tier.take(part.shard)))
+            queue = filling.queue.take(filling.place_of(part.car.take(fits)))
+            rows.append(fits[part.turn.take(fits) + np.uint16(1) == queue] + first)
     last = np.concatenate(rows)
     list_of = work.tier.take(pieces.shard.take(last)) // levels
     return {(kind, deadline): last[list_of == kind * deadlines + deadline] for kind, deadline in waiting}
@@ -70,13 +69,13 @@ def _swap(filling: Filling, pieces: Pieces, rows: Ints, list_: tuple[int, int]) 
     rows, urgent = rows[gains], urgent[gains]
     if not len(rows):
         return False
-    cars = filling.place_of(pieces.car[rows].astype(np.int64))
+    cars = filling.place_of(pieces.car[rows]).astype(np.int64)
     filling.free[cars] = pieces.begins[rows]
     new, loaded = room_for(len(cars)), filling.loaded
     if len(loaded):  # what goes may have been what loads the model
         filling.loaded = loaded.copy()
         filling.loaded[cars] = filling.given.cars.cached[pieces.car[rows]]
-    filling.decide(list_[0], cars, urgent, new)
+    filling.decide(list_[0], cars, (urgent, filling.given.shards.deadline.take(urgent)), new)
     filling.loaded = loaded
     new.put(turn=pieces.turn[rows])
     fits = np.flatnonzero(new.stop > new.start)

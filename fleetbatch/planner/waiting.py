@@ -74,12 +74,15 @@ def _fits_anywhere(cars: Cars, shards: Shards, policy: Policy, places: Ints, abl
     return np.asarray(tau <= room)
 
 
-def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Placed) -> pa.Table:
-    """Return what `unassigned` returns, looking once at each kind, deadline and priority instead of at each shard."""
-    shards = given.shards
+def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Placed, taken: Bools) -> pa.Table:
+    """Return what `unassigned` returns, looking once at each kind, deadline and priority instead of at each shard.
+
+    `taken` are the shards of the pieces.
+    """
+    shards, rest = given.shards, np.sort(pieces.shard[~pieces.whole])
     waits = shards.start < shards.stop
-    waits[pieces.shard[pieces.whole]] = False
-    rest = np.sort(pieces.shard[~pieces.whole])
+    np.greater(waits, taken, out=waits)
+    waits[rest] = True
     shard_id, reason, remainders = _of_tiers(given, waits, _tier_reasons(given, solution), rest)
     doubtful = _doubtful(given)
     if doubtful or given.work.starts[-1] < len(waits):

@@ -28,6 +28,12 @@ class Placed:
     reason: Bytes
     whole: npt.NDArray[np.bool_]
 
+    def taken(self, shards: int) -> npt.NDArray[np.bool_]:
+        """Return which of so many shards have a piece."""
+        taken = np.zeros(shards, bool)
+        taken[self.shard] = True
+        return taken
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
@@ -83,7 +89,7 @@ def _weigh(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> tuple[
 def _cut_off(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces, late: Ints) -> None:
     """Cut off the row groups of `late` pieces that would end when the car has probably left; of some all of them."""
     some, records = pieces.some(late), pieces.records
-    over = some.ends - window_s(cars.survival[some.car], policy.stay_min)
+    over = some.ends - window_s(cars.survival, policy.stay_min, some.car.astype(np.int64))
     cut = np.clip(np.ceil(over / np.maximum(some.tau, 1e-9) - 1e-9), 0, some.count())
     least = np.minimum(policy.piece_row_groups_min, shards.stop.take(some.shard).astype(np.int64) - some.start)
     cut = np.where(some.count() - cut >= least, cut, some.count())
