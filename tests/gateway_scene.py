@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from gateway_doors import Door, TestedCar, open_door
+from gateway_doors import QUICK, Door, TestedCar, open_door
 from gateway_words import beat, poll, release
 from ledger_nights import digest
 
+from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.endpoints import Endpoint
 from fleetbatch.ledger.messages import LeaseState
 from fleetbatch.protocol import Lease, PartRequest
@@ -103,9 +104,9 @@ def put_to_work(door: Door, *cars: TestedCar, shards: tuple[int, ...]) -> list[W
 
 
 @contextmanager
-def open_scene(database_url: str, folder: Path, *, others: int = 0) -> Iterator[Scene]:
+def open_scene(database_url: str, folder: Path, *, others: int = 0, dials: Dials = QUICK) -> Iterator[Scene]:
     """Run a gateway with a car at work on shard 7, others on shards from 9 on; shard 8 is free."""
-    with open_door(database_url, folder) as door:
+    with open_door(database_url, folder, dials=dials) as door:
         car, stranger, *more = [door.car(number) for number in range(1, 3 + others)]
         at_work, *rest = put_to_work(door, car, *more, shards=(7, *range(9, 9 + others), 8))
         yield Scene(door=door, at_work=at_work, others=rest, stranger=stranger)

@@ -61,7 +61,7 @@ def token(
     owner: Annotated[str, typer.Argument(metavar="OWNER", help="Sixteen hex digits, as cars were enrolled with.")],
     *,
     cell: Annotated[str, typer.Option(help="The cell whose gateways it opens.")],
-    minutes: Annotated[int, typer.Option(help="How long it lives.", min=1, max=24 * 60)] = 60,
+    minutes: Annotated[int, typer.Option(help="How long it lives; nothing ends it before.", min=1, max=60)] = 60,
     home: Home = HOME,
 ) -> None:
     """Print a token with which an owner, whom your portal knows, consents and reads statements at a gateway."""

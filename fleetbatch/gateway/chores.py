@@ -24,7 +24,7 @@ _AWAY_S = 0.5
 async def chores(gate: Gate, *, name: str) -> AsyncIterator[None]:
     """Run the chores while the body runs; what was heard last is written at the end. `name` is the process's own."""
     loops = (
-        follow_rounds(gate),
+        follow_ledger(gate),
         sweep(gate),
         write_telemetry(gate, name=name),
         keep_pace(gate),
@@ -41,9 +41,9 @@ async def chores(gate: Gate, *, name: str) -> AsyncIterator[None]:
         await _tried(lambda: flush(gate, name=name))
 
 
-async def follow_rounds(gate: Gate) -> None:
-    """Hold the newest round, soon after its notice, or at the next look."""
-    await _noticed(gate, for_s=0.0)  # listen before the first look, or a round between the two is seen late
+async def follow_ledger(gate: Gate) -> None:
+    """Hold the newest round and know whose tokens are void, soon after a notice, or at the next look."""
+    await _noticed(gate, for_s=0.0)  # listen before the first look, or what happens between the two is seen late
     look_at = 0.0
     while True:
         now = asyncio.get_running_loop().time()
@@ -143,7 +143,7 @@ async def keep_pace(gate: Gate) -> None:
 
 async def _noticed(gate: Gate, *, for_s: float) -> bool:
     try:
-        return await gate.off_loop(gate.ledger.wait_for_round, for_s)
+        return await gate.off_loop(gate.ledger.wait_for_news, for_s)
     except TransientError:
         await asyncio.sleep(_AWAY_S)
         return False

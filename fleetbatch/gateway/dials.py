@@ -78,6 +78,6 @@ class Dials:
     glance_for: timedelta = timedelta(seconds=10)
     """How long what the metrics say of the whole cell is kept: a scrape must not cost the ledger."""
     look_every: timedelta = timedelta(seconds=5)
-    """A look for a new round when no notice of one came."""
+    """A look for a new round and for void tokens when no notice of either came."""
     listen_for: timedelta = timedelta(seconds=0.5)
-    """How long one wait for the notice of a round lasts: a stop of the process waits for it."""
+    """How long one wait for a notice lasts: a stop of the process waits for it."""

@@ -350,8 +350,12 @@ SELECT car_id, owner_id, public_key_pem, revoked_at IS NOT NULL AS revoked, 'tel
 FROM cars WHERE car_id = ANY (%(car_id)s::bigint[]) AND car_id <> 0;
 
 -- name: revoke_car
-UPDATE cars SET revoked_at = fleetbatch.now(), revoked_reason = %(reason)s, tokens_void_at = fleetbatch.now()
-WHERE car_id = %(car_id)s AND car_id <> 0 AND revoked_at IS NULL;
+WITH revoked AS (
+    UPDATE cars SET revoked_at = fleetbatch.now(), revoked_reason = %(reason)s, tokens_void_at = fleetbatch.now()
+    WHERE car_id = %(car_id)s AND car_id <> 0 AND revoked_at IS NULL
+    RETURNING car_id
+)
+SELECT pg_notify('fleetbatch_round', '') FROM revoked;
 
 -- name: consent_lock
 -- Withdrawal and grant meet here: a grant holds this row in share while it commits.
@@ -920,7 +924,9 @@ GROUP BY o.order_no
 ORDER BY o.name, o.generation;
 
 -- name: void_tokens
-UPDATE cars SET tokens_void_at = fleetbatch.now() WHERE car_id = %(car_id)s;
+-- Gateways hear of it where they hear of rounds, and look at both.
+WITH voided AS (UPDATE cars SET tokens_void_at = fleetbatch.now() WHERE car_id = %(car_id)s RETURNING car_id)
+SELECT pg_notify('fleetbatch_round', '') FROM voided;
 
 -- name: use_assertions
 -- The first use of each, whichever gateway asks; no row for any other. `use` tells a repeated statement from a replay.

@@ -91,11 +91,11 @@ class Rounds:
         order = np.lexsort((found["seq"], found["car_id"]))
         return Offers(round_id=round_id, **{name: found[name][order] for name in _OFFERS_OUT})
 
-    def wait_for_round(self, timeout_s: float) -> bool:
-        """Wait until a round is announced (True) or the time is over (False); one thread at a time.
+    def wait_for_news(self, timeout_s: float) -> bool:
+        """Wait until a round or void tokens are announced (True) or the time is over (False); one thread at a time.
 
-        It hears only what is announced after its first call: look at `latest_round` between two calls. Raises
-        TransientError when the database does not answer.
+        It hears only what is announced after its first call: look at `latest_round` and `voided_tokens` between two
+        calls. Raises TransientError when the database does not answer.
         """
         try:
             if self._listener is None:
@@ -104,7 +104,7 @@ class Rounds:
             return any(True for _ in self._listener.notifies(timeout=timeout_s, stop_after=1))
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             self._stop_listening()
-            message = f"the ledger's database does not announce rounds: {str(error).strip()}"
+            message = f"the ledger's database does not announce anything: {str(error).strip()}"
             raise TransientError(message) from error
 
     def _stop_listening(self) -> None:

@@ -1,14 +1,17 @@
 """Who may call a gateway: a car with its own key, an owner about own cars, and nobody else."""
 
 import hashlib
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
 import msgspec
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from gateway_doors import QUICK, Door, TestedCar
+from gateway_doors import QUICK, Door, TestedCar, open_door, wait_until
 from gateway_words import beat, poll, release
 
 from fleetbatch.car.identity import ASSERTION_LIFE, token_assertion
@@ -88,13 +91,11 @@ def test_a_revoked_car_buys_no_token_and_its_old_one_is_worth_nothing(door: Door
     part = car.part(lease, 0, 1, rows=3)
     car.upload(part)
     door.ledger.revoke_car(car.id, "stolen")
-    door.clock.now += QUICK.key_for
-    assert car.buy_token().status_code == codes.UNAUTHORIZED
-    assert car.say("/v1/part/confirm", part).status_code == codes.UNAUTHORIZED
-    assert not car.say("/v1/beat", beat(lease)).json()["go_on"]
-    door.offer((car.id, 7))
     door.run(take_voided(door.gate))
-    assert car.say("/v1/poll", poll()).status_code == codes.UNAUTHORIZED
+    door.offer((car.id, 7))
+    assert car.buy_token().status_code == codes.UNAUTHORIZED
+    for path, said in (("/v1/part/confirm", part), ("/v1/beat", beat(lease)), ("/v1/poll", poll())):
+        assert car.say(path, said).status_code == codes.UNAUTHORIZED
 
 
 def assertions(door: Door, car: TestedCar) -> dict[str, str]:
@@ -215,6 +216,21 @@ def test_a_token_is_void_at_the_gateways_that_did_not_hear_the_withdrawal_themse
     assert car.say("/v1/poll", poll()).status_code == codes.UNAUTHORIZED
     car.token = ""
     assert car.poll().lease is None
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "revoked"])
+def test_another_gateways_withdrawal_or_a_revocation_voids_a_token_at_once(
+    database_url: str, tmp_path: Path, how: str
+) -> None:
+    """The gateway is told; its next look by itself would be in an hour."""
+    with open_door(database_url, tmp_path, dials=replace(QUICK, look_every=timedelta(hours=1))) as door:
+        car = door.car(1)
+        assert car.say("/v1/poll", poll()).status_code == codes.OK
+        if how == "withdrawn":
+            car.withdraw()
+        else:
+            door.ledger.revoke_car(car.id, "stolen")
+        assert wait_until(lambda: car.say("/v1/poll", poll()).status_code == codes.UNAUTHORIZED)
 
 
 def test_another_owners_withdrawal_leaves_a_token_alone(door: Door, car: TestedCar) -> None:

@@ -6,12 +6,12 @@ from datetime import timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
-from ledger_nights import Cell, open_cell
+from ledger_nights import Cell, no, open_cell, yes
 
 from fleetbatch.contracts import conform, empty
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.messages import FencedOff
-from fleetbatch.units import CellName, RoundId
+from fleetbatch.units import CarId, CellName, RoundId
 
 EU = CellName("eu")
 LAST = (1 << 63) - 1
@@ -95,14 +95,33 @@ def test_gateways_hear_of_a_round_at_once(cell: Cell, cell_url: str) -> None:
     lock = cell.ledger.lock_planner(EU)
     assert lock is not None
     with open_cell(cell_url) as gateway:
-        assert gateway.ledger.wait_for_round(0.01) is False
+        assert gateway.ledger.wait_for_news(0.01) is False
         heard: list[bool] = []
-        waiting = threading.Thread(target=lambda: heard.append(gateway.ledger.wait_for_round(10.0)))
+        waiting = threading.Thread(target=lambda: heard.append(gateway.ledger.wait_for_news(10.0)))
         waiting.start()
         written = cell.ledger.write_round(lock, assignments((1, 0, 1)), {})
         waiting.join(10.0)
         assert heard == [True]
         assert gateway.ledger.latest_round() == written
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "withdrawn telemetry", "revoked"])
+def test_gateways_hear_of_void_tokens_at_once_and_of_a_consent_not_at_all(cell: Cell, cell_url: str, how: str) -> None:
+    cell.enrol(1)
+    with open_cell(cell_url) as gateway:
+        gateway.ledger.turn_clock(cell.now)
+        assert gateway.ledger.wait_for_news(0.01) is False
+        cell.ledger.set_consent(yes(1))
+        assert gateway.ledger.wait_for_news(0.1) is False
+        match how:
+            case "withdrawn":
+                cell.ledger.set_consent(no(1))
+            case "withdrawn telemetry":
+                cell.ledger.set_consent(no(1, "telemetry"))
+            case _:
+                cell.ledger.revoke_car(CarId(1), "stolen")
+        assert gateway.ledger.wait_for_news(10.0) is True
+        assert gateway.ledger.voided_tokens(timedelta(hours=1)).keys() == {1}
 
 
 def test_a_round_ends_the_lease_that_it_gives_to_another_car_and_no_other(cell: Cell) -> None:
