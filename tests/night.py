@@ -136,12 +136,7 @@ class Night:
         side.ledger.set_consent(replace(change, purpose="telemetry", granted=True))
         wire = InProcess(lambda: side.app, self.loop)
         http = httpx.Client(transport=wire)
-        client = GatewayClient(side.gate.cell.gateway_url, identity, http)
-        # A token bought in advance: the client's own clock is not turned by hand.
-        client._token = side.gate.car_tokens.token(
-            identity.car_id, expires_at=self.now + timedelta(days=3), telemetry=True
-        )
-        client._renew_at = datetime.max.replace(tzinfo=UTC)
+        client = GatewayClient(side.gate.cell.gateway_url, identity, http, clock=lambda: self.now)
         self.cars[name] = NightCar(
             identity=identity,
             wire=wire,
