@@ -5,6 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -68,7 +70,8 @@ class SimulatedCell:
         self.planners = [SimulatedPlanner(ledger, self.witness, chance, dials) for ledger in trusted[:2]]
         self.auditors = [SimulatedAuditor(one, self.witness, self.store, chance, dials) for one in trusted[2:4]]
         self.cloud = SimulatedCloud(trusted[4], self.witness, self.store, chance, dials)
-        self.mornings = Mornings(trusted[4], self.witness, self.store, chance, dials)
+        archives = Path(stack.enter_context(TemporaryDirectory(prefix="fleetbatch-archives-")))
+        self.mornings = Mornings(trusted[4], self.witness, self.store, chance, dials, folder=archives)
         self.cars: dict[int, SimulatedCar] = {}
         self.decisions: list[tuple[datetime, ConsentChange]] = []
         self.epoch = [0]

@@ -1,23 +1,28 @@
 """Orders through their nights: opened, paused and cancelled by people, given up at the deadline, published, dropped."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow.parquet as pq
 from faults.simulation.dials import Dials
 from faults.simulation.facts import ShardFacts
 from faults.simulation.faulty import CrashedError, FaultyLedger
 from faults.simulation.gateways import failing
-from faults.simulation.sound import FORGET
+from faults.simulation.sound import ARCHIVED
 from faults.simulation.store import RIGHT, SimulatedStore, digest
 from faults.simulation.witness import Witness
 from ledger_nights import EVENING, frozen_order, manifest
 
 from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.ledger.ids import lease_id
 from fleetbatch.ledger.messages import OrderState
+from fleetbatch.ledger.past import NIGHT_TABLES, NightRows
 from fleetbatch.nouns import OrderKey
 
 _FIRST_NIGHT = date(2026, 11, 22)
@@ -37,13 +42,21 @@ class Mornings:
     """The night's tasks, which may crash between any two steps and are then run again."""
 
     def __init__(
-        self, ledger: FaultyLedger, witness: Witness, store: SimulatedStore, chance: random.Random, dials: Dials
+        self,
+        ledger: FaultyLedger,
+        witness: Witness,
+        store: SimulatedStore,
+        chance: random.Random,
+        dials: Dials,
+        *,
+        folder: Path,
     ) -> None:
         self.ledger = ledger
         self.witness = witness
         self.store = store
         self.chance = chance
         self.dials = dials
+        self.folder = folder
         self.nights: list[OpenNight] = []
         self.published: list[tuple[datetime, OrderKey]] = []
         self.count = 0
@@ -150,11 +163,36 @@ class Mornings:
         self.rows += row["rows"]
 
     def _drop(self, key: OrderKey) -> None:
-        with psycopg.connect(self.ledger.faults.url, autocommit=True) as owner:
-            text = FORGET.format(night=key.night, day=key.night.replace("-", ""))
-            owner.execute(text.encode())
+        """Archive a night and drop it, as maintenance does; from then on its archive is all that is known of it."""
+        night = date.fromisoformat(key.night)
+        self._until_heard(lambda: self._archive(night))
+        self._hold_against(key, pq.read_table(self.folder / "parts.parquet").to_pylist())
+        earned: dict[int, Counter[str]] = {}
+        for row in pq.read_table(self.folder / "leases.parquet").to_pylist():
+            car = earned.setdefault(row["car_id"], Counter({"rows": 0, "wrong": 0, "strikes": 0}))
+            car.update(rows=row["audited_rows"], wrong=row["disagreements"], strikes=row["credit"] == "refused")
+        with psycopg.connect(self.ledger.faults.url, autocommit=True) as owner, owner.cursor() as cursor:
+            cursor.executemany(ARCHIVED.encode(), [{"car_id": car, **sums} for car, sums in earned.items()])
         self.witness.forget(key)
         self.store.forget(f"nights/{key.night}/")
+
+    def _hold_against(self, key: OrderKey, archived: list[dict[str, Any]]) -> None:
+        """Every part that was acknowledged lies in the archive, as it was."""
+        held = {
+            (lease_id(row["night"], row["shard_id"], row["fence"]), row["start"], row["stop"], row["sha256"].hex())
+            for row in archived
+        }
+        for shard, facts in self.witness.shards.items():
+            if facts.order == key:
+                lost = facts.parts.keys() - held
+                self.witness.check("P1 what was acknowledged is archived", (shard, lost), holds=not lost)
+
+    def _archive(self, night: date) -> None:
+        if night not in self.ledger.closed_nights(self.witness.now):
+            return  # it was dropped, and nobody heard
+        rows = {name: self.ledger.archive_night(night, name, self.folder / f"{name}.parquet") for name in NIGHT_TABLES}
+        dropped = self.ledger.drop_night(night, NightRows(**rows))
+        self.witness.check("P1 a night that is over is dropped once it is archived", night, holds=dropped)
 
     def _rows(self) -> tuple[int, ...]:
         return tuple(self.chance.randint(1, 3) for _ in range(self.chance.randint(1, 5)))

@@ -87,14 +87,11 @@ SIDE = """
     CREATE TABLE simulation.forgotten (car_id bigint PRIMARY KEY, rows bigint, wrong bigint, strikes bigint)"""
 """What cars earned in nights that were dropped."""
 
-FORGET = """
-    INSERT INTO simulation.forgotten AS f
-    SELECT car_id, sum(audited_rows), sum(disagreements), count(*) FILTER (WHERE credit = 'refused')
-    FROM fleetbatch.leases WHERE night = '{night}' GROUP BY 1
+ARCHIVED = """
+    INSERT INTO simulation.forgotten AS f VALUES (%(car_id)s, %(rows)s, %(wrong)s, %(strikes)s)
     ON CONFLICT (car_id) DO UPDATE
-        SET rows = f.rows + excluded.rows, wrong = f.wrong + excluded.wrong, strikes = f.strikes + excluded.strikes;
-    DROP TABLE fleetbatch.shards_{day}, fleetbatch.leases_{day}, fleetbatch.parts_{day};
-    DELETE FROM fleetbatch.audits WHERE night = '{night}'"""
+        SET rows = f.rows + excluded.rows, wrong = f.wrong + excluded.wrong, strikes = f.strikes + excluded.strikes"""
+"""What an archive holds of one car."""
 
 
 def unsound(connection: psycopg.Connection[Any]) -> dict[str, list[Any]]:
