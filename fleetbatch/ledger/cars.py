@@ -69,8 +69,10 @@ class Cars:
         return [(car, jti) in first for car, jti, _ in assertions]
 
     def forget_assertions(self) -> None:
-        """Forget the assertions that buy nothing any more."""
-        self._pool.rows("forget_assertions")
+        """Forget the assertions that buy nothing any more, a batch at a time."""
+        batch = self._pool.dials.batch_rows
+        while len(self._pool.rows("forget_assertions", {"batch": batch})) == batch:
+            pass
 
     def revoke_car(self, car_id: CarId, reason: str) -> None:
         """Distrust a car for ever: its lease ends, its tokens are void, it gets no other. The first reason stays."""

@@ -23,6 +23,8 @@ class LedgerDials:
     sweep_batch: int = 1000
     sweep_pages: int = 2000
     """How much of the open leases one sweep reads, in pages of some thirty leases; the next one goes on from there."""
+    batch_rows: int = 5000
+    """How many rows a statement reads at most that forgets, or gives up an order's shards; the next one goes on."""
     audit_claim: timedelta = timedelta(minutes=10)
     planner_lock: timedelta = timedelta(seconds=60)
     strike_half_life: timedelta = timedelta(days=14)

@@ -153,7 +153,7 @@ def _judge(shard: Shard, event: Judge) -> tuple[Shard, Answer]:
 def _give_up(shard: Shard, event: GiveUp) -> tuple[Shard, Answer]:
     if shard.state not in event.gone:
         waits = shard.state is ShardState.RETURNED
-        return (replace(shard, reason=event.reason), False) if waits else (shard, False)
+        return (replace(shard, reason=shard.reason or event.reason), False) if waits else (shard, False)
     ended = _end(shard, LeaseState.REVOKED, event.reason) if shard.lease else shard
     return replace(ended, state=ShardState.MISSING, reason=event.reason), True
 

@@ -1,18 +1,26 @@
-"""What people do to an order: pause, resume, cancel and recall it, and give up what the night did not finish."""
+"""What people do to an order: pause, resume, cancel and recall it, and give up what the night did not finish.
 
-from collections.abc import Iterable
+A row of `orders` says in one commit what is given up and why; from then on nothing of it is granted. The shards follow
+in batches. Whoever is interrupted between two of them may say it again; if nobody does, the dispatcher's next round, or
+the morning before it merges, finishes what the row says.
+"""
+
+import datetime as dt
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from fleetbatch.errors import RejectedError
+from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.leases import revoke_leases
 from fleetbatch.ledger.orders import Orders
-from fleetbatch.ledger.pool import Connection, fetch
+from fleetbatch.ledger.pool import Connection, Row, fetch
 from fleetbatch.ledger.states import OrderState, ShardState
 from fleetbatch.nouns import OrderKey
 
 _UNCOMPUTED: Final = (ShardState.READY, ShardState.OUT)
 _UNFINISHED: Final = (*_UNCOMPUTED, ShardState.RETURNED)
 _UNPUBLISHED: Final = (*_UNFINISHED, ShardState.VALID)
+_FIRST_ID: Final = -(1 << 63)
+_TRIES: Final = 20
 
 
 class Operating(Orders):
@@ -39,37 +47,78 @@ class Operating(Orders):
         return self._turn(key, OrderState.CANCELLED, f"the order is recalled: {reason}", _UNPUBLISHED)
 
     def give_up(self, key: OrderKey, reason: str) -> int:
-        """Name every unfinished shard of an order missing, with the reason; end its leases. Return how many shards."""
+        """Name every unfinished shard of an order missing, with the reason; end its leases. Return how many shards.
+
+        What an interrupted cancel or recall has left is finished with it.
+        """
         where = self._where(key)
+        self._pool.rows("begin_give_up", {**where, "reason": reason, "gone": _names(_UNFINISHED)})
+        return self.finish_giving_up(where["order_no"])
 
-        def work(connection: Connection) -> int:
-            with connection.transaction():
-                return _give_up(connection, where, reason, _UNFINISHED)
+    def finish_giving_up(self, order_no: int | None = None) -> int:
+        """Give up all that is begun and not finished, of one order or of all; return how many shards."""
+        return sum(self._finish(row) for row in self._pool.rows("giving_up", {"order_no": order_no}))
 
-        return self._pool.run(work)
+    def mark_published(self, key: OrderKey) -> None:
+        """Make the valid shards of an order done and close it; done twice is done once."""
+        self.finish_giving_up(self._where(key)["order_no"])  # what is recalled is not published
+        super().mark_published(key)
 
-    def _turn(self, key: OrderKey, state: OrderState, reason: str = "", gone: Iterable[ShardState] = ()) -> int:
+    def _turn(self, key: OrderKey, state: OrderState, reason: str = "", gone: Collection[ShardState] = ()) -> int:
         """Turn an order to a state and give up shards; raise RejectedError for one that is over in another way."""
-        where = self._where(key)
+        asked = {**self._where(key), "state": state.value, "reason": reason, "gone": _names(gone)}
+        [row] = self._pool.rows("set_order_state", asked)
+        if row["state"] != state.value:
+            summary = f"the order {key} is {row['state']}, for good; its next generation can be run"
+            raise RejectedError(summary)
+        return self.finish_giving_up(asked["order_no"]) if gone else 0
 
-        def work(connection: Connection) -> int:
-            with connection.transaction():
-                [row] = fetch(connection, "set_order_state", {**where, "state": state.value, "reason": reason})
-                if row["state"] != state.value:
-                    summary = f"the order {key} is {row['state']}, for good; its next generation can be run"
-                    raise RejectedError(summary)
-                return _give_up(connection, where, reason, gone) if gone else 0
+    def _finish(self, order: Row) -> int:
+        """Give up an order's shards, page by page; nothing that is behind comes back."""
+        missing = 0
+        for first, last in self._pages(order["night"]):
+            missing += self._give_up_page({**order, "first": first, "last": last})
+        self._pool.rows("end_give_up", order)
+        return missing
 
-        return self._pool.run(work)
+    def _give_up_page(self, page: dict[str, Any]) -> int:
+        """Give up a page, again while a grant that was under way had been first; raise TransientError in the end."""
+        missing = 0
+        for _ in range(_TRIES):
+            gone, left = self._pool.run(lambda connection: _give_up_page(connection, page))
+            missing += gone
+            if not left:
+                return missing
+        message = f"shards of the night {page['night']:%Y-%m-%d} are out under no lease that could be ended"
+        raise TransientError(message)
+
+    def _pages(self, night: dt.date) -> Iterator[tuple[int, int]]:
+        """Give the first and last id of each page of a night's shards."""
+        first, batch = _FIRST_ID, self._pool.dials.batch_rows
+        while True:
+            [page] = self._pool.rows("page_of_shards", {"night": night, "first": first, "batch": batch})
+            if page["shards"]:
+                yield first, page["last"]
+            if page["shards"] < batch:
+                return
+            first = page["last"] + 1
 
 
-def _give_up(connection: Connection, where: dict[str, Any], reason: str, gone: Iterable[ShardState]) -> int:
-    """Name shards missing and end the order's leases, inside the transaction that is open; return how many shards."""
-    names = [state.value for state in gone]
-    revoke_leases(connection, "leases_of_order", where, reason)
-    kept = fetch(connection, "give_up", {**where, "reason": reason, "gone": names})
-    revoke_leases(connection, "leases_of_order", where, reason)  # granted between the two
-    if ShardState.RETURNED.value in names:
-        fetch(connection, "drop_audits", where)
-        fetch(connection, "settle_unaudited", where)
-    return sum(row["state"] == ShardState.MISSING.value for row in kept)
+def _give_up_page(connection: Connection, page: dict[str, Any]) -> tuple[int, bool]:
+    """End an order's leases on a page of shards, then give up the shards, with what follows for audits and credits.
+
+    Returns how many are missing now, and whether something is left: a grant was under way when the order was turned.
+    """
+    revoke_leases(connection, "leases_of_page", page, page["reason"])
+    with connection.transaction():
+        kept = fetch(connection, "give_up", page)
+        gone = sorted(row["shard_id"] for row in kept if row["state"] == ShardState.MISSING.value)
+        if gone and ShardState.RETURNED.value in page["gone"]:
+            fetch(connection, "drop_audits", {**page, "shard_id": gone})
+            fetch(connection, "settle_given_up", {**page, "shard_id": gone})
+    [left] = fetch(connection, "left_in_page", page)
+    return len(gone), left["something"]
+
+
+def _names(states: Collection[ShardState]) -> list[str]:
+    return [state.value for state in states]

@@ -86,7 +86,7 @@ class Past:
 
         def work(connection: Connection) -> bool:
             with connection.transaction() as whole:
-                fetch(connection, "settle_unaudited", {"night": night, "order_no": None})
+                fetch(connection, "settle_unaudited", {"night": night})
                 [row] = fetch(connection, "drop_night", {"night": night, **counts})
                 if not row["dropped"]:
                     raise psycopg.Rollback(whole)
@@ -109,9 +109,12 @@ class Past:
         return None if row["round_id"] is None else RoundId(row["round_id"])
 
     def forget_rounds(self, through: RoundId, before: dt.datetime) -> None:
-        """Forget rounds up to that one, and the offers of the days before that instant's."""
-        self._pool.rows("forget_rounds", {"through": through})
-        self._pool.rows("drop_offers", {"before": before})
+        """Forget rounds up to that one, in batches, and the offers of the days before that instant's, day by day."""
+        batch = self._pool.dials.batch_rows
+        while len(self._pool.rows("forget_rounds", {"through": through, "batch": batch})) == batch:
+            pass
+        while self._pool.rows("drop_offers", {"before": before})[0]["dropped"]:
+            pass
 
 
 def _schema(columns: Sequence[Column]) -> pa.Schema:

@@ -27,7 +27,7 @@ willing AS MATERIALIZED (
 free AS MATERIALIZED (
     SELECT w.*, s.night, s.order_no, s.fence + 1 AS fence, s.done_through
     FROM clock, willing w
-    JOIN orders o ON o.state = 'open'
+    JOIN orders o ON o.state = 'open' AND o.giving_up = '{}'
     JOIN shards s ON s.night = o.night AND s.shard_id = w.shard_id AND s.order_no = o.order_no
     WHERE s.state = 'ready' AND o.deadline_at > clock.at
       AND (w.car_id = 0
@@ -76,6 +76,7 @@ SELECT r.car_id, r.shard_id, CASE
     WHEN NOT 'compute' = ANY (c.consents) THEN 'the owner has not consented to compute'
     WHEN s.shard_id IS NULL THEN 'the shard is not known'
     WHEN s.order_state <> 'open' THEN 'the order is ' || s.order_state
+    WHEN s.giving_up <> '{}' THEN 'the order is given up: ' || s.giving_up_reason
     WHEN s.deadline_at <= clock.at THEN 'the order''s deadline has passed'
     WHEN s.state <> 'ready' THEN 'the shard is ' || s.state
     WHEN s.cloud_only AND r.car_id <> 0 THEN 'the shard is left to the cloud lane'
@@ -85,7 +86,7 @@ SELECT r.car_id, r.shard_id, CASE
 FROM clock CROSS JOIN unnest(%(car_id)s::bigint[], %(shard_id)s::bigint[]) AS r (car_id, shard_id)
 LEFT JOIN cars c ON c.car_id = r.car_id
 LEFT JOIN LATERAL (
-    SELECT f.*, k.state AS order_state, k.deadline_at, k.data_class
+    SELECT f.*, k.state AS order_state, k.giving_up, k.giving_up_reason, k.deadline_at, k.data_class
     FROM known k CROSS JOIN LATERAL (
         SELECT shard_id, state, cloud_only FROM shards
         WHERE night = k.night AND shard_id = r.shard_id AND order_no = k.order_no
@@ -250,8 +251,14 @@ SELECT shard_id, fence FROM ended;
 -- name: leases_of_car
 SELECT shard_id, fence FROM open_leases WHERE car_id = %(car_id)s AND car_id <> 0;
 
--- name: leases_of_order
-SELECT shard_id, fence FROM open_leases WHERE order_no = %(order_no)s;
+-- name: leases_of_page
+SELECT l.shard_id, l.fence
+FROM shards s CROSS JOIN LATERAL (
+    SELECT shard_id, fence FROM open_leases WHERE shard_id = s.shard_id
+    OFFSET 0 -- shards first, however many leases are open
+) l
+WHERE s.night = %(night)s AND s.shard_id BETWEEN %(first)s AND %(last)s AND s.order_no = %(order_no)s
+  AND s.state = 'out';
 
 -- name: serve
 -- Whoever answers beats says so; a gap longer than `outage_after` means that nobody did, and starts a new term of grace.
@@ -450,12 +457,40 @@ SELECT max(generation) AS generation FROM orders WHERE night = %(night)s AND nam
 SELECT fleetbatch.ensure_night(%(night)s);
 
 -- name: set_order_state
--- Cancelled and closed are for good.
+-- Cancelled and closed are for good. With the state it is kept what must be given up because of it.
 UPDATE orders
 SET state = CASE WHEN state IN ('open', 'paused') THEN %(state)s::order_state ELSE state END,
-    state_reason = CASE WHEN state IN ('open', 'paused') THEN %(reason)s::text ELSE state_reason END
+    state_reason = CASE WHEN state IN ('open', 'paused') THEN %(reason)s::text ELSE state_reason END,
+    giving_up = CASE WHEN state = 'closed' THEN giving_up ELSE ARRAY(
+        SELECT DISTINCT unnest(giving_up || %(gone)s::shard_state[]) ORDER BY 1) END,
+    giving_up_reason = CASE WHEN state = 'closed' OR %(gone)s::shard_state[] = '{}' THEN giving_up_reason
+                            ELSE %(reason)s END
 WHERE order_no = %(order_no)s
 RETURNING state::text;
+
+-- name: begin_give_up
+UPDATE orders
+SET giving_up = ARRAY(SELECT DISTINCT unnest(giving_up || %(gone)s::shard_state[]) ORDER BY 1),
+    giving_up_reason = %(reason)s
+WHERE order_no = %(order_no)s;
+
+-- name: giving_up
+-- What is given up and not finished, of one order or of all.
+SELECT order_no, night, giving_up::text[] AS gone, giving_up_reason AS reason
+FROM orders
+WHERE giving_up <> '{}' AND (%(order_no)s::integer IS NULL OR order_no = %(order_no)s::integer)
+ORDER BY order_no;
+
+-- name: end_give_up
+-- Unless more is to be given up since then.
+UPDATE orders SET giving_up = '{}' WHERE order_no = %(order_no)s AND giving_up = %(gone)s::shard_state[];
+
+-- name: page_of_shards
+-- Of any order: a page is as long as its statement takes, whatever is in it.
+SELECT max(shard_id) AS last, count(*) AS shards
+FROM (
+    SELECT shard_id FROM shards WHERE night = %(night)s AND shard_id >= %(first)s ORDER BY shard_id LIMIT %(batch)s
+) p;
 
 -- name: publish_shards
 UPDATE shards SET state = 'done' WHERE night = %(night)s AND order_no = %(order_no)s AND state = 'valid';
@@ -515,15 +550,24 @@ GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3;
 
 -- name: give_up
--- What waits for its audit, and is not among what is given up, keeps the reason for the case that its audit refuses it.
+-- What waits for its audit, and is not among what is given up, keeps the first reason for the case that it is refused. A
+-- shard that is out is given up after its lease has ended: no lease is ever open on a shard that is not out.
 UPDATE shards
 SET state = CASE WHEN state = ANY (%(gone)s::shard_state[]) THEN 'missing' ELSE state END, reason = %(reason)s
-WHERE night = %(night)s AND order_no = %(order_no)s
-  AND (state = ANY (%(gone)s::shard_state[]) OR state = 'returned')
-RETURNING state::text;
+WHERE night = %(night)s AND shard_id BETWEEN %(first)s AND %(last)s AND order_no = %(order_no)s AND state <> 'out'
+  AND (state = ANY (%(gone)s::shard_state[]) OR state = 'returned' AND reason IS NULL)
+RETURNING shard_id, state::text;
+
+-- name: left_in_page
+-- A grant that was under way may have been first: its shard is out by now.
+SELECT EXISTS (
+    SELECT FROM shards
+    WHERE night = %(night)s AND shard_id BETWEEN %(first)s AND %(last)s AND order_no = %(order_no)s
+      AND state = ANY (%(gone)s::shard_state[])
+) AS something;
 
 -- name: drop_audits
-DELETE FROM audits WHERE order_no = %(order_no)s;
+DELETE FROM audits WHERE shard_id = ANY (%(shard_id)s::bigint[]) AND order_no = %(order_no)s;
 
 -- name: missing_shards
 -- A car that refused a shard said why: the last of them is part of the reason, in one short line, for it is a car's word.
@@ -784,7 +828,9 @@ SELECT max(round_id) AS round_id FROM rounds
 WHERE at < %(before)s AND round_id < (SELECT max(round_id) FROM rounds);
 
 -- name: forget_rounds
-DELETE FROM rounds WHERE round_id <= %(through)s;
+DELETE FROM rounds
+WHERE round_id = ANY (ARRAY(SELECT round_id FROM rounds WHERE round_id <= %(through)s ORDER BY round_id LIMIT %(batch)s))
+RETURNING round_id;
 
 -- name: drop_offers
 SELECT fleetbatch.drop_offers((%(before)s::timestamptz AT TIME ZONE 'UTC')::date) AS dropped;
@@ -826,13 +872,21 @@ WHERE e.night = %(night)s AND e.shard_id = %(shard_id)s AND e.step = 'escrow'
 ORDER BY e.fence
 ON CONFLICT DO NOTHING;
 
+-- name: settle_given_up
+-- No verdict will come: these shards were given up.
+INSERT INTO book (night, shard_id, fence, step, at, car_id, from_account, to_account, work_micro, energy_micro)
+SELECT night, shard_id, fence, 'settle', fleetbatch.now(), car_id, 'escrow', 'fleet', work_micro, energy_micro
+FROM book
+WHERE night = %(night)s AND shard_id = ANY (%(shard_id)s::bigint[]) AND step = 'escrow'
+ORDER BY shard_id, fence
+ON CONFLICT DO NOTHING;
+
 -- name: settle_unaudited
--- No verdict will come: the order was given up, or its whole night (order_no null) is over.
+-- No verdict will come: the whole night is over.
 INSERT INTO book (night, shard_id, fence, step, at, car_id, from_account, to_account, work_micro, energy_micro)
 SELECT e.night, e.shard_id, e.fence, 'settle', fleetbatch.now(), e.car_id, 'escrow', 'fleet', e.work_micro, e.energy_micro
 FROM shards s JOIN book e ON e.night = s.night AND e.shard_id = s.shard_id AND e.step = 'escrow'
-WHERE s.night = %(night)s AND (%(order_no)s::integer IS NULL OR s.order_no = %(order_no)s::integer)
-  AND s.state NOT IN ('valid', 'done')
+WHERE s.night = %(night)s AND s.state NOT IN ('valid', 'done')
 ORDER BY e.shard_id, e.fence
 ON CONFLICT DO NOTHING;
 
@@ -938,7 +992,14 @@ ON CONFLICT (car_id, jti) DO UPDATE SET use = excluded.use WHERE u.use = exclude
 RETURNING car_id, jti;
 
 -- name: forget_assertions
-DELETE FROM used_assertions WHERE used_until <= fleetbatch.now();
+-- Oldest first; what another gateway is forgetting is left to it.
+DELETE FROM used_assertions
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM used_assertions WHERE used_until <= (SELECT fleetbatch.now())
+    ORDER BY used_until LIMIT %(batch)s
+    FOR UPDATE SKIP LOCKED
+))
+RETURNING car_id;
 
 -- name: voided_tokens
 SELECT car_id, tokens_void_at FROM cars WHERE tokens_void_at > fleetbatch.now() - %(within)s::interval;

@@ -39,7 +39,7 @@ _LATE = "(least(expires_at, beat_at + 2 * lease_for) <= (SELECT at FROM clock)"
 _SERVED = "AND lease_for <= (SELECT clock.at - v.resumed_at FROM clock, service v)"
 _STILL_LATE = "least(l.expires_at, l.beat_at + 2 * l.lease_for) <= (SELECT at FROM clock)"
 _GONE = "_UNFINISHED: Final = (*_UNCOMPUTED, ShardState.RETURNED)"
-_SETTLED = 'fetch(connection, "settle_unaudited", where)'
+_SETTLED = 'fetch(connection, "settle_given_up", {**page, "shard_id": gone})'
 _AUDITED = "cloud_only = s.cloud_only OR (NOT %(passed)s AND s.attempts + 1 >= o.attempts_max)"
 _WILLING = "c.revoked_at IS NULL AND 'compute' = ANY (c.consents)"
 
@@ -140,11 +140,8 @@ ABOVE = (
     _python("a recall leaves what is valid", "ledger/operating.py", "_UNPUBLISHED: Final = (*_UNFINISHED, ShardState.VALID)", "_UNPUBLISHED: Final = _UNFINISHED"),
     _sql("a cancelled order may be resumed", "set_order_state", "state = CASE WHEN state IN ('open', 'paused') THEN %(state)s", "state = CASE WHEN state <> 'closed' THEN %(state)s"),
     _sql("refused work goes back to a cancelled order", "record_audit", "WHEN s.reason IS NULL THEN 'ready' ELSE 'missing' END", "ELSE 'ready' END"),
-    _sql("giving up leaves audits behind", "drop_audits", "WHERE order_no = %(order_no)s", "WHERE false"),
-    Mutant("giving up leaves leases open", (
-        Edit('revoke_leases(connection, "leases_of_order", where, reason)\n    kept', "kept", file="ledger/operating.py"),
-        Edit('revoke_leases(connection, "leases_of_order", where, reason)  # granted between the two', "", file="ledger/operating.py"),
-    )),
+    _sql("giving up leaves audits behind", "drop_audits", "WHERE shard_id = ANY (%(shard_id)s::bigint[])", "WHERE false"),
+    _python("giving up leaves leases open", "ledger/operating.py", 'revoke_leases(connection, "leases_of_page", page, page["reason"])', "0"),
     _sql("the missing is published as done", "publish_shards", "state = 'valid'", "state IN ('valid', 'missing')"),
     _sql("refused parts are published", "valid_parts", "AND p.fence > s.void_fence", ""),
     _sql("parts of given-up shards are published", "valid_parts", "s.state IN ('valid', 'done')", "s.state IN ('valid', 'done', 'missing')"),

@@ -109,6 +109,7 @@ class SimulatedCell:
             audit_claim=self.dials.audit_claim,
             planner_lock=self.dials.planner_lock,
             stalled_after=self.dials.stalled_after,
+            batch_rows=16,  # less than an order has shards
             session={**BY_KEY} if patient else {**BY_KEY, "lock_timeout": "40ms"},
         )
         ledger = FaultyLedger(self.url, dials)

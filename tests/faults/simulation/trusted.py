@@ -53,6 +53,7 @@ class SimulatedPlanner:
             self.witness.check("P2 a planner's epoch never goes back", self.lock, holds=self.lock.epoch >= newest[0])
             newest[0] = max(newest[0], self.lock.epoch)
             self.witness.locked(self, self.dials.planner_lock)
+            self.ledger.finish_giving_up()
         lock, offers = self.lock, self._offers()
         try:
             round_id = failing(self.ledger, self.chance, self.dials, lambda: self.ledger.write_round(lock, offers, {}))
