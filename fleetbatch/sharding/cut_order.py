@@ -140,9 +140,9 @@ def _store_shard(task: Task, shard: ShardId, rows: ShardRows) -> ShardFile:
     key, name = shard_key(task.secret, shard), layout.shard(task.frozen.key, shard)
     if task.store.size(name) is None:
         groups, footer = [len(group) for group in task.plan.row_groups], _footer(task.frozen, shard, len(rows))
-        data = sealed_shard(shard, rows, groups, key=key, footer=footer)
-        if task.store.create(name, data):
-            return describe_shard(data, key)
+        sealed = sealed_shard(shard, rows, groups, key=key, footer=footer)
+        if task.store.create(name, sealed.data):
+            return sealed.file
     return describe_shard(task.store.read(name), key)
 
 

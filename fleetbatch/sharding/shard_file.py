@@ -31,9 +31,17 @@ class ShardFile:
     row_group_stop: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A file that is not stored yet, and what it is."""
+
+    data: memoryview
+    file: ShardFile
+
+
 def sealed_shard(
     shard: ShardId, rows: ShardRows, groups: Sequence[int], *, key: bytes, footer: Mapping[str, str]
-) -> memoryview:
+) -> Sealed:
     """Return the rows, so many in each row group, as one sealed Parquet file with a page index, in their own memory.
 
     It is written over the items, each after it was read: half the memory is half as often fetched by the processor.
@@ -41,10 +49,13 @@ def sealed_shard(
 
     The items are stored as they are: pictures are compressed already, and beside them the other columns are nothing.
     Pages carry no checksum: the seal (AES-GCM) authenticates every one of them, and a second sum costs a quarter of the
-    writing. They are small enough to be copied and sealed inside the processor's second cache.
+    writing. They are small enough to be copied and sealed inside the processor's second cache. A row group is hashed
+    when it is sealed, while half of it is still in there.
     """
     schema = contract("shard").schema
     memory = rows.memory(len(groups))
+    hashed, hashed_bytes = hashlib.sha256(), 0
+    footers: list[pq.FileMetaData] = []
     sink = pa.FixedSizeBufferWriter(pa.py_buffer(memory))
     with pq.ParquetWriter(
         sink,
@@ -56,32 +67,41 @@ def sealed_shard(
         write_statistics=["item_id", "format", "width", "height"],
         data_page_size=_PAGE_BYTES,
         write_batch_size=_ROWS_AT_ONCE,
+        metadata_collector=footers,
     ) as writer:
         table = rows.table(shard, groups)
         for start, size in zip(accumulate(groups, initial=0), groups, strict=False):
             writer.write_table(table.slice(start, size), row_group_size=size)
             assert sink.tell() <= rows.place(start + size), "sealed over items that were still to be written"
+            hashed.update(memory[hashed_bytes : sink.tell()])
+            hashed_bytes = sink.tell()
         writer.add_key_value_metadata({"format": FORMAT, "schema": schema_hash(), **footer})
-    return memory[: sink.tell()]
+    data = memory[: sink.tell()]
+    hashed.update(data[hashed_bytes:])
+    return Sealed(data=data, file=_described(footers[0], len(data), Sha256(hashed.hexdigest())))
 
 
 def describe_shard(data: bytes | memoryview, key: bytes) -> ShardFile:
-    """Return what a finished file is, from its own footer and bytes."""
+    """Return what a stored file is, from its own footer and bytes."""
     with pq.ParquetFile(pa.BufferReader(data), decryption_properties=unseal(key)) as file:
-        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    ranges = [_range(group) for group in groups]
-    return ShardFile(
-        size_bytes=len(data),
-        sha256=Sha256(hashlib.sha256(data).hexdigest()),
-        row_group_rows=tuple(group.num_rows for group in groups),
-        row_group_start=tuple(start for start, _ in ranges),
-        row_group_stop=tuple(stop for _, stop in ranges),
-    )
+        return _described(file.metadata, len(data), Sha256(hashlib.sha256(data).hexdigest()))
 
 
 def schema_hash() -> str:
     """Return 16 hex digits that change when a column of the shard's contract does."""
     return hashlib.sha256(str(contract("shard").schema).encode()).hexdigest()[:16]
+
+
+def _described(footer: pq.FileMetaData, size_bytes: int, sha256: Sha256) -> ShardFile:
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    ranges = [_range(group) for group in groups]
+    return ShardFile(
+        size_bytes=size_bytes,
+        sha256=sha256,
+        row_group_rows=tuple(group.num_rows for group in groups),
+        row_group_start=tuple(start for start, _ in ranges),
+        row_group_stop=tuple(stop for _, stop in ranges),
+    )
 
 
 def _range(group: Any) -> tuple[int, int]:  # noqa: ANN401 # pyarrow's RowGroupMetaData has no public type

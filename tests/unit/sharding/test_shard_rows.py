@@ -56,16 +56,17 @@ def test_sealed_rows_come_out_as_they_went_in_however_few_were_expected_and_what
         first = data.draw(st.integers(1, len(shard)))
         groups = [size for size in (first, len(shard) - first) if size]
         gathering = gathered(shard, memory, expected_bytes, expected_rows)
-        file = sealed_shard(SHARD, gathering, groups, key=KEY, footer={})
-        assert opened(file) == [told(row, number) for number, row in enumerate(shard)]
-        assert describe_shard(file, KEY).row_group_rows == tuple(groups)
+        sealed = sealed_shard(SHARD, gathering, groups, key=KEY, footer={})
+        assert opened(sealed.data) == [told(row, number) for number, row in enumerate(shard)]
+        assert sealed.file == describe_shard(sealed.data, KEY)
+        assert sealed.file.row_group_rows == tuple(groups)
         assert gathering.dead == sum(row.error is not None for row in shard)
 
 
 def test_room_is_reserved_for_a_row_group_in_every_row() -> None:
     many = gathered([dead_row("gone")] * 500, Scratch(), 0)
-    file = sealed_shard(SHARD, many, [1] * 500, key=KEY, footer={})
-    assert len(describe_shard(file, KEY).row_group_start) == 500
+    sealed = sealed_shard(SHARD, many, [1] * 500, key=KEY, footer={})
+    assert len(describe_shard(sealed.data, KEY).row_group_start) == 500
 
 
 def test_a_row_that_is_empty_is_not_one_that_is_missing() -> None:
