@@ -78,6 +78,16 @@ def test_a_beat_renews_the_lease_for_its_full_length(cell: Cell) -> None:
     assert not cell.beat(lease).go_on
 
 
+def test_beats_of_another_car_or_fence_renew_nothing(cell: Cell) -> None:
+    cell.enrol(1, 2)
+    cell.open({7: (10,)})
+    lease = cell.take(1, 7)
+    cell.serve(minutes=9)
+    assert not cell.beat(lease, car=2).go_on
+    assert not cell.beat(replace(lease, fence=Fence(lease.fence + 1))).go_on
+    assert cell.serve(minutes=2) == (lease.lease_id,)
+
+
 def test_a_delivery_renews_the_lease_too(cell: Cell) -> None:
     cell.enrol(1)
     cell.open({7: (10, 10)})

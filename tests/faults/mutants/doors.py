@@ -1,0 +1,81 @@
+"""Guards of the gateway, each taken away, beside the test that must see it: what strangers do is in no simulation."""
+
+# ruff: noqa: E501 # a line a mutant
+
+from faults.mutants.catalogue import QUERIES, Edit, Mutant
+
+_MATRIX = "faults/test_authorisation_matrix.py::test_every_route_meets_every_wrong_caller_as_the_table_says_and_changes_nothing"
+_ASSERTION = "contracts/test_gateway_callers.py::test_an_assertion_must_be_this_cars_fresh_and_for_this_gateway"
+_NONSENSE = "contracts/test_gateway_callers.py::test_nonsense_is_refused_as_a_problem"
+_ALLOWANCES = "contracts/test_gateway_allowances.py::test_"
+_SIGNED = "contracts/test_store.py::test_s3_is_told_length_checksum_and_create_only_under_the_signature[moto]"
+_PARTS = "contracts/test_gateway_parts.py::test_"
+_CONDITIONS = '{"ChecksumSHA256": checksum, "IfNoneMatch": "*"}'
+
+
+def _without(name: str, file: str, find: str, replace: str, *, within: str = "") -> Mutant:
+    return Mutant(name, (Edit(find, replace, within, file),))
+
+
+DOORS: tuple[tuple[Mutant, str], ...] = (
+    # -- assertions
+    (_without("an assertion's signature is not checked", "gateway/identity.py", '"verify_exp": False,', '"verify_exp": False, "verify_signature": False,'), _ASSERTION),
+    (_without("an assertion says by which algorithm it is signed", "gateway/identity.py", "algorithms=ALGORITHMS", 'algorithms=[jwt.get_unverified_header(assertion)["alg"]]'), _ASSERTION),
+    (_without("an assertion for another gateway is taken", "gateway/identity.py", '"verify_nbf": False,', '"verify_nbf": False, "verify_aud": False,'), _ASSERTION),
+    (_without("an assertion never expires", "gateway/identity.py", 'if times["exp"] <= at - skew:', "if False:"), _ASSERTION),
+    (_without("an assertion lives as long as it likes", "gateway/identity.py", 'if times["exp"] > at + dials.assertion_for.total_seconds() + skew:', "if False:"), _ASSERTION),
+    (_without("an assertion may be from the future", "gateway/identity.py", 'if max(times.get("iat", at), times.get("nbf", at)) > at + skew:', "if False:"), _ASSERTION),
+    (_without("a car's clock may be ten times as wrong", "gateway/identity.py", "skew, at = dials.clock_skew.total_seconds()", "skew, at = 10 * dials.clock_skew.total_seconds()"), _ASSERTION),
+    (_without("a car's clock must be right to the second", "gateway/identity.py", "skew, at = dials.clock_skew.total_seconds()", "skew, at = 0 * dials.clock_skew.total_seconds()"), _ASSERTION),
+    (_without("an assertion speaks for another", "gateway/identity.py", 'or name != claims.get("sub") or', "or"), _ASSERTION),
+    (_without("an assertion needs no name of its own", "gateway/identity.py", 'if not 0 < len(claims["jti"]) <= _JTI_MAX:', "if False:"), _ASSERTION),
+    (_without("an assertion buys any number of tokens", "gateway/tokens.py", "if not await gate.first_uses.ask(assertion):", "if await gate.first_uses.ask(assertion) is None:"), "contracts/test_gateway_callers.py::test_an_assertion_buys_one_token_only"),
+    (_without("a revoked car's key is a key", "gateway/gate.py", "None if row.revoked else es256_key(row.public_key_pem)", "es256_key(row.public_key_pem)"), _MATRIX),
+    # -- tokens
+    (_without("a token's hash is not checked", "gateway/identity.py", "len(raw) != _TOKEN_BYTES or not compare_digest(raw[_BODY_BYTES:], self._mac(body))", "len(raw) != _TOKEN_BYTES"), _MATRIX),
+    (_without("a token never expires", "gateway/identity.py", "lives = now.timestamp() < expires and", "lives ="), _MATRIX),
+    (_without("a token of any cell opens all", "gateway/identity.py", 'f"{caller} {cell}".encode()', 'f"{caller}".encode()'), _MATRIX),
+    (_without("a token of any kind opens all", "gateway/identity.py", 'f"{caller} {cell}".encode()', 'f"{cell}".encode()'), _MATRIX),
+    (_without("no token is ever void", "gateway/identity.py", "< expires and void_until.get(who, 0.0) < expires", "< expires"), _MATRIX),
+    (_without("a token that is bought after a withdrawal is void with those before", "gateway/tokens.py", "max(now + life, void_until + timedelta(seconds=1))", "now + life"), "contracts/test_gateway_callers.py::test_a_token_is_void_at_the_gateways_that_did_not_hear_the_withdrawal_themselves"),
+    (_without("a withdrawal is announced to nobody", QUERIES, "SELECT pg_notify('fleetbatch_round', '') FROM voided", "SELECT 1 FROM voided", within="void_tokens"), "contracts/test_gateway_callers.py::test_another_gateways_withdrawal_or_a_revocation_voids_a_token_at_once[withdrawn]"),
+    (_without("a revocation is announced to nobody", QUERIES, "SELECT pg_notify('fleetbatch_round', '') FROM revoked", "SELECT 1 FROM revoked", within="revoke_car"), "contracts/test_gateway_callers.py::test_another_gateways_withdrawal_or_a_revocation_voids_a_token_at_once[revoked]"),
+    (_without("every vehicle may be heard", "gateway/admission.py", "return car, bearer.telemetry", "return car, True"), "contracts/test_gateway_words.py::test_nothing_of_a_vehicle_is_kept_without_its_owners_consent"),
+    # -- whose lease, part, car and object it is
+    (_without("an owner decides for any car", "gateway/owners.py", "if row is None or row.owner_id != owner:", "if row is None:"), _MATRIX),
+    (_without("any car puts a part under a lease", "gateway/parts.py", "if row.car_id != car or row.fence != request.fence:", "if row.fence != request.fence:"), _MATRIX),
+    (Mutant("any car renews a lease, and is told so", (
+        Edit("AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.fence = r.fence", "beat"),
+        Edit("RETURNING l.shard_id, l.fence, l.car_id, l.expires_at", "RETURNING l.shard_id, l.fence, r.car_id, l.expires_at", "beat"),
+    )), _MATRIX),
+    (_without("any car renews a lease, and is told no", QUERIES, "AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.fence = r.fence", within="beat"), "contracts/ledger/test_ledger_leases.py::test_beats_of_another_car_or_fence_renew_nothing"),
+    (_without("a part's signature is not checked", "gateway/parts.py", "if not signed_by(known.key, request):", "if False:"), f"{_PARTS}the_signature_is_checked_and_kept"),
+    (_without("a part may be about what it likes", "gateway/parts.py", "    _refuse_misfit(gate, row, request)\n", ""), f"{_PARTS}a_part_that_cannot_be_is_refused_before_it_is_sent"),
+    (_without("a URL's signature is not checked", "store/signing.py", "if not hmac.compare_digest(signature, bytes.fromhex(_signature(key, claim, int(claim.expires_at.timestamp())))):", "if not signature:"), _MATRIX),
+    (_without("a URL never expires", "store/signing.py", 'return claim if now < claim.expires_at else "expired"', "return claim"), _MATRIX),
+    (_without("a URL opens any object", "store/signing.py", r"{claim.method}\n{claim.key}\n", r"{claim.method}\n\n"), _MATRIX),
+    (_without("a URL takes any length", "store/signing.py", r"\n{claim.size}\n", r"\n\n"), "contracts/test_store.py::test_a_changed_word_in_a_signed_claim_is_a_forgery"),
+    (_without("a PUT takes other bytes than were announced", "gateway/objects.py", "if len(body) != claim.size or hashlib.sha256(body).hexdigest() != claim.sha256:", "if False:"), f"{_PARTS}a_put_takes_exactly_what_was_announced_and_once"),
+    (_without("a PUT replaces what is there", "gateway/objects.py", "if not await gate.off_loop(store.create, claim.key, body):", "if await gate.off_loop(store.write, claim.key, body):"), f"{_PARTS}a_put_takes_exactly_what_was_announced_and_once"),
+    (_without("the length of a PUT to S3 is not signed", "store/s3.py", '"Key": self._full(key), "ContentLength": size}', '"Key": self._full(key)}'), _SIGNED),
+    (_without("the checksum of a PUT to S3 is not signed", "store/s3.py", _CONDITIONS, '{"IfNoneMatch": "*"}'), _SIGNED),
+    (_without("a PUT to S3 may replace", "store/s3.py", _CONDITIONS, '{"ChecksumSHA256": checksum}'), _SIGNED),
+    (_without("no night looks at its store", "store/probing.py", "if lacks := probe(store):", "if lacks := []:"), "contracts/test_store.py::test_no_night_begins_on_a_store_on_which_it_could_not_be_published"),
+    (_without("a gateway starts on any store", "gateway/__main__.py", "    _try_out(store)\n    ledger_dials", "    ledger_dials"), "contracts/test_gateway_process.py::test_a_store_that_lacks_something_is_refused_at_the_start_with_what_to_do"),
+    # -- limits
+    (Mutant("a body is read whatever its length", (
+        Edit('if any(name == b"content-length" and _over(value, limit) for name, value in scope["headers"]):', "if False:", file="gateway/bodies.py"),
+        Edit("if len(body) > limit:", "if False:", file="gateway/bodies.py"),
+    )), _NONSENSE),
+    (_without("a usual message is read whatever its length", "gateway/connection.py", "if len(self._body) > self.gate.dials.message_bytes:", "if False:"), _NONSENSE),
+    (_without("any number of slow bodies is awaited", "gateway/admission.py", "if gate.metrics.bodies_awaited >= gate.dials.bodies_awaited_max:", "if False:"), "contracts/test_gateway_bodies.py::test_one_slow_body_too_many_is_sent_away_and_a_quick_one_is_taken"),
+    (_without("a car asks as often as it likes", "gateway/admission.py", '_refuse_over("car", gate.allowance.left_s(car, now=now))', "pass"), "contracts/test_gateway_watch.py::test_a_car_that_asks_too_often_is_told_so"),
+    (_without("an owner asks as often as it likes", "gateway/admission.py", '_refuse_over("owner", gate.owner_allowance.left_s(owner, now=now))', "pass"), f"{_ALLOWANCES}an_owner_who_asks_too_often_is_told_so_and_no_other_owner_nor_any_car_is"),
+    (_without("owners take every thread", "gateway/admission.py", "if under_way[endpoint.path] >= gate.dials.owner_calls_max:", "if False:"), f"{_ALLOWANCES}owners_at_once_are_bounded_by_kind_so_that_cars_find_a_thread"),
+    (_without("a car buys as many tokens as it likes", "gateway/tokens.py", '    if over_s:\n        raise ProblemError(Kind.TOO_MANY_REQUESTS, "this car', '    if False:\n        raise ProblemError(Kind.TOO_MANY_REQUESTS, "this car'), f"{_ALLOWANCES}a_car_that_buys_token_after_token_is_told_so_and_those_beside_it_are_not"),
+    (_without("whoever replays an assertion spends its car's tokens", "gateway/tokens.py", "gate.token_allowance.give_back(known.car_id)", "pass"), f"{_ALLOWANCES}whoever_replays_a_cars_assertion_uses_up_none_of_its_tokens"),
+    (_without("whoever names a car spends its tokens", "gateway/tokens.py", "    audience = gate.cell", "    gate.token_allowance.left_s(known.car_id, now=gate.clock())\n    audience = gate.cell"), f"{_ALLOWANCES}a_stranger_who_claims_a_cars_id_is_refused_soon_and_the_car_is_not"),
+    (_without("what proves nothing is not counted", "gateway/tokens.py", "gate.failures.count(address)", "pass"), f"{_ALLOWANCES}a_stranger_who_claims_a_cars_id_is_refused_soon_and_the_car_is_not"),
+    (_without("a liar's neighbours are locked out", "gateway/pacing.py", "if not over or chance < self._dials.failing_heard:", "if not over:"), f"{_ALLOWANCES}an_honest_car_that_shares_a_hostile_address_waits_and_gets_in"),
+    (_without("every address is remembered", "gateway/pacing.py", "room = len(self._failed) < self._dials.failing_addresses_max", "room = True"), "unit/test_gateway_addresses.py::test_addresses_beyond_those_that_are_kept_share_one_count"),
+)  # fmt: skip
