@@ -159,12 +159,9 @@ class Dispatcher:
         stats: dict[str, Any] = {"planner": r.planner, **r.stats, **r.certificate.numbers()}
         stats |= {"priced": any(map(any, planned.policy.price_per_j))}
         stats |= {"forecast": dict(planned.forecast), "forecast_reason": self.memory.serving.tonight.reason}
-        given_away = planner.given_away(planned.cars, r)
-        round_id = self.ledger.write_round(lock, offers, stats, given_away=given_away)
+        round_id = self.ledger.write_round(lock, offers, stats, given_away=planner.given_away(planned.cars, r))
         self.memory = replace(self.memory, offered=offers, published_at=now)
         planner.keep(self.store, self.cell, round_id, planned.tables(), rounds_kept=self.dials.rounds_kept)
-        for car, shard in given_away:
-            say("shard given away", round=round_id, car=car, shard=shard)
         say("round", round=round_id, offers=offers.num_rows, excluded=planned.excluded.num_rows, **stats)
         return round_id
 

@@ -132,6 +132,8 @@ class Desk:
             Release(car_id=CLOUD_CAR, lease_id=lease.lease_id, fence=lease.fence, reason="shutdown")
             for lease in self._leases.values()
         ]
+        for lease in self._leases.values():
+            say("cloud lane lets go", shard=shard_hex(lease.shard_id), lease=lease.lease_id)
         self._leases.clear()
         self._door.ledger.release(held)
 
@@ -150,7 +152,14 @@ class Desk:
     def _try_again(self, errand: _Errand, error: Exception) -> None:
         self._tries[errand.shard_id] += 1
         tries, hopeless = self._tries[errand.shard_id], isinstance(error, RejectedError)
-        say("job failed", level=logging.ERROR, shard=shard_hex(errand.shard_id), tries=tries, why=str(error))
+        say(
+            "job failed",
+            level=logging.ERROR,
+            shard=shard_hex(errand.shard_id),
+            leases=_leases_of(errand.job),
+            tries=tries,
+            why=str(error),
+        )
         if tries < self._dials.tries and not hopeless:
             self._give_out(errand)
         elif isinstance(errand.job, PartJob):
@@ -178,6 +187,7 @@ class Desk:
             level=logging.INFO if verdict.passed else logging.WARNING,
             shard=shard_hex(verdict.shard_id),
             order=str(verdict.order_key),
+            leases=sorted(finding.lease_id for finding in verdict.findings),
             counted=counted,
             rows=verdict.audited_rows,
             disagreements=verdict.disagreements,
@@ -278,3 +288,10 @@ class Desk:
             secret = unwrap_secret(row.frozen.secret_wrapped, self._door.deployment_key)
             self._trusted[key] = Trusted(store=self._door.store, order=row.frozen, secret=secret)
         return self._trusted[key]
+
+
+def _leases_of(job: AuditJob | PartJob) -> list[LeaseId]:
+    """Return the leases that a job is about: one of the lane, or those whose parts an audit looks at. Pure."""
+    if isinstance(job, PartJob):
+        return [job.granted.lease_id]
+    return sorted({part.lease_id for part in job.task.parts})

@@ -249,7 +249,7 @@ filed AS (
 SELECT shard_id, fence FROM ended;
 
 -- name: leases_of_car
-SELECT shard_id, fence FROM open_leases WHERE car_id = %(car_id)s AND car_id <> 0;
+SELECT night, shard_id, fence FROM open_leases WHERE car_id = %(car_id)s AND car_id <> 0;
 
 -- name: leases_of_page
 SELECT l.shard_id, l.fence

@@ -14,8 +14,10 @@ from psycopg import sql
 from fleetbatch.contracts import conform
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.arrays import copy_in, copy_out
+from fleetbatch.ledger.ids import lease_id
 from fleetbatch.ledger.messages import Epoch, FencedOff, Offers, PlannerLock
-from fleetbatch.ledger.pool import Connection, Pool, fetch
+from fleetbatch.ledger.pool import Connection, Pool, Row, fetch
+from fleetbatch.logs import say
 from fleetbatch.units import CellName, RoundId
 
 _CHANNEL: Final = "fleetbatch_round"
@@ -57,20 +59,23 @@ class Rounds:
     ) -> RoundId:
         """Write a round's offers (contract `assignments`) as a whole and tell the gateways.
 
-        The leases of `given_away`, (car_id, shard_id), end in the same transaction; one that is over is no matter.
+        The leases of `given_away`, (car_id, shard_id), end in the same transaction, and the log tells each; one that
+        is over is no matter.
         `stats` is whatever JSON the planner wants kept. Raises FencedOff when the lock changed hands: nothing is
         written. Sent again after a lost connection it may write the same offers twice, as two rounds.
         """
         offers = conform(assignments, "assignments").sort_by([("car_id", "ascending"), ("seq", "ascending")])
 
-        def work(connection: Connection) -> RoundId:
+        def work(connection: Connection) -> tuple[RoundId, list[Row]]:
             with connection.transaction():
                 round_id = _write_round(connection, lock, offers, stats, self._pool.dials.planner_lock)
-                for car_id, shard_id in sorted(given_away):
-                    _end_lease(connection, car_id, shard_id)
-                return round_id
+                return round_id, [row for pair in sorted(given_away) for row in _end_lease(connection, *pair)]
 
-        return self._pool.run(work)
+        round_id, ended = self._pool.run(work)
+        for row in ended:
+            lease = lease_id(row["night"], row["shard_id"], row["fence"])
+            say("shard given away", round=round_id, car=row["car_id"], shard=row["shard_id"], lease=lease)
+        return round_id
 
     def latest_round(self) -> RoundId | None:
         """Return the newest round that is committed; None before the first."""
@@ -114,11 +119,14 @@ class Rounds:
                 listener.close()
 
 
-def _end_lease(connection: Connection, car_id: int, shard_id: int) -> None:
-    """End the car's lease if it is still on that shard."""
+def _end_lease(connection: Connection, car_id: int, shard_id: int) -> list[Row]:
+    """End the car's lease if it is still on that shard; return what was ended."""
     held = [row for row in fetch(connection, "leases_of_car", {"car_id": car_id}) if row["shard_id"] == shard_id]
-    for row in held:
-        fetch(connection, "revoke", {"shard_id": [shard_id], "fence": [row["fence"]], "reason": GIVEN_AWAY})
+    return [
+        {**row, "car_id": car_id}
+        for row in held
+        if fetch(connection, "revoke", {"shard_id": [shard_id], "fence": [row["fence"]], "reason": GIVEN_AWAY})
+    ]
 
 
 def _write_round(

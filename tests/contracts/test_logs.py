@@ -148,3 +148,9 @@ def test_one_search_for_a_shard_tells_its_life_in_the_words_of_car_gateway_audit
         {line["car"] for line in told["gateway"]} == {f"{car.car_id:016x}"} == {line["car"] for line in logs["runner"]}
     )
     assert {line["order"] for line in told["gateway"] if "order" in line} == {str(key)}
+
+    [lease] = {line["lease"] for line in told["gateway"]}
+    of_lease = {name: {line["event"] for line in log if lease in json.dumps(line)} for name, log in logs.items()}
+    assert {"work starts", "first answers", "part delivered"} <= of_lease["runner"]
+    assert {"granted", "delivered"} <= of_lease["gateway"]
+    assert (of_lease["auditor"], of_lease["step"]) == ({"audit passed"}, {"shard merged"})

@@ -72,6 +72,21 @@ def test_a_running_shard_is_offered_to_nobody_and_its_car_gets_the_next(scene: S
     assert explain(scene.store, EU, round_id, 11)[0].endswith("the car holds the shard's lease and keeps it")
 
 
+def test_a_shard_that_is_given_away_is_told_with_the_lease_that_ends(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "fleetbatch")
+    scene.cell.open({11: (5000, 5000)}, replace(frozen_order(), deadline_at=scene.now + timedelta(minutes=40)))
+    scene.cell.enrol(1, 2)
+    lease = scene.cell.take(1, 11)
+    leaves_at = scene.now + timedelta(seconds=10)
+    scene.say(said(1, scene.now, departure_at=leaves_at), said(2, scene.now))
+    assert scene.offers(scene.round()) == {2: [11]}
+    [told] = [record.__dict__["facts"] for record in caplog.records if record.message == "shard given away"]
+    assert (told["car"], told["shard"], told["lease"]) == (1, 11, lease.lease_id)
+    assert not scene.cell.beat(lease).go_on
+
+
 def test_consent_that_is_withdrawn_ends_the_offers(scene: Scene) -> None:
     open_shards(scene, 11)
     scene.cell.enrol(1)
