@@ -5,9 +5,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-BY_KEY: Final[Mapping[str, str]] = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+BY_KEY: Final[Mapping[str, str]] = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 """PostgreSQL settings for processes whose statements find rows by their key: a plan that was made while a table was
-empty, or not yet analysed, must still be good when the table is full."""
+empty, or not yet analysed, must still be good when the table is full. One plan serves every batch: made anew for the
+values of each, it costs more than what it does, and for a long batch and cars that nobody has analysed yet it read all
+cars once a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,5 +38,7 @@ class LedgerDials:
     """How long until a car's strike weighs half."""
     retries: int = 5
     """How often a statement is sent again after a deadlock or a lost connection; every statement may be repeated."""
+    retry_after: timedelta = timedelta(milliseconds=50)
+    """How long until it is sent again; twice as long each further time."""
     session: Mapping[str, str] = field(default_factory=dict)
     """PostgreSQL settings of each connection."""

@@ -24,7 +24,6 @@ Row = dict[str, Any]
 T = TypeVar("T")
 
 _QUERIES: Final = Path(__file__).with_name("queries.sql")
-_FIRST_PAUSE_S: Final = 0.05
 _CONNECT_S: Final = 5
 
 
@@ -69,7 +68,7 @@ class Pool:
 
         The work must have the same effect done twice as done once: its first commit may have been lost on the way back.
         """
-        pause_s = _FIRST_PAUSE_S
+        pause_s = self.dials.retry_after.total_seconds()
         for remaining in reversed(range(self.dials.retries)):
             try:
                 with self._taken() as connection:

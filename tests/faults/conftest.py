@@ -17,6 +17,7 @@ def rough_postgres() -> Iterator[Postgres]:
         server = start_postgres(Path(home))
         with psycopg.connect(server.url, autocommit=True) as owner:
             owner.execute("ALTER SYSTEM SET fsync = off")
+            owner.execute("ALTER SYSTEM SET full_page_writes = off")  # against pages torn by a machine that dies
             owner.execute("SELECT pg_reload_conf()")
         yield server
         stop_postgres(server)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from ledger_nights import Cell, enrolment, frozen_order, open_cell, part, yes
+from ledger_nights import Cell, enrolment, frozen_order, manifest, open_cell, part, request, yes
 
 from fleetbatch.errors import RejectedError, TransientError
-from fleetbatch.ledger.messages import Delivered, Released
-from fleetbatch.ledger.postgres import migrate
+from fleetbatch.ledger.dials import BY_KEY
+from fleetbatch.ledger.messages import Delivered, LedgerDials, Released
+from fleetbatch.ledger.postgres import PostgresLedger, migrate
 
 Verb = Callable[[], object]
 HOT_TABLES = b"""
@@ -59,6 +60,25 @@ def test_hot_tables_have_their_key_and_one_partial_index(cell: Cell, cell_url: s
     with psycopg.connect(cell_url) as owner:
         rows = owner.execute(HOT_TABLES).fetchall()
     assert rows == [("open_leases", 2, True), ("shards_20261122", 2, True)]
+
+
+def test_a_batch_of_grants_reads_its_own_cars_although_nobody_has_analysed_the_others(database_url: str) -> None:
+    """Guessed to be few, they were all read for each batch, and compared with each of its requests."""
+    migrate(database_url)
+    batches, cars = 12, range(1, 140)
+    with PostgresLedger.open(database_url, dials=LedgerDials(connections=1, session=BY_KEY)) as ledger:
+        ledger.enrol([enrolment(car) for car in range(1, 1501)])
+        ledger.open_order(frozen_order())
+        ledger.register_shards(frozen_order().key, manifest(dict.fromkeys(cars, (1,))))
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("SELECT pg_stat_reset()")
+        with PostgresLedger.open(database_url, dials=LedgerDials(connections=1, session=BY_KEY)) as ledger:
+            for _ in range(batches):
+                ledger.grant([request(car, car) for car in cars])
+        owner.execute("SELECT pg_sleep(0.2)")  # a session's counts are there once it has ended
+        read = owner.execute("SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'cars'").fetchone()
+    assert read is not None
+    assert 0 < read[0] <= 2 * batches * len(cars)
 
 
 def test_a_gateway_can_do_its_work_and_nothing_else(cell: Cell, cell_url: str) -> None:

@@ -110,7 +110,8 @@ class SimulatedCell:
             planner_lock=self.dials.planner_lock,
             stalled_after=self.dials.stalled_after,
             batch_rows=16,  # less than an order has shards
-            session={**BY_KEY} if patient else {**BY_KEY, "lock_timeout": "40ms"},
+            session={**BY_KEY} if patient else {**BY_KEY, "lock_timeout": "10ms"},
+            retry_after=timedelta(0),  # one thread plays all: what holds a lock does not let go while another waits
         )
         ledger = FaultyLedger(self.url, dials)
         ledger._holder = f"process {len(self.ledgers)}"  # its own name is drawn anew in every run

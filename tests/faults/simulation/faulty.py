@@ -39,6 +39,12 @@ class FaultyPool(Pool):
         self._armed: tuple[Fault, int] | None = None
         self._open: Connection | None = None
 
+    def connect(self) -> Connection:
+        """Prepare every statement when it is first sent, or most of a short run is spent on planning."""
+        connection = super().connect()
+        connection.prepare_threshold = 0
+        return connection
+
     def arm(self, fault: Fault, *, after: int) -> None:
         self._armed = (fault, after)
 
