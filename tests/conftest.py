@@ -34,7 +34,21 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> proofs.Count:
+    """Give a test what it says its counts to; the end of the session tells them."""
+    return proofs.counter_of(request.node)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the sums of what the proofs counted."""
-    if line := proofs.line():
+    """Tell what tests counted, and the sums of what proofs count as one line of JSON."""
+    stats = terminalreporter.stats
+    reports = [
+        one for kind in ("passed", "failed") for one in stats.get(kind, []) if isinstance(one, pytest.TestReport)
+    ]
+    if found := proofs.told(reports):
+        terminalreporter.section("counts")
+        for name in sorted(found):
+            terminalreporter.write_line(found[name].line(name))
+    if line := proofs.sums(found.values()):
         terminalreporter.write_line(line)

@@ -15,6 +15,7 @@ import pytest
 from gateway_doors import KEY, TestedCar
 from gateway_scene import Scene, Working, open_scene
 from ledger_nights import no
+from proofs import Count
 
 from fleetbatch.car.identity import token_assertion
 from fleetbatch.gateway.chores import take_voided
@@ -256,7 +257,7 @@ def outcome(answer: httpx.Response) -> Outcome:
     return "open" if answer.request.url.path in {"/healthz", "/metrics"} else "own right"
 
 
-def test_every_route_meets_every_wrong_caller_as_the_table_says_and_changes_nothing(scene: Scene) -> None:
+def test_every_route_meets_every_wrong_caller_as_the_table_says_and_changes_nothing(scene: Scene, count: Count) -> None:
     assert set(ROUTES) == set(EXCEPT), "every route of the document stands in the table, and no other"
     met: Counter[str] = Counter()
     for name, caller in CALLERS.items():
@@ -268,7 +269,12 @@ def test_every_route_meets_every_wrong_caller_as_the_table_says_and_changes_noth
     scene.untouched()
     for gone in scene.others:
         assert scene.state(gone) == (LeaseState.REVOKED, 0)
-    print(f"{met.total()} calls: {len(ROUTES)} routes x {len(CALLERS)} wrong callers, {dict(sorted(met.items()))}")
+    count(
+        calls=met.total(),
+        routes=len(ROUTES),
+        wrong_callers=len(CALLERS),
+        **{kind.replace(" ", "_"): n for kind, n in met.items()},
+    )
 
 
 RIGHTFUL: Final = Caller(

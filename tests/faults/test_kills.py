@@ -13,7 +13,7 @@ import pytest
 from cell_processes import CellProcesses, cell_processes, published_rows
 from faults.kills.points import POINTS, Point, Scene, kill
 from ledger_sound import assert_sound
-from proofs import prove
+from proofs import Count
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.publish.reading import published_files
@@ -107,7 +107,7 @@ def count_rows(cell: CellProcesses, nights: int) -> tuple[int, int]:
 
 @pytest.mark.prove
 @pytest.mark.timeout(2400)
-def test_processes_killed_at_named_points_lose_double_and_overpay_nothing(tmp_path: Path) -> None:
+def test_processes_killed_at_named_points_lose_double_and_overpay_nothing(tmp_path: Path, count: Count) -> None:
     started = time.monotonic()
     with cell_processes(tmp_path, cars=CARS, pictures=PICTURES) as cell:
         nights = Nights(cell)
@@ -120,7 +120,7 @@ def test_processes_killed_at_named_points_lose_double_and_overpay_nothing(tmp_pa
         with psycopg.connect(cell.ledger_url) as connection:
             [paid_twice] = connection.execute(PAID_TWICE).fetchone() or (0,)
         assert_sound(cell.ledger_url)
-    prove(kills=met.total(), lost=lost, doubled=doubled, paid_twice=paid_twice)
+    count(kills=met.total(), lost=lost, doubled=doubled, paid_twice=paid_twice, points=len(+met), nights=nights.done)
     print(f"{nights.done} nights of {PICTURES} rows in {time.monotonic() - started:.0f} s; {dict(met)}")
     assert (met.total(), lost, doubled, paid_twice) == (KILLS, 0, 0, 0)
     assert 4 * len(POINTS) > KILLS or min(met.values()) > 0

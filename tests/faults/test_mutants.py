@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from faults.mutants.catalogue import MUTANTS, Mutant
 from faults.mutants.killing import PACKAGE, Death, copy_product, edited, hunt
-from proofs import prove
+from proofs import Count
 
 from fleetbatch.local.postgres import Postgres
 
@@ -18,7 +18,8 @@ WHOLE = Mutant("nothing is taken away", ())
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_every_mutant_still_fits_the_product(mutant: Mutant) -> None:
+def test_every_mutant_still_fits_the_product(mutant: Mutant, count: Count) -> None:
+    count(edits=len(mutant.edits))
     for edit in mutant.edits:
         text = (PACKAGE / edit.file).read_text()
         assert edited(text, edit) != text
@@ -27,14 +28,15 @@ def test_every_mutant_still_fits_the_product(mutant: Mutant) -> None:
 @pytest.mark.prove
 @pytest.mark.timeout(1200)
 def test_the_whole_product_survives_every_seed_that_mutants_are_hunted_with(
-    rough_postgres: Postgres, tmp_path: Path
+    rough_postgres: Postgres, tmp_path: Path, count: Count
 ) -> None:
     assert hunt(WHOLE, copy_product(tmp_path / "whole"), rough_postgres.url, SEEDS, EVENTS).seen == ""
+    count(seeds_survived=len(SEEDS))
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(7200)
-def test_every_mutant_is_killed(rough_postgres: Postgres, tmp_path: Path) -> None:
+def test_every_mutant_is_killed(rough_postgres: Postgres, tmp_path: Path, count: Count) -> None:
     def lane(number: int) -> list[Death]:
         folder = copy_product(tmp_path / f"lane-{number}")
         found = []
@@ -47,5 +49,5 @@ def test_every_mutant_is_killed(rough_postgres: Postgres, tmp_path: Path) -> Non
     with ThreadPoolExecutor(LANES) as lanes:
         deaths = [death for found in lanes.map(lane, range(LANES)) for death in found]
     survivors = [death.mutant for death in deaths if death.seed is None]
-    prove(mutants=len(deaths), killed=len(deaths) - len(survivors))
+    count(mutants=len(deaths), killed=len(deaths) - len(survivors))
     assert not survivors

@@ -12,6 +12,7 @@ import requests
 from gateway_doors import QUICK, Door, TestedCar, open_door
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from proofs import Count
 
 from fleetbatch.gateway.openapi import document
 from fleetbatch.protocol import Lease
@@ -84,7 +85,7 @@ def cases() -> st.SearchStrategy[Case]:
     return st.one_of(found)
 
 
-def try_out(scene: Scene, examples: int, *, derandomize: bool) -> None:
+def try_out(scene: Scene, examples: int, count: Count, *, derandomize: bool) -> None:
     @settings(
         max_examples=examples,
         derandomize=derandomize,
@@ -98,16 +99,16 @@ def try_out(scene: Scene, examples: int, *, derandomize: bool) -> None:
 
     call()
     assert scene.door.http.get(f"{scene.door.url}/healthz").json()["status"] == "ok"
-    print(f"{scene.answers.total()} cases: {dict(sorted(scene.answers.items()))}, no fault, no hang")
+    count(calls=scene.answers.total(), **{f"answered_{kind}": n for kind, n in sorted(scene.answers.items())})
 
 
-def test_a_few_hundred_calls_of_every_kind_meet_no_fault(scene: Scene) -> None:
-    try_out(scene, 250, derandomize=True)
+def test_a_few_hundred_calls_of_every_kind_meet_no_fault(scene: Scene, count: Count) -> None:
+    try_out(scene, 250, count, derandomize=True)
     assert scene.answers["2xx"] > 5
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(3600)
-def test_ten_thousand_calls_of_every_kind_meet_no_fault(scene: Scene) -> None:
-    try_out(scene, 10_000, derandomize=False)
+def test_ten_thousand_calls_of_every_kind_meet_no_fault(scene: Scene, count: Count) -> None:
+    try_out(scene, 10_000, count, derandomize=False)
     assert scene.answers.total() >= 10_000

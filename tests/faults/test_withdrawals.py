@@ -4,13 +4,14 @@ import threading
 
 import psycopg
 from ledger_nights import Cell, no, open_cell, request, yes
+from proofs import Count
 from turned_clock import migrate_with_turned_clock
 
 from fleetbatch.ledger.messages import Granted
 from fleetbatch.units import CarId
 
 
-def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str) -> None:
+def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str, count: Count) -> None:
     """Four gateways grant as fast as they can while owners withdraw; each withdrawal's answer is the border."""
 
     migrate_with_turned_clock(database_url)
@@ -48,9 +49,9 @@ def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str)
             stop.set()
             for lane in lanes:
                 lane.join(30)
+    count(grants=len(grants), withdrawals=rounds, granted_after_a_commit=len(after))
     assert grants, "nobody was granted anything: the race did not happen"
     assert after == []
-    print(f"{len(grants)} grants raced {rounds} withdrawals, 0 after a commit")
 
 
 def open_leases(url: str, car: CarId) -> int:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from faults.simulation.faulty import FaultyLedger
 from ledger_nights import Cell, judge, no, open_cell, part, request, yes
+from proofs import Count
 
 from fleetbatch.errors import TransientError
 from fleetbatch.ledger.messages import Beat, Delivered, Granted, LedgerDials, Release
@@ -87,7 +88,7 @@ def test_no_lease_survives_a_withdrawal_that_has_committed(cell: Cell, cell_url:
     assert caught == []
 
 
-def test_lanes_that_do_everything_at_once_leave_a_sound_ledger(cell: Cell, cell_url: str) -> None:
+def test_lanes_that_do_everything_at_once_leave_a_sound_ledger(cell: Cell, cell_url: str, count: Count) -> None:
     cell.enrol(*CARS)
     key = cell.open(dict.fromkeys(SHARDS, (2, 2, 2)))
 
@@ -120,7 +121,7 @@ def test_lanes_that_do_everything_at_once_leave_a_sound_ledger(cell: Cell, cell_
         together([lane(gateway, seed) for seed, gateway in enumerate(lanes)])
     counts = cell.ledger.counts(key)
     assert counts.total == len(SHARDS)
-    print(f"{cell.ledger.night_stats(key).leases} leases, {counts}")
+    count(lanes=4, leases=cell.ledger.night_stats(key).leases, shards=counts.total)
 
 
 def beat(lease: Granted) -> Beat:

@@ -36,12 +36,11 @@ class Outcome:
     own_cpu_s: float = 0.0
 
     def line(self) -> str:
-        rate = self.events / self.cpu_s if self.cpu_s else 0.0
         return (
             f"seed {self.seed}: {self.events} events in {self.virtual_hours:.1f} virtual hours, {self.checks} checks, "
             f"{len(self.violations)} violations, {self.rows} rows published once; "
             f"{self.wall_s:.1f} s, {self.cpu_s:.1f} CPU s ({self.own_cpu_s:.1f} of them the simulator's), "
-            f"{rate:.0f} events per CPU second"
+            f"{self.events / self.cpu_s:.0f} events per CPU second"
         )
 
 
