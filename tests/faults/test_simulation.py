@@ -42,7 +42,7 @@ def say(outcome: Outcome, count: Count) -> None:
 
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_in_a_large_cell_on_a_bad_day(rough_postgres: Postgres, count: Count) -> None:
-    outcome = run(rough_postgres, 1, 184_000, LARGE)
+    outcome = run(rough_postgres, 1, 200_000, LARGE)
     say(outcome, count)
     count(events_per_cpu_s=round(outcome.events / outcome.cpu_s))
     assert outcome.violations == ()
