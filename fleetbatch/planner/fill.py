@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fleetbatch.planner.classes import TURNS, Fleet
 from fleetbatch.planner.grid import Grid, buffer_from
-from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles, counting_order
+from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.lists import Lists, split
 from fleetbatch.planner.pieces import Pieces, Running, room_for
@@ -23,8 +23,6 @@ from fleetbatch.planner.ranked import NOTHING
 from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.righting import righted
 
-COUNTED = 1 << 14
-"""So many keys are sooner counted than sorted digit by digit."""
 QUARTER_OCTAVE = 5
 """The lowest bits of a float's upper half, without which steps are that wide; with the turns 16 bits are left."""
 
@@ -190,7 +188,7 @@ class Filling:
         turn = self.given.fleet.turn
         if turn is not None:
             least = (least >> np.uint16(QUARTER_OCTAVE)) * np.uint16(TURNS) + turn[cars]
-        return counting_order(least) if len(least) > COUNTED else np.argsort(least, kind="stable")
+        return np.argsort(least, kind="stable")
 
     def _wave(self, kind: int, cars: Ints, counts: list[int]) -> Ints:
         """Give each car the next shard, keep what fits and give the others back; return the cars that took one."""

@@ -93,7 +93,7 @@ def _reasons_of_idle(given: Given, solution: Solution | None, taken: Bools, idle
         may |= able
         if not np.isfinite(units):
             continue
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             seconds = units / rate + units * given.work.kinds.bytes_most[kind] / link
         fits = able & (seconds <= room)
         left |= able

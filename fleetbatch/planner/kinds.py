@@ -90,8 +90,8 @@ class _Codes:
 
     def note_largest(self, units: Singles, groups: npt.NDArray[np.uint16]) -> None:
         """Look for a larger row group among shards; only who has many units can have one."""
-        least = self.largest * LESS * float(groups.min(initial=1))
-        if units.max(initial=0.0) > least:
+        least = self.largest * LESS * float(groups.min())
+        if units.max() > least:
             some = np.flatnonzero(units > np.float32(least))
             self.largest = max(self.largest, float(np.max(units.take(some) / groups.take(some), initial=0.0)))
 
@@ -144,7 +144,7 @@ def _intensity(size: Singles, units: Singles) -> Singles:
     """Return bytes per unit; a shard without units is all bytes and asks for nothing."""
     if units.min(initial=1.0) > NO_UNITS:
         return np.asarray(size / units)
-    return np.asarray(np.where(units > 0.0, size / np.maximum(units, NO_UNITS), np.float32(0.0)), np.float32)
+    return np.divide(size, np.maximum(units, NO_UNITS), out=np.zeros_like(size), where=units > 0.0)
 
 
 def _parts(shards: Shards) -> Iterator[slice]:

@@ -64,6 +64,15 @@ def test_dear_hours_are_left_out_where_the_night_is_long_enough() -> None:
     assert plan_round(e.cars, e.shards, NOW, free_now).assignments.num_rows > 300
 
 
+def test_shards_without_work_are_planned_like_any_other() -> None:
+    work = shards(*(shard(one, work_units=0.0, size_B=6_000_000_000) for one in (11, 12)), shard(13))
+    fleet, one_each = cars(car(1), car(2, consent=2)), replace(PRICES, pieces_max=1)
+    found = plan_round(fleet, work, NOW, one_each)
+    assert verify_round(fleet, work, NOW, one_each, found) == []
+    assert found.assignments["car_id"].to_pylist() == [1]
+    assert found.unassigned.num_rows == 2
+
+
 def test_equal_input_in_any_row_order_gives_the_equal_round() -> None:
     chance = np.random.default_rng(1)
     fleet = EVENING.cars.take(chance.permutation(EVENING.cars.num_rows))
