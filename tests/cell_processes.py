@@ -98,6 +98,10 @@ class CellProcesses:
             return int((self.server.data / "postmaster.pid").read_text().split("\n", 1)[0])
         return 0
 
+    def gateways(self) -> list[str]:
+        """Return the names of the programs that are gateways."""
+        return [name for name in self.kept if name.startswith("gateway-")]
+
     def watch(self) -> None:
         """Start again whatever has ended, until the cell's end."""
         while not self._over.wait(LOOK_S):
@@ -159,9 +163,12 @@ class CellProcesses:
 
 @contextmanager
 def cell_processes(
-    home: Path, *, cars: int, pictures: int, store: str = "", env: dict[str, str] | None = None
+    home: Path, *, cars: int, pictures: int, gateways: int = 1, store: str = "", env: dict[str, str] | None = None
 ) -> Iterator[CellProcesses]:
-    """Give a running cell; `store` is a URL, or "" for a folder. Pictures are of one colour each."""
+    """Give a running cell; `store` is a URL, or "" for a folder. Pictures are of one colour each.
+
+    Several gateways share one port: the kernel shares the cars' connections out among them.
+    """
     with ExitStack() as stack:
         family = stack.enter_context(children(home / "logs"))
         server = start_postgres(home, guard=family.guard)
@@ -184,7 +191,7 @@ def cell_processes(
             cars=parked,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
         )
-        _keep_all(cell, port)
+        _keep_all(cell, port, gateways)
         watching = threading.Thread(target=cell.watch)
         watching.start()
         stack.callback(watching.join)
@@ -192,10 +199,11 @@ def cell_processes(
         yield cell
 
 
-def _keep_all(cell: CellProcesses, port: int) -> None:
+def _keep_all(cell: CellProcesses, port: int, gateways: int) -> None:
     times = {"lease": 5, "beat-every": 1, "part-every": 0, "poll-every": 0.5, "telemetry-every": 1, "sweep-every": 0.5}
     gateway = [word for name, value in times.items() for word in (f"--{name}-s", str(value))]
-    cell.keep("gateway", "fleetbatch.gateway", "--port", str(port), *gateway)
+    for number in range(1, gateways + 1):
+        cell.keep(f"gateway-{number}", "fleetbatch.gateway", "--port", str(port), "--share-port", *gateway)
     cell.keep("dispatcher", "fleetbatch.dispatcher", "--round-every-s", "1", "--silent-after-s", "8")
     cell.keep("auditor", "fleetbatch.auditor", "--every-s", "0.3", "--workers", "1", "--claim-s", "8")
     for car in cell.cars:

@@ -24,6 +24,7 @@ KILLS = int(os.environ.get("FLEETBATCH_KILLS", "150"))
 """Fewer for a look; with 48 and more every point must have been met."""
 PICTURES = 48
 CARS = 2
+GATEWAYS = 2
 GOES_ON_S = 20.0
 """How long work may take to go on after a kill before the next one comes all the same."""
 LOOK_S = 0.02
@@ -109,7 +110,7 @@ def count_rows(cell: CellProcesses, nights: int) -> tuple[int, int]:
 @pytest.mark.timeout(2400)
 def test_processes_killed_at_named_points_lose_double_and_overpay_nothing(tmp_path: Path, count: Count) -> None:
     started = time.monotonic()
-    with cell_processes(tmp_path, cars=CARS, pictures=PICTURES) as cell:
+    with cell_processes(tmp_path, cars=CARS, pictures=PICTURES, gateways=GATEWAYS) as cell:
         nights = Nights(cell)
         nights.start()
         met = kill_on(cell, nights)
@@ -120,7 +121,15 @@ def test_processes_killed_at_named_points_lose_double_and_overpay_nothing(tmp_pa
         with psycopg.connect(cell.ledger_url) as connection:
             [paid_twice] = connection.execute(PAID_TWICE).fetchone() or (0,)
         assert_sound(cell.ledger_url)
-    count(kills=met.total(), lost=lost, doubled=doubled, paid_twice=paid_twice, points=len(+met), nights=nights.done)
+    count(
+        kills=met.total(),
+        lost=lost,
+        doubled=doubled,
+        paid_twice=paid_twice,
+        points=len(+met),
+        gateways=GATEWAYS,
+        nights=nights.done,
+    )
     print(f"{nights.done} nights of {PICTURES} rows in {time.monotonic() - started:.0f} s; {dict(met)}")
     assert (met.total(), lost, doubled, paid_twice) == (KILLS, 0, 0, 0)
     assert 4 * len(POINTS) > KILLS or min(met.values()) > 0

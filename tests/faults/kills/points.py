@@ -31,6 +31,8 @@ class Scene:
     before: Counts = field(default_factory=dict)
     files: int = 0
     files_before: int = 0
+    turns: int = 0
+    """How often it was a gateway's turn."""
 
     def look(self) -> bool:
         """Look again; False when the database does not answer."""
@@ -88,6 +90,13 @@ def _service(name: str) -> Callable[[Scene], int]:
     return pid
 
 
+def _gateway(scene: Scene) -> int:
+    """Return one gateway after the other."""
+    names = scene.cell.gateways()
+    scene.turns += 1
+    return _service(names[scene.turns % len(names)])(scene)
+
+
 def _step(scene: Scene) -> int:
     return scene.cell.step.process.pid if scene.cell.step is not None else 0
 
@@ -101,13 +110,13 @@ def _car_at_work(scene: Scene) -> int:
 
 
 POINTS = (
-    Point(name="gateway after a grant", when=lambda s: s.more("grants"), whom=_service("gateway")),
+    Point(name="gateway after a grant", when=lambda s: s.more("grants"), whom=_gateway),
     Point(
         name="gateway between upload and confirmation",
         when=lambda s: s.files > s.now["parts"] and s.files > s.files_before,
-        whom=_service("gateway"),
+        whom=_gateway,
     ),
-    Point(name="gateway after an acknowledged part", when=lambda s: s.more("parts"), whom=_service("gateway")),
+    Point(name="gateway after an acknowledged part", when=lambda s: s.more("parts"), whom=_gateway),
     Point(name="dispatcher after a round", when=lambda s: s.more("rounds"), whom=_service("dispatcher")),
     Point(name="auditor with a claim", when=lambda s: s.now["claims"] > 0, whom=_service("auditor")),
     Point(name="auditor after a verdict", when=lambda s: s.more("verdicts"), whom=_service("auditor")),
