@@ -115,6 +115,8 @@ class Gate:
     away_said_at: dict[str, datetime] = field(init=False, default_factory=dict)
     """By path, when the log was last told that ledger or store do not answer."""
     locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
+    statements: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+    """One statement is read at a time: many years of archives would keep every thread from the cars."""
     car_tokens: TokenKey = field(init=False)
     owner_tokens: TokenKey = field(init=False)
     telemetry: Telemetry = field(init=False)

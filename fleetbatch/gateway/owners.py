@@ -43,7 +43,9 @@ async def consent(gate: Gate, owner: OwnerId, request: ConsentRequest) -> Consen
 async def statement(gate: Gate, owner: OwnerId, query: Mapping[str, str]) -> StatementReply:
     """Return what is kept about one of the owner's cars (`?car=`, 16 hex digits)."""
     car = await _own_car(gate, owner, query.get("car", ""))
-    return await gate.off_loop(car_statement, gate.ledger, Archive(store=gate.store, cell=gate.cell.name), car)
+    archive = Archive(store=gate.store, cell=gate.cell.name)
+    async with gate.statements:
+        return await gate.off_loop(car_statement, gate.ledger, archive, car)
 
 
 async def _own_car(gate: Gate, owner: OwnerId, name: str) -> CarId:

@@ -401,7 +401,10 @@ SELECT c.car_id, c.consents, k.purpose, k.granted, k.notice_version, k.notice_sh
 FROM (
     SELECT car_id, consents FROM cars WHERE car_id > %(after)s AND car_id <> 0 ORDER BY car_id LIMIT %(limit)s
 ) c
-LEFT JOIN consents k ON k.car_id = c.car_id
+LEFT JOIN LATERAL (
+    SELECT * FROM consents WHERE car_id = c.car_id
+    OFFSET 0 -- cars first, however many decisions there are
+) k ON true
 ORDER BY c.car_id, k.purpose, k.number;
 
 -- name: data_classes

@@ -226,6 +226,18 @@ def told(door: Door, car: TestedCar) -> StatementReply:
     return msgspec.json.decode(answer.content, type=StatementReply)
 
 
+def test_a_gateway_reads_one_statement_at_a_time_and_answers_cars_meanwhile(database_url: str, tmp_path: Path) -> None:
+    with open_door(database_url, tmp_path) as door:
+        car = door.car()
+        door.run(door.gate.statements.acquire())
+        bearer = {"authorization": f"Bearer {door.owner_token(car.owner)}"}
+        with pytest.raises(httpx.ReadTimeout):
+            door.http.get(f"{door.url}/v1/statement?car={car.identity.name}", headers=bearer, timeout=0.3)
+        assert car.poll().lease is None
+        door.loop.call_soon_threadsafe(door.gate.statements.release)
+        assert told(door, car).car_id == car.identity.name
+
+
 def test_a_gateway_tells_an_owner_of_archived_nights_too(database_url: str, tmp_path: Path) -> None:
     with open_door(database_url, tmp_path) as door:
         car = door.car()
