@@ -159,7 +159,7 @@ class Filling:
         """Let cars take shards of a kind, of `due` deadlines, until none is free before `until`, or none is left."""
         cars = self._free(cars, until)
         cars = cars.take(self._turns(kind, cars))
-        while True:
+        for _ in range(self.given.policy.pieces_max):
             waiting = self.lists.waiting(kind)
             if due is not None:
                 waiting = [count * may for count, may in zip(waiting, due, strict=True)]
