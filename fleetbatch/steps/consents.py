@@ -14,7 +14,7 @@ from fleetbatch.owners import broken_car, broken_consent
 from fleetbatch.protocol import ConsentEntry
 from fleetbatch.settings import Settings
 from fleetbatch.steps.doors import find_car, open_ledgers
-from fleetbatch.units import CarId
+from fleetbatch.units import CarId, id_of
 
 _CARS_A_PAGE: Final = 1000
 _TOLD_MOST: Final = 100
@@ -58,14 +58,17 @@ def verify_statement(path: Path, kept: Sequence[str] = ()) -> Verified:
     """
     try:
         told = msgspec.json.decode(path.read_bytes(), type=_Kept)
-        car = CarId(int(told.car_id, 16))
     except OSError as error:
         summary = f"cannot read {path}: {error.strerror}"
         raise RejectedError(summary) from error
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         summary = f"{path} is no statement of a car: {error}"
         raise RejectedError(summary) from error
-    wrong = broken_consent(car, told.consents, kept)
+    car = id_of(told.car_id)
+    if car is None:
+        summary = f"{path} is no statement of a car: its car_id is not sixteen hex digits"
+        raise RejectedError(summary)
+    wrong = broken_consent(CarId(car), told.consents, kept)
     return Verified(
         cars=1, decisions=len(told.consents), broken_cars=int(bool(wrong)), broken=(wrong,) if wrong else ()
     )

@@ -163,7 +163,13 @@ def test_the_command_says_what_it_found_by_words_json_and_exit_code(said: Said) 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"car_id": "x", "consents": []}', '{"car_id": "1", "consents": [{}]}']
+    "text",
+    [
+        *("", "[]", "{", '{"car_id": "x", "consents": []}', '{"car_id": "1", "consents": [{}]}'),
+        f'{{"car_id": "{"f" * 10_000}", "consents": []}}',
+        f'{{"other": {"[" * 100_000}{"]" * 100_000}}}',
+    ],
+    ids=["nothing", "a list", "cut off", "a name", "no decision", "a long number", "deep"],
 )
 def test_a_file_that_is_no_statement_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "statement.json").write_text(text)
