@@ -180,9 +180,18 @@ def archives(cell: CellName, table: str) -> str:
     return f"cells/{cell}/archive/{table}/"
 
 
-def archive(cell: CellName, table: str, night: str, sha256: Sha256) -> str:
-    """A night's rows of a table of the ledger under their hash; after a forced rerun a night is archived once more."""
-    return f"{archived(cell, table, night)}{sha256[:16]}.parquet"
+def archive(cell: CellName, table: str, night: str, sha256: Sha256, footer_sha256: Sha256) -> str:
+    """A night's rows of a table of the ledger, as a Parquet file under its hash and that of its footer.
+
+    After a forced rerun a night is archived once more.
+    """
+    return f"{archived(cell, table, night)}{sha256[:16]}-{footer_sha256[:16]}.parquet"
+
+
+def archive_hashes(key: str) -> tuple[str, str]:
+    """Return the first digits of an archive's hashes; of the footer none, when it is from before keys told it."""
+    sha256, _, footer_sha256 = key.rpartition("/")[2].removesuffix(".parquet").partition("-")
+    return sha256, footer_sha256
 
 
 def archived(cell: CellName, table: str, night: str) -> str:

@@ -1,6 +1,6 @@
 """Owners read what their cars did and earned; anyone can recompute it from the leases."""
 
-from fleetbatch.owners.archives import Archive
+from fleetbatch.owners.archives import Archive, archive_key, whole_archive
 from fleetbatch.owners.consents import broken_car, broken_consent, consent_entry
 from fleetbatch.owners.credits import Recomputed, lease_amount, recompute
 from fleetbatch.owners.page import statement_page
@@ -9,6 +9,7 @@ from fleetbatch.owners.statement import car_statement, statement_table
 __all__ = [
     "Archive",
     "Recomputed",
+    "archive_key",
     "broken_car",
     "broken_consent",
     "car_statement",
@@ -17,4 +18,5 @@ __all__ = [
     "recompute",
     "statement_page",
     "statement_table",
+    "whole_archive",
 ]

@@ -1,10 +1,17 @@
-"""One car's leases in the nights that left the ledger: of each night's file a footer and a row group are read."""
+"""One car's leases in the nights that left the ledger: of each night's file a footer and a row group are read.
+
+What is read is what was written: the footer has the hash that the file's name tells, and pages have their checksums.
+Arrow ends the process over a footer with certain wrong bits, and tells other leases over pages with others.
+"""
 
 import datetime as dt
+import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,7 +22,7 @@ from fleetbatch import layout
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import EndedLease, ended_lease
 from fleetbatch.store import Store
-from fleetbatch.units import CarId, CellName
+from fleetbatch.units import CarId, CellName, Sha256
 
 _READERS: Final = 8
 """Nights that are read at a time: an object store answers each range after some tens of milliseconds."""
@@ -23,6 +30,10 @@ _TAIL_BYTES: Final = 64 << 10
 """Read first, in the hope that it holds the whole footer."""
 _GAP_BYTES: Final = 64 << 10
 """Columns that lie nearer to each other are read in one range."""
+_DIGITS: Final = 16
+"""Of a hash, in a file's name."""
+_END: Final = 8
+"""Bytes that end a file: how long its footer is, and four letters."""
 _LEASE: Final = (
     *("night", "shard_id", "fence", "order_no", "car_id", "credit", "start", "done_through", "busy_s"),
     *("energy_wh", "delivered_wh", "delivered_rows"),
@@ -61,9 +72,16 @@ class Archive:
             row["shard_id"]: row
             for row in self._of(night, "shards", shard_ids, ("shard_id", "size_bytes", "row_groups"))
         }
-        sent: dict[tuple[int, int, int], int] = {}
-        for row in self._of(night, "parts", shard_ids, ("shard_id", "fence", "start", "size_bytes")):
-            sent[row["shard_id"], row["fence"], row["start"]] = row["size_bytes"]
+        parts = {
+            (row["shard_id"], row["fence"], row["start"]): row["size_bytes"]  # once, however often it was archived
+            for row in self._of(night, "parts", shard_ids, ("shard_id", "fence", "start", "size_bytes"))
+        }
+        sent: Counter[tuple[int, int]] = Counter()
+        for (shard_id, fence, _), size_bytes in parts.items():
+            sent[shard_id, fence] += size_bytes
+        if lost := set(shard_ids) - set(shards):
+            summary = f"the archives of {self.cell} have a lease of shard {min(lost):016x}, night {night}, and no shard"
+            raise RejectedError(summary)
         return [row | _bytes(row, shards[row["shard_id"]], sent) for row in rows]
 
     def _of(
@@ -73,26 +91,49 @@ class Archive:
             yield from _rows_with(self.store, key, "shard_id", shard_ids, columns)
 
 
-def _bytes(lease: dict[str, Any], shard: dict[str, Any], sent: dict[tuple[int, int, int], int]) -> dict[str, int]:
+def _bytes(lease: dict[str, Any], shard: dict[str, Any], sent: Counter[tuple[int, int]]) -> dict[str, int]:
     """Return what the ledger's `archive_leases` says of a lease. Pure."""
     done = lease["done_through"] - lease["start"]
-    parts = (
-        size for (shard_id, fence, _), size in sent.items() if (shard_id, fence) == (lease["shard_id"], lease["fence"])
-    )
-    return {"bytes_read": shard["size_bytes"] * done // shard["row_groups"], "bytes_sent": sum(parts)}
+    bytes_read = shard["size_bytes"] * done // shard["row_groups"]
+    return {"bytes_read": bytes_read, "bytes_sent": sent[lease["shard_id"], lease["fence"]]}
+
+
+def archive_key(cell: CellName, table: str, night: dt.date, path: Path) -> str:
+    """Return under what name a file is archived."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(-_END, io.SEEK_END)
+        file.seek(-_footer_bytes(file.read()), io.SEEK_END)
+        footer_sha256 = hashlib.sha256(file.read()).hexdigest()
+    return layout.archive(cell, table, str(night), Sha256(sha256), Sha256(footer_sha256))
+
+
+def whole_archive(store: Store, key: str) -> bytes:
+    """Return an archive, all of it; raise RejectedError when it is not what was written."""
+    data = store.read(key)
+    if hashlib.sha256(data).hexdigest()[:_DIGITS] != layout.archive_hashes(key)[0]:
+        raise _damaged(key, "it is not what was written")
+    return data
 
 
 def _rows_with(
     store: Store, key: str, column: str, wanted: Sequence[int], columns: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the rows of an object whose column is one of the wanted; columns that it lacks are left out.
+    """Return the rows of an archive whose column is one of the wanted; columns that it lacks are left out.
 
-    One row group is in memory at a time. Raises RejectedError for an object that is no Parquet file.
+    One row group is in memory at a time; all of a file, once, whose name does not tell its footer's hash. Raises
+    RejectedError for one that is not what was written.
     """
     ranges = _Ranges(store, key)
+    footer_sha256 = layout.archive_hashes(key)[1]
+    if not footer_sha256:
+        whole_archive(store, key)
+    elif ranges.footer_sha256()[:_DIGITS] != footer_sha256:
+        raise _damaged(key, "its footer is not what was written")
     rows: list[dict[str, Any]] = []
     try:
-        with pq.ParquetFile(pa.PythonFile(ranges, mode="r"), pre_buffer=False) as file:
+        source = pa.PythonFile(ranges, mode="r")
+        with pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             asked = [name for name in columns if name in names]
             for group in _groups(file.metadata, names.index(column), wanted):
@@ -100,9 +141,17 @@ def _rows_with(
                 table = file.read_row_group(group, columns=asked, use_threads=False)
                 rows += table.filter(pc.is_in(table[column], pa.array(wanted, pa.int64()))).to_pylist()
     except (pa.ArrowException, ValueError, OSError) as error:
-        summary = f"the archive {key} cannot be read ({error}); restore it from a copy of the store"
-        raise RejectedError(summary) from error
+        raise _damaged(key, str(error)) from error
     return rows
+
+
+def _damaged(key: str, why: str) -> RejectedError:
+    return RejectedError(f"the archive {key} cannot be read ({why}); restore it from a copy of the store")
+
+
+def _footer_bytes(end: bytes) -> int:
+    """Return how many of a Parquet file's last bytes its footer is, as the very last say. Pure."""
+    return int.from_bytes(end[-_END:-4], "little") + _END
 
 
 def _groups(metadata: pq.FileMetaData, column: int, wanted: Sequence[int]) -> Iterator[int]:
@@ -137,7 +186,17 @@ class _Ranges(io.RawIOBase):
         self._store, self._key, self._at = store, key, 0
         self._size = store.size(key) or 0
         self._held: list[tuple[int, bytes]] = []
-        self.hold([(max(0, self._size - _TAIL_BYTES), self._size)])
+        self._hold_tail(_TAIL_BYTES)
+        if (footer_bytes := _footer_bytes(self._held[0][1])) > _TAIL_BYTES:
+            self._hold_tail(footer_bytes)
+
+    def footer_sha256(self) -> str:
+        """Return the hash of the footer that is held, as long as nothing else is."""
+        [(_, tail)] = self._held
+        return hashlib.sha256(tail[-_footer_bytes(tail) :]).hexdigest()
+
+    def _hold_tail(self, tail_bytes: int) -> None:
+        self.hold([(max(0, self._size - tail_bytes), self._size)])
 
     def hold(self, spans: Sequence[tuple[int, int]]) -> None:
         """Read these ranges, and let go of those before."""

@@ -16,6 +16,7 @@ from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.logs import say
 from fleetbatch.nouns import OrderKey
 from fleetbatch.orders import order_to_json, stored_order
+from fleetbatch.owners import archive_key
 from fleetbatch.settings import Settings
 from fleetbatch.steps.doors import Doors, open_doors
 from fleetbatch.store import Store
@@ -66,7 +67,7 @@ def archive_night(store: Store, cell: CellName, ledger: PostgresLedger, night: d
             path = Path(folder) / f"{name}.parquet"
             counts[name] = ledger.archive_night(night, name, path)
             if counts[name]:
-                _keep(store, layout.archive(cell, name, str(night), _sha256(path)), path)
+                _keep(store, archive_key(cell, name, night, path), path)
     rows = NightRows(**counts)
     if not ledger.drop_night(night, rows):
         message = f"night {night} of cell {cell} changed while it was archived; it stays, and is archived next time"

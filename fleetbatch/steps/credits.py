@@ -12,7 +12,7 @@ from fleetbatch import layout
 from fleetbatch.contracts import parquet_table
 from fleetbatch.ledger.book import DeliveredLease, Terms, delivered_lease
 from fleetbatch.ledger.postgres import PostgresLedger
-from fleetbatch.owners import Archive, car_statement, recompute
+from fleetbatch.owners import Archive, car_statement, recompute, whole_archive
 from fleetbatch.protocol import StatementReply
 from fleetbatch.settings import Settings
 from fleetbatch.steps.doors import find_car, open_doors, open_ledgers
@@ -112,7 +112,7 @@ def _archived(
 
 def _rows(store: Store, folder: str, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for key in store.keys(folder):
-        table = parquet_table(store.read(key), columns)
+        table = parquet_table(whole_archive(store, key), columns)
         if "delivered_rows" in columns:
             table = table.filter(pc.field("delivered_rows") > 0)
         yield from table.to_pylist()

@@ -1,5 +1,6 @@
 """An owner's statement is the same before and after its nights are archived, and reads little of what lies there."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -19,14 +20,14 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.local.postgres import Postgres
 from fleetbatch.nouns import OrderKey
-from fleetbatch.owners import Archive, car_statement
+from fleetbatch.owners import Archive, archive_key, car_statement
 from fleetbatch.protocol import StatementReply
 from fleetbatch.settings import Settings, load_settings
 from fleetbatch.steps.archiving import archive_night, archive_step
 from fleetbatch.steps.credits import find_statement, recompute_credits
 from fleetbatch.store import Store, open_store
 from fleetbatch.store.local import LocalStore
-from fleetbatch.units import CarId, CellName, OwnerId, Sha256
+from fleetbatch.units import CarId, CellName, OwnerId
 
 EU = CellName("eu-1")
 CARS = (1, 1001, 2)
@@ -125,8 +126,13 @@ def test_a_statement_is_the_same_and_equals_the_book_before_between_and_after_ar
     assert all(not book.differences for book in recompute_credits(deployment).values())
 
 
+def old_key(path: Path, table: str = "leases") -> str:
+    """Under what name a file was archived before names told the footer's hash."""
+    return f"{layout.archived(EU, table, NIGHTS[0])}{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.parquet"
+
+
 def test_a_lease_that_lies_in_two_archives_and_in_the_ledger_is_told_once(
-    deployment: Settings, ledger: PostgresLedger, store: Store
+    deployment: Settings, ledger: PostgresLedger, store: Store, tmp_path: Path
 ) -> None:
     cell = Cell(ledger)
     cell.enrol(*CARS)
@@ -134,7 +140,8 @@ def test_a_lease_that_lies_in_two_archives_and_in_the_ledger_is_told_once(
     before = statements(deployment)
     assert archive_step(deployment, now=LATER)
     [key] = store.keys(layout.archives(EU, "leases"))
-    store.copy(key, layout.archive(EU, "leases", NIGHTS[0], Sha256("a" * 64)))
+    store.fetch(key, tmp_path / "twice.parquet")
+    store.copy(key, old_key(tmp_path / "twice.parquet"))
     assert statements(deployment) == before
 
     finish(cell, work(cell, NIGHTS[0], generation=2))
@@ -158,8 +165,41 @@ def test_an_archive_from_before_it_was_sorted_by_car_is_told_the_same(
     table = pq.read_table(tmp_path / "new.parquet", partitioning=None).sort_by([("shard_id", "ascending")])
     pq.write_table(table.drop_columns(["bytes_read", "bytes_sent"]), tmp_path / "old.parquet")
     store.delete(key)
-    store.create_file(layout.archive(EU, "leases", NIGHTS[0], Sha256("b" * 64)), tmp_path / "old.parquet")
+    store.create_file(old_key(tmp_path / "old.parquet"), tmp_path / "old.parquet")
     assert statements(deployment) == before
+
+    for key in list(store.keys(layout.archives(EU, "shards"))):
+        store.delete(key)
+    with pytest.raises(RejectedError, match="have a lease of shard 0000000000000"):
+        statements(deployment)
+
+
+def test_an_archive_with_a_wrong_bit_is_refused_or_tells_the_same_and_never_ends_the_process(
+    deployment: Settings, ledger: PostgresLedger, store: Store
+) -> None:
+    cell = Cell(ledger)
+    cell.enrol(*CARS)
+    finish(cell, work(cell, NIGHTS[0]))
+    before = find_statement(deployment, CarId(1))
+    assert archive_step(deployment, now=LATER)
+    [key] = store.keys(layout.archives(EU, "leases"))
+    right = store.read(key)
+    footer = len(right) - 8 - int.from_bytes(right[-8:-4], "little")
+    refused = 0
+    places = [*range(0, footer, 41), *range(footer, len(right), 29)]
+    for bit, place in enumerate(places):
+        wrong = bytearray(right)
+        wrong[place] ^= 1 << bit % 8
+        store.write(key, bytes(wrong))
+        try:
+            told = car_statement(ledger, Archive(store=store, cell=EU), CarId(1))
+        except RejectedError as error:
+            refused += 1
+            assert key in str(error)  # noqa: PT017 # it may be told the same, too
+        else:
+            assert place < footer
+            assert told == before
+    assert len(range(footer, len(right), 29)) < refused < len(places)  # some pages hold what no statement tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +240,7 @@ def test_of_a_large_archive_a_statement_reads_a_footer_and_the_row_group_of_its_
     large = tmp_path / "large.parquet"
     pq.write_table(pa.concat_tables([small, strangers]), large, row_group_size=2000, write_statistics=["car_id"])
     store.delete(key)
-    store.create_file(layout.archive(EU, "leases", NIGHTS[0], Sha256("c" * 64)), large)
+    store.create_file(archive_key(EU, "leases", date.fromisoformat(NIGHTS[0]), large), large)
 
     counted = CountingStore(root=Path(deployment.store.removeprefix("file://")), key=b"", base_url="", sizes=[])
     assert car_statement(ledger, Archive(store=counted, cell=EU), CarId(1001)) == before
@@ -209,14 +249,18 @@ def test_of_a_large_archive_a_statement_reads_a_footer_and_the_row_group_of_its_
 
 
 def test_an_archive_that_is_no_parquet_file_is_named(
-    deployment: Settings, ledger: PostgresLedger, store: Store
+    deployment: Settings, ledger: PostgresLedger, store: Store, tmp_path: Path
 ) -> None:
     Cell(ledger).enrol(1)
-    key = layout.archive(EU, "leases", NIGHTS[0], Sha256("d" * 64))
-    for data in (b"", b"not a table", b"PAR1" + bytes(100) + b"PAR1"):
-        store.write(key, data)
-        with pytest.raises(RejectedError, match=r"archive/leases/night=2026-11-20/d+\.parquet cannot be read"):
-            find_statement(deployment, CarId(1))
+    for n, data in enumerate((b"", b"not a table", b"PAR1" + bytes(100) + b"PAR1", b"PAR1" + b"\xff" * 8)):
+        (tmp_path / str(n)).write_bytes(data)
+        old = old_key(tmp_path / str(n))
+        new = old.replace(".parquet", f"-{hashlib.sha256(data[-8:]).hexdigest()[:16]}.parquet")
+        for key in (old, new, new.replace("-", "-0")):
+            store.write(key, data)
+            with pytest.raises(RejectedError, match=f"{key} cannot be read"):
+                find_statement(deployment, CarId(1))
+            store.delete(key)
 
 
 def told(door: Door, car: TestedCar) -> StatementReply:
