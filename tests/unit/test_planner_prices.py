@@ -1,6 +1,8 @@
 """Planned by prices a round keeps the same rules, and says how much it may have missed."""
 
+import sys
 from dataclasses import replace
+from types import FrameType
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planner_tables import NOW, POLICY, car, cars, mixed_fleet, mixed_work, shard, shards
 
-from benchmarks.planner_fleet import Evening, evening
+from benchmarks.planner_fleet import NIGHT_S, Evening, evening, policy
 from fleetbatch.planner import Policy, Reason, Round, plan_round, verify_round
+from fleetbatch.planner.fill import Filling
 
 PRICES = replace(POLICY, prices_from_cars=1)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -151,6 +154,22 @@ def test_pieces_start_within_the_commit_horizon_however_far_it_reaches() -> None
         found = plan_round(EVENING.cars, EVENING.shards, NOW, policy)
         assert verify_round(EVENING.cars, EVENING.shards, NOW, policy, found) == []
         assert float(np.max(found.assignments["start_s"].to_numpy())) < commit_s
+
+
+def test_a_whole_night_is_filled_in_hundreds_of_waves_not_in_one_a_car() -> None:
+    night, waves = evening(2_000), 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal waves
+        waves += event == "call" and frame.f_code is Filling._wave.__code__
+
+    sys.setprofile(count)
+    try:
+        found = plan_round(night.cars, night.shards, NOW, policy(commit_s=NIGHT_S))
+    finally:
+        sys.setprofile(None)
+    assert found.assignments.num_rows > 9_000
+    assert 0 < waves < 1_000  # 596; 14,959 where a kind's cars take turns until the last of them has nothing to take
 
 
 def test_running_cars_keep_their_shards_and_nobody_else_gets_them() -> None:
