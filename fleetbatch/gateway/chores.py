@@ -43,15 +43,17 @@ async def chores(gate: Gate, *, name: str) -> AsyncIterator[None]:
 
 async def follow_ledger(gate: Gate) -> None:
     """Hold the newest round and know whose tokens are void, soon after a notice, or at the next look."""
-    await _noticed(gate, for_s=0.0)  # listen before the first look, or what happens between the two is seen late
+    listens = await _noticed(gate, for_s=0.0) is not None  # before a look, or what happens between the two is seen late
     look_at = 0.0
     while True:
         now = asyncio.get_running_loop().time()
         if now >= look_at:
             gate.ledger_answers = await _tried(lambda: take_round(gate)) and await _tried(lambda: take_voided(gate))
             look_at = now + (gate.dials.look_every.total_seconds() if gate.ledger_answers else _AWAY_S)
-        if await _noticed(gate, for_s=gate.dials.listen_for.total_seconds()):
+        noticed = await _noticed(gate, for_s=gate.dials.listen_for.total_seconds())
+        if noticed or (noticed is not None and not listens):  # what was announced to nobody is looked for
             look_at = 0.0
+        listens = noticed is not None
 
 
 async def take_round(gate: Gate) -> None:
@@ -141,12 +143,13 @@ async def keep_pace(gate: Gate) -> None:
         gate.busy, gate.pressure = busy, next_pressure(gate.pressure, late=late, busy=busy, dials=gate.dials)
 
 
-async def _noticed(gate: Gate, *, for_s: float) -> bool:
+async def _noticed(gate: Gate, *, for_s: float) -> bool | None:
+    """Wait for a notice; return whether one came, and None, after a while, when nobody could listen for it."""
     try:
         return await gate.off_loop(gate.ledger.wait_for_news, for_s)
     except TransientError:
         await asyncio.sleep(_AWAY_S)
-        return False
+        return None
 
 
 async def _tried(chore: Callable[[], Awaitable[None]]) -> bool:

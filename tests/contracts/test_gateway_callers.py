@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import jwt
 import msgspec
+import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from gateway_doors import QUICK, Door, TestedCar, open_door, wait_until
@@ -230,6 +231,22 @@ def test_another_gateways_withdrawal_or_a_revocation_voids_a_token_at_once(
             car.withdraw()
         else:
             door.ledger.revoke_car(car.id, "stolen")
+        assert wait_until(lambda: car.say("/v1/poll", poll()).status_code == codes.UNAUTHORIZED)
+
+
+def test_what_is_announced_while_the_listening_connection_is_lost_is_looked_for_once_there_is_another(
+    database_url: str, tmp_path: Path
+) -> None:
+    """The next look by itself would be in an hour."""
+    with (
+        open_door(database_url, tmp_path, dials=replace(QUICK, look_every=timedelta(hours=1))) as door,
+        psycopg.connect(database_url, autocommit=True) as server,
+    ):
+        car = door.car(1)
+        assert car.say("/v1/poll", poll()).status_code == codes.OK
+        listeners = "pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        assert server.execute(f"SELECT pg_terminate_backend(pid) FROM {listeners}").fetchall() == [(True,)]
+        car.withdraw()
         assert wait_until(lambda: car.say("/v1/poll", poll()).status_code == codes.UNAUTHORIZED)
 
 
