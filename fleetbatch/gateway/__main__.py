@@ -23,6 +23,7 @@ from typing import Final
 import uvicorn
 
 from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.gateway.addresses import as_seen
 from fleetbatch.gateway.app import application
 from fleetbatch.gateway.chores import chores
 from fleetbatch.gateway.connection import connections
@@ -130,7 +131,7 @@ async def _live(gate: Gate, listening: socket.socket, proxies: list[str]) -> Non
         log_config=None,
         access_log=False,
         proxy_headers=bool(proxies),  # who calls is in the token; where from counts until there is one
-        forwarded_allow_ips=proxies,
+        forwarded_allow_ips=[form for proxy in proxies for form in as_seen(proxy)],
         http=connections(gate),
         ws="none",
         backlog=_BACKLOG,
@@ -148,7 +149,8 @@ async def _live(gate: Gate, listening: socket.socket, proxies: list[str]) -> Non
 async def _serve_with_chores(gate: Gate, listening: socket.socket, server: uvicorn.Server) -> None:
     async with chores(gate, name=secrets.token_hex(4)):
         host, port = listening.getsockname()[:2]
-        ready = {"event": "ready", "cell": gate.cell.name, "url": f"http://{host}:{port}", "pid": os.getpid()}
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        ready = {"event": "ready", "cell": gate.cell.name, "url": url, "pid": os.getpid()}
         listening.listen(_BACKLOG)  # from here on connections wait instead of being refused
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()

@@ -89,10 +89,18 @@ def test_gateways_of_one_machine_share_a_port_and_one_that_stops_leaves_it_to_th
             assert httpx.get(f"{urls[1]}/healthz", trust_env=False).json()["status"] == "ok"
 
 
-@pytest.mark.parametrize("trusted", [True, False])
-def test_where_a_call_comes_from_is_what_a_named_proxy_says_and_nobody_else(settings: Path, *, trusted: bool) -> None:
+@pytest.mark.parametrize(
+    ("host", "trusted"),
+    [("127.0.0.1", True), ("127.0.0.1", False), ("::ffff:127.0.0.1", True)],
+    ids=["named", "not named", "named, and seen by a socket for both kinds of addresses"],
+)
+def test_where_a_call_comes_from_is_what_a_named_proxy_says_and_nobody_else(
+    settings: Path, host: str, *, trusted: bool
+) -> None:
+    if ":" in host and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
     words = ("--proxy", "10.0.0.0/8", "--proxy", "127.0.0.1") if trusted else ("--proxy", "10.0.0.0/8")
-    with started(settings, "--port", "0", *words) as process:
+    with started(settings, "--host", host, "--port", "0", *words) as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"] + "/v1/token"
         with httpx.Client(trust_env=False) as http:
