@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from functools import lru_cache
+from math import ceil
 from typing import Final, Generic, TypeVar
 
 from fleetbatch.gateway.addresses import NOWHERE, Address
@@ -64,6 +65,11 @@ def next_pressure(pressure: float, *, late: timedelta, busy: float, dials: Dials
     return max(1.0, pressure / _STEP) if busy < dials.busy_least else pressure
 
 
+def _whole_s(left: timedelta) -> float:
+    """Return whole seconds, never less: whoever came back in the last half second would be sent away once more."""
+    return max(1.0, ceil(left.total_seconds()))
+
+
 class Allowance(Generic[Caller]):
     """Counts what each caller asked in the current ten seconds; only whoever has proven to be a caller is counted."""
 
@@ -79,7 +85,7 @@ class Allowance(Generic[Caller]):
             self._asked.clear()
             self._ends_at = now + _WINDOW
         asked = self._asked[caller] = self._asked.get(caller, 0) + 1
-        return 0.0 if asked <= self._limit else max(1.0, (self._ends_at - now).total_seconds())
+        return 0.0 if asked <= self._limit else _whole_s(self._ends_at - now)
 
     def give_back(self, caller: Caller) -> None:
         """Count one request less: it was not this caller's own."""
@@ -109,7 +115,7 @@ class Failures:
         over = self._failed.get(self._counted(address), 0) >= self._dials.failures_per_window
         if not over or chance < self._dials.failing_heard:
             return 0.0
-        return max(1.0, (self._ends_at - now).total_seconds())
+        return _whole_s(self._ends_at - now)
 
     def count(self, address: Address) -> None:
         """Count one try that proved nothing."""

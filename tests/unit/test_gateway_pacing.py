@@ -1,13 +1,22 @@
 """When cars come back: the server sets the load by the interval that it tells them."""
 
 import itertools
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetbatch.gateway.dials import Dials
-from fleetbatch.gateway.pacing import beat_every_s, gather_s, next_pressure, pressure_holding, unheard_s, wait_s
+from fleetbatch.gateway.pacing import (
+    Allowance,
+    beat_every_s,
+    gather_s,
+    next_pressure,
+    pressure_holding,
+    unheard_s,
+    wait_s,
+)
+from fleetbatch.gateway.problems import Kind, ProblemError
 
 
 @given(chance=st.floats(0, 1, exclude_max=True), pressure=st.floats(1, 16))
@@ -20,6 +29,19 @@ def test_a_car_that_may_hold_a_lease_is_never_sent_away_for_long() -> None:
     dials = Dials()
     longest, lease_s = wait_s(dials, pressure=pressure_holding(dials), chance=0.999), dials.lease_for.total_seconds()
     assert longest * 6 < lease_s < wait_s(dials, pressure=dials.pressure_max, chance=0.999) * 1.1
+
+
+@given(late_s=st.floats(0, 9.999), asked=st.integers(2, 5))
+def test_a_caller_that_comes_again_when_it_was_told_to_is_heard(late_s: float, asked: int) -> None:
+    began = datetime(2026, 11, 22, 20, tzinfo=UTC)
+    allowance, now = Allowance[str](1, now=began), began + timedelta(seconds=late_s)
+    over_s = max(allowance.left_s("car", now=now) for _ in range(asked))
+    [told_s] = [
+        int(value)
+        for name, value in ProblemError(Kind.TOO_MANY_REQUESTS, "", retry_after_s=over_s).reply().headers
+        if name == b"retry-after"
+    ]
+    assert allowance.left_s("car", now=now + timedelta(seconds=told_s)) == 0
 
 
 def test_questions_are_collected_for_longer_the_busier_the_gateway_is_and_never_for_long() -> None:
