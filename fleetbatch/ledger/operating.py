@@ -49,7 +49,7 @@ class Operating(Orders):
     def give_up(self, key: OrderKey, reason: str) -> int:
         """Name every unfinished shard of an order missing, with the reason; end its leases. Return how many shards.
 
-        What an interrupted cancel or recall has left is finished with it.
+        What an interrupted cancel or recall has left is finished with it, and all is missing for the reason of that.
         """
         where = self._where(key)
         self._pool.rows("begin_give_up", {**where, "reason": reason, "gone": _names(_UNFINISHED)})

@@ -472,9 +472,10 @@ WHERE order_no = %(order_no)s
 RETURNING state::text;
 
 -- name: begin_give_up
+-- What is begun keeps its reason: a shard that was recalled is not missing because of the deadline.
 UPDATE orders
 SET giving_up = ARRAY(SELECT DISTINCT unnest(giving_up || %(gone)s::shard_state[]) ORDER BY 1),
-    giving_up_reason = %(reason)s
+    giving_up_reason = CASE WHEN giving_up = '{}' THEN %(reason)s ELSE giving_up_reason END
 WHERE order_no = %(order_no)s;
 
 -- name: giving_up

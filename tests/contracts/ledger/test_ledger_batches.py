@@ -90,6 +90,18 @@ def test_nothing_is_published_of_an_order_whose_recall_was_interrupted(scene: Sc
     assert scene.cell.ledger.balances()["escrow"] == 0
 
 
+@pytest.mark.parametrize("calls", [1, 4])
+def test_what_an_interrupted_recall_has_left_is_missing_because_of_it_and_not_of_the_deadline(
+    scene: Scene, cell_url: str, calls: int
+) -> None:
+    scene.ledger.faults.arm(Fault.COMMITTED, after=calls)
+    with pytest.raises(CrashedError):
+        scene.ledger.recall(scene.key, "bad")
+    before = scene.cell.ledger.counts(scene.key).missing
+    assert before + scene.cell.ledger.give_up(scene.key, "the deadline") == 10
+    assert_cancelled(scene, ShardCounts(missing=10), "the order is recalled: bad", cell_url)
+
+
 @pytest.mark.parametrize("calls", [1, 4, 7])
 def test_an_open_order_that_is_being_given_up_grants_nothing(scene: Scene, cell_url: str, calls: int) -> None:
     scene.ledger.faults.arm(Fault.COMMITTED, after=calls)
