@@ -68,6 +68,11 @@ class Dials:
     """How many cars' keys are remembered at once; a key is needed for tokens and parts only."""
     message_bytes: int = 64 << 10
     part_bytes: int = 16 << 20
+    unconfirmed_max: int = 4
+    """Parts of one lease that a PUT is signed for before one of them is confirmed, at each gateway process; an honest
+    car sends one after the other. What is stored and never confirmed is kept as long as the night's objects."""
+    leases_signed_max: int = 20_000
+    """Leases whose unconfirmed parts are remembered; the one silent for longest is forgotten first."""
     body_within: timedelta = timedelta(seconds=30)
     bodies_awaited_max: int = 500
     """Messages and uploads whose rest is awaited at one time; further slow ones are sent away."""

@@ -23,6 +23,7 @@ from fleetbatch.gateway.identity import Assertion, TokenKey, es256_key, token_ke
 from fleetbatch.gateway.metrics import Metrics
 from fleetbatch.gateway.pacing import Allowance, Failures, beat_every_s, gather_s, pressure_holding, wait_s
 from fleetbatch.gateway.rounds import OfferBook
+from fleetbatch.gateway.uploads import Unconfirmed
 from fleetbatch.ledger.glance import CellGlance
 from fleetbatch.ledger.messages import (
     Beat,
@@ -124,6 +125,7 @@ class Gate:
     token_allowance: Allowance[CarId] = field(init=False)
     owner_allowance: Allowance[OwnerId] = field(init=False)
     failures: Failures = field(init=False)
+    unconfirmed: Unconfirmed = field(init=False)
     void_until: dict[int, float] = field(init=False, default_factory=dict)
     """Cars whose older tokens are void: no token counts that expires by then (seconds since 1970)."""
     cell_glance: tuple[datetime, CellGlance | None] | None = field(init=False, default=None)
@@ -145,6 +147,7 @@ class Gate:
         self.token_allowance = Allowance(self.dials.tokens_per_window, now=self.clock())
         self.owner_allowance = Allowance(self.dials.owner_requests_per_window, now=self.clock())
         self.failures = Failures(self.dials, now=self.clock())
+        self.unconfirmed = Unconfirmed(self.dials)
         batcher = partial(
             Batcher,
             executor=self.executor,

@@ -38,6 +38,9 @@ async def part(gate: Gate, car: CarId, request: PartRequest) -> PartReply:
                 await _remove(gate, request, key)
             case "absent":
                 pass
+    if not gate.unconfirmed.admits(row.lease_id, key, stop=request.stop, done_through=row.done_through):
+        detail = f"{gate.dials.unconfirmed_max} parts of this lease wait to be confirmed; confirm one before another"
+        raise ProblemError(Kind.TOO_MANY_PARTS, detail)
     now = gate.clock()
     put = gate.store.sign_put(
         key, size=request.bytes, sha256=Sha256(request.sha256), now=now, expires=gate.dials.put_for

@@ -48,6 +48,7 @@ class Kind(Enum):
     WRONG_SIGNATURE = (HTTPStatus.UNPROCESSABLE_ENTITY, "wrong-signature")
     PART_NOT_UPLOADED = (HTTPStatus.UNPROCESSABLE_ENTITY, "part-not-uploaded")
     PART_DAMAGED = (HTTPStatus.UNPROCESSABLE_ENTITY, "part-damaged")
+    TOO_MANY_PARTS = (HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-parts")
     PART_DOES_NOT_FIT = (HTTPStatus.UNPROCESSABLE_ENTITY, "part-does-not-fit")
     TOO_MANY_REQUESTS = (HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests")
     FAILED = (HTTPStatus.INTERNAL_SERVER_ERROR, "failed")

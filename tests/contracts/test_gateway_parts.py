@@ -13,7 +13,7 @@ from ledger_nights import frozen_order
 
 from fleetbatch import layout
 from fleetbatch.car.identity import Identity, make_key, open_identity, sign
-from fleetbatch.protocol import PartRequest, part_claim
+from fleetbatch.protocol import Lease, PartRequest, part_claim
 from fleetbatch.units import LeaseId, Sha256, ShardId
 
 codes = httpx.codes
@@ -104,6 +104,52 @@ def test_the_signature_is_checked_and_kept(car: TestedCar, database_url: str) ->
     with psycopg.connect(database_url) as connection:
         kept = connection.execute("SELECT signature FROM fleetbatch.parts").fetchall()
     assert kept == [(part.signature,)]
+
+
+# -- what a lease may store before any of it counts
+
+
+def answers(car: TestedCar, lease: Lease, number: int, *, start: int = 0) -> tuple[PartRequest, bytes]:
+    """Return one of many possible parts of one row group, and its bytes."""
+    content = b"%d" % number
+    return car.part(lease, start, start + 1, rows=3, content=content), content
+
+
+def test_a_lease_stores_a_few_parts_and_no_further_one_before_one_is_confirmed(door: Door, car: TestedCar) -> None:
+    lease = car.take()
+    few = QUICK.unconfirmed_max
+    parts = [answers(car, lease, number) for number in range(few + 1)]
+    for part, content in parts[:few]:
+        assert car.upload(part, content).status_code == codes.OK
+    refused = car.say("/v1/part", parts[few][0])
+    assert (refused.status_code, refused.json()["type"]) == (
+        codes.UNPROCESSABLE_ENTITY,
+        "urn:fleetbatch:too-many-parts",
+    )
+    assert len(list(door.store.keys(f"{key_of(parts[0][0]).rpartition('/')[0]}/"))) == few
+    car.say("/v1/part/confirm", parts[0][0]).raise_for_status()
+    assert car.deliver(*answers(car, lease, few, start=1)).done_through == 2
+
+
+def test_who_lost_an_answer_asks_for_the_same_part_as_often_as_it_likes(car: TestedCar) -> None:
+    lease = car.take()
+    first, content = answers(car, lease, 0)
+    for _ in range(QUICK.unconfirmed_max):
+        assert not car.say("/v1/part", first).json()["already"]
+    for number in range(1, QUICK.unconfirmed_max):
+        assert car.upload(*answers(car, lease, number)).status_code == codes.OK
+    assert car.say("/v1/part", first).status_code == codes.OK
+    assert car.deliver(first, content).done_through == 1
+
+
+def test_another_lease_does_not_pay_for_what_one_left_unconfirmed(door: Door, car: TestedCar) -> None:
+    lease = car.take()
+    for number in range(QUICK.unconfirmed_max):
+        car.upload(*answers(car, lease, number))
+    car.release(lease).raise_for_status()
+    other = door.car(2)
+    door.offer((other.id, 7))
+    assert other.deliver(*answers(other, other.take(), 0)).done_through == 1
 
 
 # -- signed URLs of the folder

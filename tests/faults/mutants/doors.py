@@ -68,6 +68,8 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
         Edit("if len(body) > limit:", "if False:", file="gateway/bodies.py"),
     )), _NONSENSE),
     (_without("a usual message is read whatever its length", "gateway/connection.py", "if len(self._body) > self.gate.dials.message_bytes:", "if False:"), _NONSENSE),
+    (_without("a lease stores as much as it likes", "gateway/uploads.py", "len(stops) < self._dials.unconfirmed_max", "True"), f"{_PARTS}a_lease_stores_a_few_parts_and_no_further_one_before_one_is_confirmed"),
+    (_without("who asks again for the same part uses up another", "gateway/uploads.py", "admitted = key in stops or ", "admitted = "), f"{_PARTS}who_lost_an_answer_asks_for_the_same_part_as_often_as_it_likes"),
     (_without("any number of slow bodies is awaited", "gateway/admission.py", "if gate.metrics.bodies_awaited >= gate.dials.bodies_awaited_max:", "if False:"), "contracts/test_gateway_bodies.py::test_one_slow_body_too_many_is_sent_away_and_a_quick_one_is_taken"),
     (_without("a car asks as often as it likes", "gateway/admission.py", '_refuse_over("car", gate.allowance.left_s(car, now=now))', "pass"), "contracts/test_gateway_watch.py::test_a_car_that_asks_too_often_is_told_so"),
     (_without("an owner asks as often as it likes", "gateway/admission.py", '_refuse_over("owner", gate.owner_allowance.left_s(owner, now=now))', "pass"), f"{_ALLOWANCES}an_owner_who_asks_too_often_is_told_so_and_no_other_owner_nor_any_car_is"),
