@@ -3,7 +3,6 @@
 import base64
 import binascii
 import hashlib
-import math
 import re
 import struct
 from collections.abc import Mapping
@@ -37,7 +36,10 @@ _HALF_SIGNATURE: Final = 32
 _HASHED: Final = ec.ECDSA(Prehashed(hashes.SHA256()))
 _KEYS_MAX: Final = 50_000
 """How many keys stay opened; the ledger is asked again and again for a key that never changes."""
-_JTI_MAX: Final = 128
+_JTI: Final = re.compile("[!-~]{1,128}")
+"""The ledger keeps it, together with those of others."""
+_INSTANT_MAX: Final = 1 << 53
+"""Seconds since 1970, before and after; larger whole numbers have no float, and no calendar has their dates."""
 _CAR_NAME: Final = re.compile("[0-7][0-9a-f]{15}")
 
 Caller = Literal["car", "owner"]
@@ -140,8 +142,8 @@ def checked_assertion(
     wrong = _wrong_times(claims, now=now, dials=dials)
     if wrong:
         return wrong
-    if not 0 < len(claims["jti"]) <= _JTI_MAX:
-        return f"`jti` must have 1 to {_JTI_MAX} characters"
+    if not _JTI.fullmatch(claims["jti"]):
+        return "`jti` must have 1 to 128 printable ASCII characters, and no space"
     until = datetime.fromtimestamp(float(claims["exp"]), tz=UTC) + dials.clock_skew
     return Assertion(car_id=CarId(int(claims["iss"], 16)), jti=claims["jti"], until=until)
 
@@ -149,7 +151,7 @@ def checked_assertion(
 def _wrong_times(claims: Mapping[str, Any], *, now: datetime, dials: Dials) -> str:
     skew, at = dials.clock_skew.total_seconds(), now.timestamp()
     times = {name: claims[name] for name in ("exp", "iat", "nbf") if name in claims}
-    if any(isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t) for t in times.values()):
+    if not all(map(_is_instant, times.values())):
         return "`exp`, `iat` and `nbf` must be numbers of seconds"
     if times["exp"] <= at - skew:
         return "the assertion has expired; is the car's clock right?"
@@ -158,6 +160,11 @@ def _wrong_times(claims: Mapping[str, Any], *, now: datetime, dials: Dials) -> s
     if max(times.get("iat", at), times.get("nbf", at)) > at + skew:
         return "the assertion is from the future; is the car's clock right?"
     return ""
+
+
+def _is_instant(seconds: object) -> bool:
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return number and -_INSTANT_MAX <= seconds <= _INSTANT_MAX  # type: ignore[operator] # a number, or not compared
 
 
 @lru_cache(maxsize=_KEYS_MAX)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl
 
+from fleetbatch.errors import TransientError
 from fleetbatch.gateway.addresses import Address
 from fleetbatch.gateway.gate import Gate, KnownCar
 from fleetbatch.gateway.identity import ASSERTION_TYPE, GRANT_TYPE, Assertion, checked_assertion, claimed_car
@@ -26,8 +27,9 @@ async def token(gate: Gate, address: Address, form: bytes) -> TokenReply:
         raise ProblemError(Kind.TOO_MANY_REQUESTS, detail, retry_after_s=over_s)
     try:
         return await _sold(gate, form)
-    except ProblemError as error:
-        if error.kind is not Kind.TOO_MANY_REQUESTS:
+    except Exception as error:  # whatever an assertion sets off; only a ledger that is away is not its doing
+        own = isinstance(error, ProblemError) and error.kind is Kind.TOO_MANY_REQUESTS
+        if not own and not isinstance(error, TransientError):
             gate.failures.count(address)
         raise
 

@@ -6,6 +6,7 @@ from faults.mutants.catalogue import QUERIES, Edit, Mutant
 
 _MATRIX = "faults/test_authorisation_matrix.py::test_every_route_meets_every_wrong_caller_as_the_table_says_and_changes_nothing"
 _ASSERTION = "contracts/test_gateway_callers.py::test_an_assertion_must_be_this_cars_fresh_and_for_this_gateway"
+_SIGNED_CLAIMS = "contracts/test_gateway_assertions.py::test_"
 _NONSENSE = "contracts/test_gateway_callers.py::test_nonsense_is_refused_as_a_problem"
 _ALLOWANCES = "contracts/test_gateway_allowances.py::test_"
 _SIGNED = "contracts/test_store.py::test_s3_is_told_length_checksum_and_create_only_under_the_signature[moto]"
@@ -28,7 +29,9 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
     (_without("a car's clock may be ten times as wrong", "gateway/identity.py", "skew, at = dials.clock_skew.total_seconds()", "skew, at = 10 * dials.clock_skew.total_seconds()"), _ASSERTION),
     (_without("a car's clock must be right to the second", "gateway/identity.py", "skew, at = dials.clock_skew.total_seconds()", "skew, at = 0 * dials.clock_skew.total_seconds()"), _ASSERTION),
     (_without("an assertion speaks for another", "gateway/identity.py", 'or name != claims.get("sub") or', "or"), _ASSERTION),
-    (_without("an assertion needs no name of its own", "gateway/identity.py", 'if not 0 < len(claims["jti"]) <= _JTI_MAX:', "if False:"), _ASSERTION),
+    (_without("an assertion needs no name of its own", "gateway/identity.py", 'if not _JTI.fullmatch(claims["jti"]):', "if False:"), _ASSERTION),
+    (_without("an assertion's name may be what no ledger can keep", "gateway/identity.py", '"[!-~]{1,128}"', '"(?s:.){1,128}"'), f"{_SIGNED_CLAIMS}an_assertion_that_no_ledger_could_keep_takes_no_other_cars_token_with_it"),
+    (_without("an assertion's instant may be larger than any float", "gateway/identity.py", "number and -_INSTANT_MAX <= seconds <= _INSTANT_MAX  #", "number and float(seconds) < float('inf')  #"), f"{_SIGNED_CLAIMS}whatever_a_car_signs_is_sold_a_token_or_refused_as_a_problem"),
     (_without("an assertion buys any number of tokens", "gateway/tokens.py", "if not await gate.first_uses.ask(assertion):", "if await gate.first_uses.ask(assertion) is None:"), "contracts/test_gateway_callers.py::test_an_assertion_buys_one_token_only"),
     (_without("a revoked car's key is a key", "gateway/gate.py", "None if row.revoked else es256_key(row.public_key_pem)", "es256_key(row.public_key_pem)"), _MATRIX),
     # -- tokens
