@@ -261,11 +261,14 @@ class Gate:
         held = self.held.get(self.lease_of[car]) if car in self.lease_of else None
         return None if held is None else held.shard_id
 
-    def let_go(self, lease: LeaseId) -> Held | None:
-        """Forget a lease that ended."""
-        held = self.held.pop(lease, None)
+    def let_go(self, lease: LeaseId, *, told: CarId | None = None) -> Held | None:
+        """Forget a lease that ended; when a car was told so, only if it is that car's: others are told of any lease."""
+        held = self.held.get(lease)
+        if held is None or told not in {None, held.car_id}:
+            return None
+        del self.held[lease]
         self.heard_at.pop(lease, None)
-        if held is not None and self.lease_of.get(held.car_id) == lease:
+        if self.lease_of.get(held.car_id) == lease:
             del self.lease_of[held.car_id]
         return held
 

@@ -82,7 +82,7 @@ async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseRep
             busy_s=request.busy_s,
         )
     )
-    held = gate.let_go(lease)
+    held = gate.let_go(lease, told=car)
     if isinstance(answer, Terminal):
         raise ProblemError(Kind.LEASE_IS_OVER, answer.reason)
     if held is not None:
@@ -185,12 +185,12 @@ async def _commit(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
         )
     )
     if isinstance(answer, Terminal):
-        gate.let_go(LeaseId(request.lease_id))
+        gate.let_go(LeaseId(request.lease_id), told=car)
         raise ProblemError(Kind.LEASE_IS_OVER, answer.reason)
     if isinstance(answer, Refused):
         raise ProblemError(Kind.PART_DOES_NOT_FIT, answer.reason)
     if answer.complete:
-        gate.let_go(LeaseId(request.lease_id))
+        gate.let_go(LeaseId(request.lease_id), told=car)
     gate.metrics.events["parts"] += 1
     say(
         "delivered",

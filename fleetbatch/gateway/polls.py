@@ -75,7 +75,7 @@ def beat_told(gate: Gate, beat: Beat, answer: BeatAnswer) -> BeatReply:
     if answer.expires_at is not None:
         left_s = _at_most_a_lease((answer.expires_at - gate.clock()).total_seconds(), gate)
         return BeatReply(go_on=True, reason="", expires_in_s=left_s, beat_every_s=gate.beat_every_s())
-    gate.let_go(beat.lease_id)
+    gate.let_go(beat.lease_id, told=beat.car_id)
     say("stopped", car=beat.car_id, lease=beat.lease_id, reason=answer.reason)
     return BeatReply(go_on=False, reason=answer.reason, expires_in_s=0.0, beat_every_s=0.0)
 

@@ -6,6 +6,7 @@ from faults.mutants.catalogue import QUERIES, Edit, Mutant
 
 _MATRIX = "faults/test_authorisation_matrix.py::test_every_route_meets_every_wrong_caller_as_the_table_says_and_changes_nothing"
 _ASSERTION = "contracts/test_gateway_callers.py::test_an_assertion_must_be_this_cars_fresh_and_for_this_gateway"
+_STRANGERS = "contracts/test_gateway_strangers.py::test_what_a_stranger_says_of_a_lease_leaves_it_and_what_the_gateway_knows_of_it"
 _SIGNED_CLAIMS = "contracts/test_gateway_assertions.py::test_"
 _NONSENSE = "contracts/test_gateway_callers.py::test_nonsense_is_refused_as_a_problem"
 _ALLOWANCES = "contracts/test_gateway_allowances.py::test_"
@@ -52,6 +53,10 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
         Edit("RETURNING l.shard_id, l.fence, l.car_id, l.expires_at", "RETURNING l.shard_id, l.fence, r.car_id, l.expires_at", "beat"),
     )), _MATRIX),
     (_without("any car renews a lease, and is told no", QUERIES, "AND l.fence = r.fence AND l.car_id = r.car_id", "AND l.fence = r.fence", within="beat"), "contracts/ledger/test_ledger_leases.py::test_beats_of_another_car_or_fence_renew_nothing"),
+    (_without("a stranger's beat ends what is known of a lease", "gateway/polls.py", "gate.let_go(beat.lease_id, told=beat.car_id)", "gate.let_go(beat.lease_id)"), f"{_STRANGERS}[beat]"),
+    (_without("a stranger's release ends what is known of a lease", "gateway/parts.py", "held = gate.let_go(lease, told=car)", "held = gate.let_go(lease)"), f"{_STRANGERS}[release]"),
+    (_without("whoever hears that a lease is over ends what is known of it", "gateway/gate.py", "if held is None or told not in {None, held.car_id}:", "if held is None:"), f"{_STRANGERS}[beat]"),
+    (_without("a purpose may end in a line feed", "protocol.py", r"{1,32})(?!\n)$", "{1,32})$"), "contracts/test_gateway_strangers.py::test_a_purpose_with_a_line_feed_is_refused_and_withdraws_nothing"),
     (_without("a part's signature is not checked", "gateway/parts.py", "if not signed_by(known.key, request):", "if False:"), f"{_PARTS}the_signature_is_checked_and_kept"),
     (_without("a part may be about what it likes", "gateway/parts.py", "    _refuse_misfit(gate, row, request)\n", ""), f"{_PARTS}a_part_that_cannot_be_is_refused_before_it_is_sent"),
     (_without("a URL's signature is not checked", "store/signing.py", "if not hmac.compare_digest(signature, bytes.fromhex(_signature(key, claim, int(claim.expires_at.timestamp())))):", "if not signature:"), _MATRIX),
