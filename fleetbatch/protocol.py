@@ -190,7 +190,8 @@ class ConsentRequest(_Message, frozen=True, kw_only=True):
     """An owner says yes or no to one purpose, having read one version of the notice."""
 
     car_id: Digits
-    purpose: Annotated[str, Meta(pattern="^(compute|telemetry|data:[a-z]{1,32})$", max_length=37)]
+    # Python's `$` matches before a final line feed, too; the `$` of ECMA 262, which the document speaks, does not.
+    purpose: Annotated[str, Meta(pattern=r"^(compute|telemetry|data:[a-z]{1,32})(?!\n)$", max_length=37)]
     granted: bool
     notice_version: Word
     notice_sha256: Digest

@@ -55,7 +55,7 @@ def _whole(low: int, high: int, what: str) -> _Field:
 
 _ORDER: Final[Mapping[str, _Field]] = {
     "name": _Field(
-        kind=Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,39}$")],
+        kind=Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,39}(?!\n)$")],
         expected="1 to 40 of a-z, 0-9, _ and -, beginning with a letter: it names the DAG and the table",
     ),
     "workload": _Field(kind=_Text, expected="the name of a workload"),
