@@ -1,8 +1,8 @@
 """What stands before every endpoint: shedding, the caller's token and allowance; and behind it: what a refusal says."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -11,7 +11,7 @@ import msgspec
 
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.gateway.addresses import NOWHERE, Address
-from fleetbatch.gateway.bodies import Receive, Scope, read_body
+from fleetbatch.gateway.bodies import Patience, Receive, Scope, read_pieces
 from fleetbatch.gateway.endpoints import ENDPOINTS, POLL_PATH, Endpoint
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import Bearer
@@ -114,15 +114,24 @@ def turn(gate: Gate, endpoint: Endpoint) -> Iterator[None]:
 
 
 async def whole_body(gate: Gate, scope: Scope, receive: Receive, *, limit: int) -> bytes:
-    """Return the body, however it comes; raise a ProblemError when it is too long, too slow, or one slow one too many.
+    """Return the body, however it comes; raise a ProblemError as `body_pieces` does."""
+    async with aclosing(body_pieces(gate, scope, receive, limit=limit, piece_bytes=limit + 1)) as pieces:
+        return b"".join([piece async for piece in pieces])
+
+
+async def body_pieces(
+    gate: Gate, scope: Scope, receive: Receive, *, limit: int, piece_bytes: int
+) -> AsyncGenerator[bytes]:
+    """Give the body in pieces; raise a ProblemError when it is too long, too slow, or one slow one too many.
 
     Whoever still sends keeps nobody from being answered: their request is not yet under way.
     """
+    patience = Patience(limit=limit, within=gate.dials.body_within, slowly=lambda: _awaited(gate))
     gate.metrics.in_flight -= 1
     try:
-        return await read_body(
-            scope, receive, limit=limit, within=gate.dials.body_within, slowly=lambda: _awaited(gate)
-        )
+        async with aclosing(read_pieces(scope, receive, patience, piece_bytes=piece_bytes)) as pieces:
+            async for piece in pieces:
+                yield piece
     finally:
         gate.metrics.in_flight += 1
 

@@ -1,9 +1,9 @@
 """Reading what was sent, never more than is allowed and never for ever."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -24,44 +24,58 @@ class CallerGoneError(Exception):
     """Nobody waits for an answer any more."""
 
 
-async def read_body(
-    scope: Scope,
-    receive: Receive,
-    *,
-    limit: int,
-    within: timedelta,
-    slowly: Callable[[], AbstractContextManager[None]],
-) -> bytes:
-    """Return the whole body; raise a ProblemError when it is over `limit` bytes or does not come `within`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """What is read of one body: at most `limit` bytes, `within` a time.
 
     What has not come after a moment is awaited inside `slowly`, which may refuse to.
     """
+
+    limit: int
+    within: timedelta
+    slowly: Callable[[], AbstractContextManager[None]]
+
+
+async def read_pieces(scope: Scope, receive: Receive, patience: Patience, *, piece_bytes: int) -> AsyncGenerator[bytes]:
+    """Give the body in pieces of `piece_bytes` or somewhat more; the last may be shorter.
+
+    Raises a ProblemError when it is too long or too slow; the time that the reader of the pieces takes counts.
+    """
+    limit = patience.limit
     if any(name == b"content-length" and _over(value, limit) for name, value in scope["headers"]):
         raise _too_large(limit)
-    body = bytearray()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_AT_ONCE_S):
-            return await _rest(receive, body, limit)
-    try:
-        with slowly():
-            async with asyncio.timeout(within.total_seconds()):
-                return await _rest(receive, body, limit)
-    except TimeoutError as error:
-        detail = f"the body did not arrive within {within.total_seconds():.0f} s"
-        raise ProblemError(Kind.TOO_SLOW, detail) from error
+    until, awaited, given, more = asyncio.get_running_loop().time() + _AT_ONCE_S, False, 0, True
+    piece = bytearray()
+    with ExitStack() as waiting:
+        while more:
+            try:
+                async with asyncio.timeout_at(until):
+                    more = await _fill(receive, piece, enough=piece_bytes)
+            except TimeoutError as error:
+                if awaited:
+                    detail = f"the body did not arrive within {patience.within.total_seconds():.0f} s"
+                    raise ProblemError(Kind.TOO_SLOW, detail) from error
+                waiting.enter_context(patience.slowly())
+                until, awaited = until + patience.within.total_seconds(), True
+                continue
+            given += len(piece)
+            if given > limit:
+                raise _too_large(limit)
+            yield bytes(piece)
+            piece.clear()
 
 
-async def _rest(receive: Receive, body: bytearray, limit: int) -> bytes:
-    """Add to the body until it is whole; what came stays there when the caller of this gives up."""
+async def _fill(receive: Receive, piece: bytearray, *, enough: int) -> bool:
+    """Add to a piece until it is enough; return whether more comes. What came stays there when the caller gives up."""
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise CallerGoneError
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise _too_large(limit)
+        piece += message.get("body", b"")
         if not message.get("more_body", False):
-            return bytes(body)
+            return False
+        if len(piece) >= enough:
+            return True
 
 
 def read_query(scope: Scope) -> dict[str, str]:

@@ -71,6 +71,8 @@ class Dials:
     unconfirmed_max: int = 4
     """Parts of one lease that a PUT is signed for before one of them is confirmed, at each gateway process; an honest
     car sends one after the other. What is stored and never confirmed is kept as long as the night's objects."""
+    puts_at_once_max: int = 2
+    """PUTs of one object that are under way at one time, at each gateway process."""
     leases_signed_max: int = 20_000
     """Leases whose unconfirmed parts are remembered; the one silent for longest is forgotten first."""
     body_within: timedelta = timedelta(seconds=30)

@@ -48,6 +48,8 @@ class Metrics:
     bodies_awaited: int = 0
     owners_under_way: Counter[str] = field(default_factory=Counter)
     """Calls of owners that are being answered, by path."""
+    puts_under_way: Counter[str] = field(default_factory=Counter)
+    """Uploads to signed URLs that have begun, by the object's key."""
     loop_late: Spans = field(default_factory=Spans)
     """By how much the event loop came late to what it was to do every half second."""
     batches: dict[str, Spans] = field(default_factory=dict)

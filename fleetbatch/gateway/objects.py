@@ -3,22 +3,26 @@
 import hashlib
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.gateway.admission import whole_body
+from fleetbatch.gateway.admission import body_pieces, whole_body
 from fleetbatch.gateway.bodies import Receive, Scope, read_query
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Headers, Kind, ProblemError, Reply
 from fleetbatch.logs import say
-from fleetbatch.store.local import LocalStore
+from fleetbatch.store.local import Arrival, LocalStore
 from fleetbatch.store.signing import PATH, UrlClaim, checked_url
 
 _CHUNK_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 256 << 10
+"""How much of an upload is kept in memory: hundreds may be awaited at one time."""
+_PUT_AGAIN_S: Final = 2.0
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _OCTETS: Final = b"application/octet-stream"
 
@@ -61,13 +65,54 @@ async def serve(gate: Gate, scope: Scope, receive: Receive) -> Reply | FileReply
 
 
 async def _put(gate: Gate, store: LocalStore, claim: UrlClaim, scope: Scope, receive: Receive) -> Reply:
-    body = await whole_body(gate, scope, receive, limit=claim.size)
-    if len(body) != claim.size or hashlib.sha256(body).hexdigest() != claim.sha256:
-        detail = f"these {len(body)} bytes are not the {claim.size} bytes that the URL was signed for"
-        raise ProblemError(Kind.WRONG_CONTENT, detail)
-    if not await gate.off_loop(store.create, claim.key, body):
+    with _sending(gate, claim.key):
+        if claim.size <= _PIECE_BYTES:
+            body = await whole_body(gate, scope, receive, limit=claim.size)
+            _refuse_other(claim, len(body), hashlib.sha256(body).hexdigest())
+            created = await gate.off_loop(store.create, claim.key, body)
+        else:
+            created = await _put_in_pieces(gate, store.arrival(claim.key), claim, scope, receive)
+    if not created:
         raise ProblemError(Kind.EXISTS, "the object is there already; objects never change")
     return Reply(status=HTTPStatus.OK, body=b"")
+
+
+async def _put_in_pieces(gate: Gate, arrival: Arrival, claim: UrlClaim, scope: Scope, receive: Receive) -> bool:
+    """Write what comes to a file of no name yet; return whether it became the object."""
+    try:
+        read = body_pieces(gate, scope, receive, limit=claim.size, piece_bytes=_PIECE_BYTES)
+        async with aclosing(read) as pieces:
+            async for piece in pieces:
+                await gate.off_loop(arrival.add, piece)
+        _refuse_other(claim, arrival.size, arrival.sha256())
+        return await gate.off_loop(arrival.keep)
+    finally:
+        await gate.off_loop(arrival.drop)
+
+
+@contextmanager
+def _sending(gate: Gate, key: str) -> Iterator[None]:
+    """Count a PUT; raise a ProblemError when too many for the same object are under way: a URL may be sent to at will.
+
+    A second one is an honest car's whose line was cut, and whose first nobody has given up yet.
+    """
+    under_way = gate.metrics.puts_under_way
+    if under_way[key] >= gate.dials.puts_at_once_max:
+        wait_s = _PUT_AGAIN_S * (1 + gate.chance())
+        raise ProblemError(Kind.COME_BACK, "this object is being sent already", retry_after_s=wait_s)
+    under_way[key] += 1
+    try:
+        yield
+    finally:
+        under_way[key] -= 1
+        if not under_way[key]:
+            del under_way[key]
+
+
+def _refuse_other(claim: UrlClaim, size: int, sha256: str) -> None:
+    if size != claim.size or sha256 != claim.sha256:
+        detail = f"these {size} bytes are not the {claim.size} bytes that the URL was signed for"
+        raise ProblemError(Kind.WRONG_CONTENT, detail)
 
 
 async def _get(gate: Gate, store: LocalStore, claim: UrlClaim, wanted: str) -> FileReply:

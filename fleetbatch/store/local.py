@@ -2,10 +2,11 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -69,6 +70,10 @@ class LocalStore:
             file.write(data[_write_past_cache(file.fileno(), data) :])
             _settle(file)
             return self._link(arriving, key)
+
+    def arrival(self, key: str) -> "Arrival":
+        """Return an object that comes in pieces."""
+        return Arrival(key, self._arriving(key), lambda arriving: self._link(arriving, key))
 
     def create_file(self, key: str, path: Path) -> bool:
         """Put a file's bytes unless the key is taken."""
@@ -157,6 +162,54 @@ class LocalStore:
             return False
         _sync_folder(target.parent)
         return True
+
+
+class Arrival:
+    """An object that comes in pieces: a file of no name of its own until it is kept; `drop` must end it in any case.
+
+    One call at a time, from whatever thread.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        arriving: contextlib.AbstractContextManager[tuple[BinaryIO, Path]],
+        link: Callable[[Path], bool],
+    ) -> None:
+        """Begin with nothing, and no file; `arriving` will make one, and `link` makes it the object."""
+        self._key, self._arriving, self._link = key, arriving, link
+        self._temporary = contextlib.ExitStack()
+        self._opened: tuple[BinaryIO, Path] | None = None
+        self._hash = hashlib.sha256()
+        self.size = 0
+        """Bytes so far."""
+
+    def add(self, piece: bytes) -> None:
+        """Write what comes next."""
+        if self._opened is None:
+            self._opened = self._temporary.enter_context(self._arriving)
+        with _writing(self._key):
+            self._opened[0].write(piece)
+        self._hash.update(piece)
+        self.size += len(piece)
+
+    def sha256(self) -> str:
+        """Return the hash of what came so far, as hexadecimal digits."""
+        return self._hash.hexdigest()
+
+    def keep(self) -> bool:
+        """Make what came the object, durably; return False, changing nothing, when the key is taken."""
+        if self._opened is None:
+            self.add(b"")
+        assert self._opened is not None
+        file, arriving = self._opened
+        with _writing(self._key):
+            _settle(file)
+            return self._link(arriving)
+
+    def drop(self) -> None:
+        """Remove the temporary file; a kept object stays."""
+        self._temporary.close()
 
 
 @contextlib.contextmanager

@@ -1,12 +1,17 @@
 """From a URL to a store."""
 
+import contextlib
+import os
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.store.base import Store
 from fleetbatch.store.local import ARRIVING, LocalStore
 from fleetbatch.store.signing import url_key
+
+_HALF_WRITTEN_S: Final = 3600.0
 
 
 def open_store(url: str, *, deployment_key: bytes, base_url: str = "") -> Store:
@@ -27,13 +32,23 @@ def open_store(url: str, *, deployment_key: bytes, base_url: str = "") -> Store:
             raise RejectedError(summary)
 
 
+def _forget_half_written(folder: Path, *, before_s: float) -> None:
+    """Remove what processes that were killed left half-written; what still arrives grows, and is young."""
+    for left in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just arrived
+            if left.stat().st_mtime < before_s:
+                left.unlink()
+
+
 def open_local(root: Path, *, deployment_key: bytes, base_url: str = "") -> LocalStore:
     """Open a folder, making it; raise RejectedError when nothing can be written there."""
     try:
         canary = root / ARRIVING / "canary"
         canary.parent.mkdir(parents=True, exist_ok=True)
-        canary.write_bytes(b"")
+        with canary.open("wb") as file:
+            now_s = os.fstat(file.fileno()).st_mtime
         canary.unlink(missing_ok=True)
+        _forget_half_written(canary.parent, before_s=now_s - _HALF_WRITTEN_S)
     except OSError as error:
         summary = f"the store's folder {root} is not writable: {error.strerror}; choose another or change its rights"
         raise RejectedError(summary) from error

@@ -24,6 +24,7 @@ from fleetbatch.gateway.arrivals import Upload, look_at_all
 from fleetbatch.settings import Settings
 from fleetbatch.steps.opening import order_step
 from fleetbatch.store import MissingObject, Store, open_store, probe
+from fleetbatch.store.local import ARRIVING
 from fleetbatch.store.signing import UrlClaim, checked_url, url_key
 from fleetbatch.units import Night, Sha256
 
@@ -277,3 +278,14 @@ def test_no_night_begins_on_a_store_on_which_it_could_not_be_published(moto_serv
     forged = pytest.raises(RejectedError, match="a forged signature was accepted")
     with environment(moto_server.environment()), forged:
         order_step(settings, frozen_order().order, night=Night("2026-11-22"), force=False, now=NOW)
+
+
+def test_what_a_killed_process_left_half_written_is_removed_and_what_still_arrives_is_not(tmp_path: Path) -> None:
+    arriving = tmp_path / "store" / ARRIVING
+    arriving.mkdir(parents=True)
+    for name, age_s in (("left", 7200), ("arrives", 60)):
+        (arriving / name).write_bytes(b"half")
+        at_s = (arriving / name).stat().st_mtime - age_s
+        os.utime(arriving / name, (at_s, at_s))
+    open_store(f"file://{tmp_path}/store", deployment_key=KEY)
+    assert [path.name for path in arriving.iterdir()] == ["arrives"]
