@@ -21,6 +21,8 @@ Sha256 = NewType("Sha256", str)
 
 CLOUD_CAR: Final = CarId(0)
 """The holder of shards in the cloud lane: a trusted machine, not a car."""
+CLOUD_CLASS: Final = "cloud"
+"""Its hardware class; a car that calls itself so is not heard."""
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20

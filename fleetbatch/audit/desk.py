@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from fleetbatch.audit.answering import TRUSTED
 from fleetbatch.audit.lane import Lane, due_before
@@ -35,9 +35,8 @@ from fleetbatch.logs import say
 from fleetbatch.nouns import OrderKey
 from fleetbatch.sealing import unwrap_secret
 from fleetbatch.store import Store
-from fleetbatch.units import CLOUD_CAR, LeaseId, ShardId, shard_hex
+from fleetbatch.units import CLOUD_CAR, CLOUD_CLASS, LeaseId, ShardId, shard_hex
 
-CLOUD_CLASS: Final = "cloud"
 """The hardware class of trusted machines in the results."""
 
 

@@ -17,9 +17,11 @@ from fleetbatch.ledger.leases import order_key
 from fleetbatch.ledger.messages import CloudShard, NightStats, OrderRow, OrderState, ShardCounts
 from fleetbatch.ledger.pool import Connection, Pool, Row, statement
 from fleetbatch.nouns import FrozenOrder, Order, OrderKey
-from fleetbatch.units import Night, OrderName, Sha256, ShardId
+from fleetbatch.units import CLOUD_CLASS, Night, OrderName, Sha256, ShardId
 
 _REGISTER_ROWS: Final = 20_000
+CAR_POWER_W_MAX: Final = 2000.0
+"""More than any car's computers draw: of the energy that a car claims, what is above counts nowhere."""
 _OPEN_SHARDS: Final = {
     "shard_id": "i8",
     "order_no": "i4",
@@ -136,8 +138,11 @@ class Orders:
         ]
 
     def rates(self, since: dt.timedelta = dt.timedelta(days=7)) -> pa.Table:
-        """Return what was measured from confirmed parts: workload, hardware_class, provider, rows, busy_s."""
-        rows = self._pool.rows("rates", {"since": since})
+        """Return what was measured from confirmed parts: workload, hardware_class, provider, cars, rows, busy_s.
+
+        `busy_s` is what the rows take at the rate of the middle one of the cars.
+        """
+        rows = self._pool.rows("rates", {"since": since, "cloud_class": CLOUD_CLASS})
         return pa.Table.from_pylist(rows, pa.schema(_RATES))
 
     def missing_shards(self, key: OrderKey) -> pa.Table:
@@ -153,7 +158,7 @@ class Orders:
         `Credit`; `none` for the cloud lane, which needs no audit), audited_items (item ids of the lease's shard).
         """
         where = self._where(key)
-        rows = self._pool.rows("valid_parts", where)
+        rows = self._pool.rows("valid_parts", {**where, "power_w_max": CAR_POWER_W_MAX})
         for row in rows:
             row["lease_id"] = lease_id(where["night"], row["shard_id"], row["fence"])
             span = (row["row_group_start"], row["row_group_stop"])
@@ -168,7 +173,7 @@ class Orders:
 
     def night_stats(self, key: OrderKey) -> NightStats:
         """Return what an order's night was so far."""
-        [row] = self._pool.rows("night_stats", self._where(key))
+        [row] = self._pool.rows("night_stats", {**self._where(key), "power_w_max": CAR_POWER_W_MAX})
         return NightStats(**row)
 
     def _orders(self, key: OrderKey | None = None, *, only_open: bool = False) -> list[Row]:
@@ -191,6 +196,7 @@ _RATES: Final[Mapping[str, pa.DataType]] = {
     "workload": pa.string(),
     "hardware_class": pa.string(),
     "provider": pa.string(),
+    "cars": pa.int64(),
     "rows": pa.int64(),
     "busy_s": pa.float64(),
 }

@@ -542,14 +542,31 @@ ORDER BY o.priority, o.deadline_at, s.shard_id
 LIMIT %(limit)s;
 
 -- name: rates
-SELECT o.workload, x.hardware_class, x.provider, sum(x.delivered_rows)::bigint AS rows, sum(x.delivered_busy_s) AS busy_s
-FROM (
-    SELECT order_no, hardware_class, provider, delivered_rows, delivered_busy_s FROM open_leases WHERE delivered_rows > 0
+-- How long a car computed is its own word: it counts up to the time for which it held the lease, a car has one voice in
+-- a class whatever it delivered and with whatever providers, and the seconds a row are what the middle car says. Whoever
+-- was struck since is not asked. Nobody but a trusted machine, whose word stands, speaks for the trusted machines.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+heard AS (
+    SELECT order_no, car_id, hardware_class, provider, delivered_rows AS rows, delivered_busy_s AS said_s,
+           extract(epoch FROM clock.at - granted_at)::double precision AS held_s
+    FROM open_leases, clock WHERE delivered_rows > 0
     UNION ALL
-    SELECT order_no, hardware_class, provider, delivered_rows, delivered_busy_s FROM leases
-    WHERE delivered_rows > 0 AND credit <> 'refused' AND ended_at > fleetbatch.now() - %(since)s::interval
-) x
-JOIN orders o ON o.order_no = x.order_no
+    SELECT order_no, car_id, hardware_class, provider, delivered_rows, delivered_busy_s,
+           extract(epoch FROM ended_at - granted_at)::double precision
+    FROM leases, clock
+    WHERE delivered_rows > 0 AND credit <> 'refused' AND ended_at > clock.at - %(since)s::interval
+),
+voices AS (
+    SELECT o.workload, h.hardware_class, max(h.provider) AS provider, sum(h.rows)::double precision AS rows,
+           sum(CASE WHEN h.car_id = 0 THEN h.said_s ELSE greatest(least(h.said_s, h.held_s), 0) END) AS busy_s
+    FROM clock, heard h JOIN orders o ON o.order_no = h.order_no JOIN cars c ON c.car_id = h.car_id
+    WHERE (c.struck_at IS NULL OR c.struck_at <= clock.at - %(since)s::interval)
+      AND (h.car_id = 0 OR h.hardware_class <> %(cloud_class)s)
+    GROUP BY o.workload, h.hardware_class, h.car_id
+)
+SELECT workload, hardware_class, provider, count(*) AS cars, sum(rows)::bigint AS rows,
+       sum(rows) * percentile_disc(0.5) WITHIN GROUP (ORDER BY busy_s / rows) AS busy_s
+FROM voices
 GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3;
 
@@ -586,26 +603,41 @@ LEFT JOIN LATERAL (
 WHERE s.night = %(night)s AND s.order_no = %(order_no)s AND s.state = 'missing' ORDER BY s.shard_id;
 
 -- name: valid_parts
+-- What a car says that its parts have drawn counts, in proportion, up to what may be drawn while it held the lease.
 SELECT p.shard_id, p.start AS row_group_start, p.stop AS row_group_stop, p.fence, p.rows, p.size_bytes,
-       encode(p.sha256, 'hex') AS sha256, l.hardware_class, l.provider, l.runner_version, p.energy_wh, p.energy_source,
-       p.confirmed_at, l.car_id, l.credit AS audit_state, l.audited_items
+       encode(p.sha256, 'hex') AS sha256, l.hardware_class, l.provider, l.runner_version,
+       p.energy_wh
+       * CASE WHEN l.car_id = 0 THEN 1 ELSE least(1, h.most_wh / nullif(l.delivered_wh, 0)) END AS energy_wh,
+       p.energy_source, p.confirmed_at, l.car_id, l.credit AS audit_state, l.audited_items
 FROM shards s
 JOIN parts p ON p.night = s.night AND p.shard_id = s.shard_id AND p.fence > s.void_fence
 JOIN leases l ON l.night = p.night AND l.shard_id = p.shard_id AND l.fence = p.fence
+CROSS JOIN LATERAL (
+    SELECT greatest(extract(epoch FROM l.ended_at - l.granted_at)::double precision, 0) * %(power_w_max)s / 3600
+        AS most_wh
+) h
 WHERE s.night = %(night)s AND s.order_no = %(order_no)s AND s.state IN ('valid', 'done')
 ORDER BY p.shard_id, p.start;
 
 -- name: night_stats
-WITH all_leases AS (
+-- What a car says of its time and energy counts up to what can be in the time for which it held the lease.
+WITH said AS (
     SELECT shard_id, fence, car_id, start, 'granted' AS state, 'none' AS credit, 0 AS audited_rows, 0 AS disagreements,
-           greatest(energy_wh, delivered_wh) AS energy_wh, delivered_wh AS standing_wh, busy_s, delivered_rows
+           greatest(energy_wh, delivered_wh) AS energy_wh, delivered_wh AS standing_wh, busy_s, delivered_rows,
+           extract(epoch FROM fleetbatch.now() - granted_at)::double precision AS held_s
     FROM open_leases WHERE order_no = %(order_no)s
     UNION ALL
     SELECT l.shard_id, l.fence, l.car_id, l.start, l.state::text, l.credit::text, l.audited_rows, l.disagreements,
            greatest(l.energy_wh, l.delivered_wh), CASE WHEN l.fence > s.void_fence THEN l.delivered_wh ELSE 0 END,
-           l.busy_s, l.delivered_rows
+           l.busy_s, l.delivered_rows, extract(epoch FROM l.ended_at - l.granted_at)::double precision
     FROM leases l JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
     WHERE l.night = %(night)s AND l.order_no = %(order_no)s
+),
+all_leases AS (
+    SELECT shard_id, car_id, start, state, credit, audited_rows, disagreements, delivered_rows,
+           least(energy_wh, most_s * %(power_w_max)s / 3600) AS energy_wh,
+           least(standing_wh, most_s * %(power_w_max)s / 3600) AS standing_wh, least(busy_s, most_s) AS busy_s
+    FROM said CROSS JOIN LATERAL (SELECT CASE WHEN car_id = 0 THEN 'Infinity' ELSE greatest(held_s, 0) END AS most_s) h
 )
 SELECT (SELECT count(*) FROM shards WHERE night = %(night)s AND order_no = %(order_no)s) AS shards,
        count(*) AS leases,

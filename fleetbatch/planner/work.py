@@ -28,6 +28,9 @@ class Beliefs:
     for a deadline is never tried, and never measured."""
     rate_weight_s: float = 5.0
     """Seconds of measuring after which the measured rate counts as much as the belief."""
+    trust_per_car: float = 2.0
+    """How many times faster or slower than believed a class may be for each car that was measured: one that says too
+    much or too little of itself halves a class or doubles it, and does not stop it."""
     power_w: float = 150.0
     memory_base_bytes: int = 64 << 20
     """What the runner itself and a small model take."""
@@ -99,6 +102,7 @@ def measured_policy(
 ) -> Policy:
     """Return the policy with the rates measured: rows a busy second, shrunk towards the belief while little is known.
 
+    `rates` is as the ledger gives it. Where cars of a class compute in several ways, the way of the middle car counts.
     A class that is not in `hardware` counts for `other`, where that is in it, and for none where it is not: that no
     car of a fast class is heard tonight makes no other class faster.
     """
@@ -109,21 +113,31 @@ def measured_policy(
             .then("hardware_class")
             .otherwise(pl.lit(OTHER_HARDWARE))
         )
-        .group_by("hardware_class", "workload")
-        .agg(pl.col("rows").sum(), pl.col("busy_s").sum())
+        .sort(pl.col("busy_s") / pl.col("rows").clip(1))
+        .group_by("hardware_class", "workload", maintain_order=True)
+        .agg("cars", "rows", "busy_s")
     )
-    known = {(name, workload): (rows, busy_s) for name, workload, rows, busy_s in measured.iter_rows()}
+    known = {(name, workload): _middle(*groups) for name, workload, *groups in measured.iter_rows()}
 
     def rate(name: str, workload: str) -> float:
-        rows, busy_s = known.get((name, workload), (0, 0.0))
-        weight = beliefs.rate_weight_s
-        return (float(rows) + beliefs.rate_units_per_s * weight) / (float(busy_s) + weight)
+        cars, rows, busy_s = known.get((name, workload), (0, 0.0, 0.0))
+        weight, believed = beliefs.rate_weight_s, beliefs.rate_units_per_s
+        trust = beliefs.trust_per_car ** min(cars, _CARS_BELIEVED)
+        return min(max((rows + believed * weight) / (busy_s + weight), believed / trust), believed * trust)
 
     return replace(
         policy,
         rates=tuple(tuple(rate(name, workload) for workload, _, _ in kinds) for name in hardware),
         power_w=tuple(beliefs.power_w for _ in hardware),
     )
+
+
+def _middle(cars: list[int], rows: list[int], busy_s: list[float]) -> tuple[int, float, float]:
+    """Return how many cars there are, and the rows of all at the pace of the middle one's group; sorted by pace."""
+    total = sum(cars)
+    group = int(np.searchsorted(np.cumsum(cars), total / 2))
+    scale = sum(rows) / rows[group] if rows[group] else 1.0
+    return total, rows[group] * scale, busy_s[group] * scale
 
 
 def with_free_times(cars: pa.Table, shards: pa.Table, policy: Policy) -> pa.Table:
@@ -161,6 +175,8 @@ def given_away(cars: pa.Table, round_: Round) -> list[tuple[int, int]]:
 
 
 _DAY_S = 86_400.0
+_CARS_BELIEVED = 64
+"""So many cars are believed whatever they say."""
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

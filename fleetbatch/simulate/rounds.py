@@ -28,6 +28,8 @@ from fleetbatch.simulate.world import Ints, World, model_bytes
 ZONE: Final = "simulated"
 MEASURED_S: Final = 1e7
 """Seconds of earlier nights behind the rates that the ledger has measured."""
+MEASURED_CARS: Final = 100
+"""Cars of each class that did it."""
 BELIEFS: Final = planner.Beliefs(memory_base_bytes=64 << 20)
 
 
@@ -110,6 +112,7 @@ def measured_rates() -> pa.Table:
             "workload": workload,
             "hardware_class": name,
             "provider": "sim",
+            "cars": MEASURED_CARS,
             "rows": int(rate * MEASURED_S),
             "busy_s": MEASURED_S,
         }

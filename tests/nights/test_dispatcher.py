@@ -98,10 +98,13 @@ def test_consent_that_is_withdrawn_ends_the_offers(scene: Scene) -> None:
 
 def test_rounds_see_the_rates_that_were_measured(scene: Scene) -> None:
     open_shards(scene, *range(11, 15))
-    scene.cell.enrol(1, 2)
+    scene.cell.enrol(1, 2, 3)
     scene.say(said(1, scene.now), said(2, scene.now, hardware_class="thor"))
-    lease = scene.cell.take(1, 11)
-    scene.cell.deliver(part(lease, 0, 2, 100))  # 100 rows in 30 busy seconds
+    leases = [scene.cell.take(1, 11), scene.cell.take(3, 12)]
+    scene.cell.ledger.turn_clock(scene.now + timedelta(seconds=60))
+    for lease in leases:
+        scene.cell.deliver(part(lease, 0, 2, 100))  # 100 rows in 30 busy seconds
+    scene.cell.ledger.turn_clock(None)
     scene.round()
     took = {row["car_id"]: row["end_s"] - row["start_s"] for row in scene.planned() if row["seq"] == 0}
     assert took[1] > 3 * took[2]

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from gateway_doors import KEY, Door, TestedCar, open_door, wait_until
 from ledger_nights import digest
+from msgspec.structs import replace
 from signal_rows import PLUGGED
 
 from fleetbatch.car.identity import car_id_of, make_key, open_identity, public_pem
@@ -92,3 +93,24 @@ def test_a_car_that_was_written_down_before_a_round_has_its_lease_after_that_one
     night.minute_ends()
     night.round()
     assert car.poll(**PARKED).lease is not None
+
+
+@pytest.mark.parametrize("said_s", [0.0, 1e12])
+def test_what_one_car_says_of_its_time_stops_no_offers_to_others_of_its_class(night: Night, said_s: float) -> None:
+    night.door.open(dict.fromkeys(range(11, 31), (3, 3)))
+    cars = [night.enrol(OwnerId(n)) for n in range(1, 6)]
+    for car in cars:
+        assert car.poll(**PARKED).lease is None
+    night.minute_ends()
+    night.round()
+    lease = cars[0].poll(**PARKED).lease
+    assert lease is not None
+    cars[0].deliver(replace(cars[0].part(lease, 0, 1, rows=3), busy_s=said_s))
+    night.door.pass_time(minutes=16)
+    for car in cars[1:]:
+        car.poll(**PARKED)
+    night.minute_ends()
+    night.round()
+    round_id = night.door.ledger.latest_round()
+    assert round_id is not None
+    assert {car.identity.car_id for car in cars} <= set(night.door.ledger.offers(round_id).car_id.tolist())

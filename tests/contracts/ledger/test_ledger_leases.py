@@ -221,6 +221,7 @@ def test_energy_that_led_to_nothing_is_counted_as_wasted(cell: Cell) -> None:
     cell.enrol(1)
     key = cell.open({7: (10, 10)})
     lease = cell.take(1, 7)
+    cell.pass_time(minutes=1)
     cell.deliver(part(lease, 0, 1, 10))  # 2 Wh
     cell.let_go(lease, energy_wh=5.0)
     stats = cell.ledger.night_stats(key)
@@ -232,10 +233,12 @@ def test_rates_are_measured_from_confirmed_parts(cell: Cell) -> None:
     cell.open({7: (10, 10)})
     assert cell.ledger.rates().num_rows == 0
     lease = cell.take(1, 7)
+    cell.pass_time(minutes=1)
     cell.deliver(part(lease, 0, 1, 10))
     cell.deliver(part(lease, 1, 2, 10))
     [rate] = cell.ledger.rates().to_pylist()
     assert (rate["workload"], rate["hardware_class"], rate["rows"], rate["busy_s"]) == ("image", "orin", 20, 60.0)
+    assert rate["cars"] == 1
     assert cell.ledger.rates(timedelta(0)).num_rows == 0
 
 

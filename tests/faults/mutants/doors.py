@@ -13,6 +13,7 @@ _ALLOWANCES = "contracts/test_gateway_allowances.py::test_"
 _SIGNED = "contracts/test_store.py::test_s3_is_told_length_checksum_and_create_only_under_the_signature[moto]"
 _PARTS = "contracts/test_gateway_parts.py::test_"
 _UPLOADS = "contracts/test_gateway_uploads.py::test_"
+_CLAIMS = "contracts/ledger/test_ledger_claims.py::test_"
 _CONDITIONS = '{"ChecksumSHA256": checksum, "IfNoneMatch": "*"}'
 
 
@@ -36,6 +37,14 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
     (_without("an assertion's instant may be larger than any float", "gateway/identity.py", "number and -_INSTANT_MAX <= seconds <= _INSTANT_MAX  #", "number and float(seconds) < float('inf')  #"), f"{_SIGNED_CLAIMS}whatever_a_car_signs_is_sold_a_token_or_refused_as_a_problem"),
     (_without("an assertion buys any number of tokens", "gateway/tokens.py", "if not await gate.first_uses.ask(assertion):", "if await gate.first_uses.ask(assertion) is None:"), "contracts/test_gateway_callers.py::test_an_assertion_buys_one_token_only"),
     (_without("a revoked car's key is a key", "gateway/gate.py", "None if row.revoked else es256_key(row.public_key_pem)", "es256_key(row.public_key_pem)"), _MATRIX),
+    # -- what a car says of itself
+    (_without("a car was busy as long as it says", QUERIES, "least(h.said_s, h.held_s)", "h.said_s", within="rates"), f"{_CLAIMS}a_car_was_busy_no_longer_than_it_held_its_lease"),
+    (_without("a night was busy as long as its cars say", QUERIES, "least(busy_s, most_s) AS busy_s", "busy_s", within="night_stats"), f"{_CLAIMS}a_car_was_busy_no_longer_than_it_held_its_lease"),
+    (_without("results tell any energy", QUERIES, "least(1, h.most_wh / nullif(l.delivered_wh, 0))", "1", within="valid_parts"), f"{_CLAIMS}energy_counts_up_to_what_a_car_can_draw_in_the_time"),
+    (_without("a night tells any energy", QUERIES, "least(energy_wh, most_s * %(power_w_max)s / 3600)", "energy_wh", within="night_stats"), f"{_CLAIMS}energy_counts_up_to_what_a_car_can_draw_in_the_time"),
+    (_without("a class is as fast as its slowest car says", QUERIES, "percentile_disc(0.5)", "percentile_disc(1)", within="rates"), f"{_CLAIMS}a_class_is_as_fast_as_its_middle_car_says"),
+    (_without("who was struck is asked how fast a class is", QUERIES, "(c.struck_at IS NULL OR c.struck_at <= clock.at - %(since)s::interval)", "true", within="rates"), f"{_CLAIMS}a_car_that_was_struck_is_not_asked_how_fast_its_class_is"),
+    (_without("a car speaks for the trusted machines", QUERIES, "(h.car_id = 0 OR h.hardware_class <> %(cloud_class)s)", "true", within="rates"), f"{_CLAIMS}a_car_does_not_speak_for_the_trusted_machines"),
     # -- tokens
     (_without("a token's hash is not checked", "gateway/identity.py", "len(raw) != _TOKEN_BYTES or not compare_digest(raw[_BODY_BYTES:], self._mac(body))", "len(raw) != _TOKEN_BYTES"), _MATRIX),
     (_without("a token never expires", "gateway/identity.py", "lives = now.timestamp() < expires and", "lives ="), _MATRIX),
