@@ -66,7 +66,8 @@ async def take_round(gate: Gate) -> None:
 
 async def take_voided(gate: Gate) -> None:
     """Learn whose tokens were voided, here or at another gateway, while tokens of that time would still live."""
-    gate.void_until = gate.void_tokens(await gate.off_loop(gate.ledger.voided_tokens, gate.dials.token_for))
+    within = gate.dials.token_for + 2 * gate.dials.clock_skew  # once for their end, once for the clock that looks
+    gate.void_until = gate.void_tokens(await gate.off_loop(gate.ledger.voided_tokens, within))
 
 
 async def sweep(gate: Gate) -> None:

@@ -61,7 +61,7 @@ class Dials:
     token_for: timedelta = timedelta(minutes=60)
     assertion_for: timedelta = timedelta(minutes=5)
     clock_skew: timedelta = timedelta(seconds=30)
-    """How far a car's clock may be off."""
+    """How far a car's clock may be off, and a gateway's from the database's."""
     key_for: timedelta = timedelta(seconds=60)
     """How long a car's public key is remembered before the ledger is asked again (it may have been revoked)."""
     cars_known_max: int = 50_000

@@ -59,6 +59,8 @@ class KnownCar:
     key: ec.EllipticCurvePublicKey
     telemetry: bool
     """Its owner lets vehicle signals be kept."""
+    tokens_void_at: datetime | None
+    """Tokens that were bought before this instant are void, by the database's clock."""
     known_at: datetime
 
 
@@ -209,13 +211,22 @@ class Gate:
         if len(self.cars) >= self.dials.cars_known_max:
             self.cars.clear()
         known = self.cars[row.car_id] = KnownCar(
-            car_id=row.car_id, owner_id=row.owner_id, key=key, telemetry=row.telemetry, known_at=self.clock()
+            car_id=row.car_id,
+            owner_id=row.owner_id,
+            key=key,
+            telemetry=row.telemetry,
+            tokens_void_at=row.tokens_void_at,
+            known_at=self.clock(),
         )
         return known
 
     def void_tokens(self, voided: Mapping[CarId, datetime]) -> dict[int, float]:
         """Return until when tokens that were bought before these instants would have lived."""
-        return {car: (at + self.dials.token_for).timestamp() for car, at in voided.items()}
+        return {car: self.tokens_end(at).timestamp() for car, at in voided.items()}
+
+    def tokens_end(self, at: datetime) -> datetime:
+        """Return when the last token that was bought before an instant of the database ends, by any gateway's clock."""
+        return at + self.dials.token_for + self.dials.clock_skew
 
     async def glance(self) -> CellGlance | None:
         """Return what the whole cell was doing some seconds ago at most; None when the ledger does not answer."""
@@ -247,10 +258,7 @@ class Gate:
     def hold(self, granted: Granted, request: PollRequest) -> None:
         """Remember a lease that was just granted."""
         self.held[granted.lease_id] = Held(
-            car_id=granted.car_id,
-            order_key=granted.order_key,
-            shard_id=granted.shard_id,
-            request=request,
+            car_id=granted.car_id, order_key=granted.order_key, shard_id=granted.shard_id, request=request
         )
         self.heard_at[granted.lease_id] = self.clock()
         self.lease_of[granted.car_id] = granted.lease_id

@@ -4,7 +4,7 @@ A car that has proven who it is has an allowance of its own. What proves nothing
 never by the car that it names.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -21,12 +21,13 @@ _FIELDS_MAX: Final = 16
 
 async def token(gate: Gate, address: Address, form: bytes) -> TokenReply:
     """Check an assertion and return a bearer token for the car."""
-    over_s = gate.failures.left_s(address, now=gate.clock(), chance=gate.chance())
+    now = gate.clock()
+    over_s = gate.failures.left_s(address, now=now, chance=gate.chance())
     if over_s:
         detail = "too many assertions from this address prove nothing; those of honest cars beside it are heard later"
         raise ProblemError(Kind.TOO_MANY_REQUESTS, detail, retry_after_s=over_s)
     try:
-        return await _sold(gate, form)
+        return await _sold(gate, form, now)
     except Exception as error:  # whatever an assertion sets off; only a ledger that is away is not its doing
         own = isinstance(error, ProblemError) and error.kind is Kind.TOO_MANY_REQUESTS
         if not own and not isinstance(error, TransientError):
@@ -34,9 +35,9 @@ async def token(gate: Gate, address: Address, form: bytes) -> TokenReply:
         raise
 
 
-async def _sold(gate: Gate, form: bytes) -> TokenReply:
+async def _sold(gate: Gate, form: bytes, now: datetime) -> TokenReply:
+    """Sell a token that lives from `now`, before its car was looked at: what is withdrawn after the look voids it."""
     known, assertion = await _proven(gate, form)
-    now = gate.clock()
     over_s = gate.token_allowance.left_s(known.car_id, now=now)
     if over_s:
         raise ProblemError(Kind.TOO_MANY_REQUESTS, "this car buys too many tokens", retry_after_s=over_s)
@@ -44,9 +45,9 @@ async def _sold(gate: Gate, form: bytes) -> TokenReply:
         gate.token_allowance.give_back(known.car_id)  # whoever replays it may be somebody else
         raise ProblemError(Kind.INVALID_CLIENT, "the assertion was used before; sign a new one with another `jti`")
     life = gate.dials.token_for
-    # Older tokens of this car may be void; one that is bought in the same second must not be.
-    void_until = datetime.fromtimestamp(gate.void_until.get(known.car_id, 0.0), tz=UTC)
-    expires_at = max(now + life, void_until + timedelta(seconds=1))
+    expires_at = now + life
+    if known.tokens_void_at is not None:  # this one knows of the withdrawal, and outlives those before it
+        expires_at = max(expires_at, gate.tokens_end(known.tokens_void_at) + timedelta(seconds=1))
     return TokenReply(
         access_token=gate.car_tokens.token(known.car_id, expires_at=expires_at, telemetry=known.telemetry),
         token_type="Bearer",  # noqa: S106 # the type's name, not a secret

@@ -32,6 +32,8 @@ class CarKey:
     revoked: bool
     telemetry: bool
     """Its owner lets vehicle signals be kept."""
+    tokens_void_at: datetime | None
+    """Tokens that were bought before this instant are void."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -324,7 +324,7 @@ WHERE night = ANY (%(night)s::date[]) AND to_regclass('fleetbatch.leases' || to_
 -- name: leases
 SELECT r.n, x.*, coalesce(x.left_at, s.done_through) AS done_through, s.row_groups, s.row_group_rows,
        o.night AS order_night, o.name, o.generation, c.owner_id, c.public_key_pem,
-       c.revoked_at IS NOT NULL AS revoked, 'telemetry' = ANY (c.consents) AS telemetry
+       c.revoked_at IS NOT NULL AS revoked, 'telemetry' = ANY (c.consents) AS telemetry, c.tokens_void_at
 FROM unnest(%(n)s::integer[], %(night)s::date[], %(shard_id)s::bigint[], %(fence)s::integer[])
     AS r (n, night, shard_id, fence)
 CROSS JOIN LATERAL (
@@ -353,7 +353,8 @@ ORDER BY car_id
 ON CONFLICT (car_id) DO NOTHING;
 
 -- name: car_keys
-SELECT car_id, owner_id, public_key_pem, revoked_at IS NOT NULL AS revoked, 'telemetry' = ANY (consents) AS telemetry
+SELECT car_id, owner_id, public_key_pem, revoked_at IS NOT NULL AS revoked, 'telemetry' = ANY (consents) AS telemetry,
+       tokens_void_at
 FROM cars WHERE car_id = ANY (%(car_id)s::bigint[]) AND car_id <> 0;
 
 -- name: revoke_car

@@ -16,7 +16,12 @@ def test_a_car_keeps_the_key_with_which_it_enrolled(cell: Cell) -> None:
     cell.ledger.enrol([enrolment(1)])
     cell.ledger.enrol([replace(enrolment(1), public_key_pem="another"), enrolment(2)])
     assert cell.ledger.car_key(CarId(1)) == CarKey(
-        car_id=CarId(1), owner_id=OwnerId(1001), public_key_pem="key of 1", revoked=False, telemetry=False
+        car_id=CarId(1),
+        owner_id=OwnerId(1001),
+        public_key_pem="key of 1",
+        revoked=False,
+        telemetry=False,
+        tokens_void_at=None,
     )
     assert cell.ledger.car_key(CarId(3)) is None
     assert cell.ledger.car_key(CarId(0)) is None

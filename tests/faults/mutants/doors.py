@@ -7,6 +7,7 @@ from faults.mutants.catalogue import QUERIES, Edit, Mutant
 _MATRIX = "faults/test_authorisation_matrix.py::test_every_route_meets_every_wrong_caller_as_the_table_says_and_changes_nothing"
 _ASSERTION = "contracts/test_gateway_callers.py::test_an_assertion_must_be_this_cars_fresh_and_for_this_gateway"
 _STRANGERS = "contracts/test_gateway_strangers.py::test_what_a_stranger_says_of_a_lease_leaves_it_and_what_the_gateway_knows_of_it"
+_VOID = "contracts/test_gateway_void_tokens.py::test_"
 _SIGNED_CLAIMS = "contracts/test_gateway_assertions.py::test_"
 _NONSENSE = "contracts/test_gateway_callers.py::test_nonsense_is_refused_as_a_problem"
 _ALLOWANCES = "contracts/test_gateway_allowances.py::test_"
@@ -51,7 +52,9 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
     (_without("a token of any cell opens all", "gateway/identity.py", 'f"{caller} {cell}".encode()', 'f"{caller}".encode()'), _MATRIX),
     (_without("a token of any kind opens all", "gateway/identity.py", 'f"{caller} {cell}".encode()', 'f"{cell}".encode()'), _MATRIX),
     (_without("no token is ever void", "gateway/identity.py", "< expires and void_until.get(who, 0.0) < expires", "< expires"), _MATRIX),
-    (_without("a token that is bought after a withdrawal is void with those before", "gateway/tokens.py", "max(now + life, void_until + timedelta(seconds=1))", "now + life"), "contracts/test_gateway_callers.py::test_a_token_is_void_at_the_gateways_that_did_not_hear_the_withdrawal_themselves"),
+    (_without("a token that is bought after a withdrawal is void with those before", "gateway/tokens.py", "max(expires_at, gate.tokens_end(known.tokens_void_at) + timedelta(seconds=1))", "expires_at"), f"{_VOID}a_token_that_is_bought_after_a_withdrawal_is_good_whether_the_seller_heard_of_it_or_not"),
+    (_without("a token lives from after its car was looked at", "gateway/tokens.py", "expires_at = now + life", "expires_at = gate.clock() + life"), f"{_VOID}a_token_lives_from_before_its_car_was_looked_at"),
+    (_without("all clocks are right", "gateway/gate.py", "return at + self.dials.token_for + self.dials.clock_skew", "return at + self.dials.token_for"), f"{_VOID}a_withdrawal_voids_older_tokens_though_the_gateways_clock_is_ahead"),
     (_without("a withdrawal is announced to nobody", QUERIES, "SELECT pg_notify('fleetbatch_round', '') FROM voided", "SELECT 1 FROM voided", within="void_tokens"), "contracts/test_gateway_callers.py::test_another_gateways_withdrawal_or_a_revocation_voids_a_token_at_once[withdrawn]"),
     (_without("a revocation is announced to nobody", QUERIES, "SELECT pg_notify('fleetbatch_round', '') FROM revoked", "SELECT 1 FROM revoked", within="revoke_car"), "contracts/test_gateway_callers.py::test_another_gateways_withdrawal_or_a_revocation_voids_a_token_at_once[revoked]"),
     (_without("every vehicle may be heard", "gateway/admission.py", "return car, bearer.telemetry", "return car, True"), "contracts/test_gateway_words.py::test_nothing_of_a_vehicle_is_kept_without_its_owners_consent"),
