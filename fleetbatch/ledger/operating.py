@@ -59,17 +59,29 @@ class Operating(Orders):
         """Give up all that is begun and not finished, of one order or of all; return how many shards."""
         return sum(self._finish(row) for row in self._pool.rows("giving_up", {"order_no": order_no}))
 
-    def mark_published(self, key: OrderKey) -> None:
-        """Make the valid shards of an order done and close it; done twice is done once."""
-        self.finish_giving_up(self._where(key)["order_no"])  # what is recalled is not published
-        super().mark_published(key)
+    def settled_version(self, key: OrderKey) -> str:
+        """Finish what is begun of a recall; return a word that is another one after whatever is done to the order."""
+        where = self._where(key)
+        self.finish_giving_up(where["order_no"])
+        [row] = self._pool.rows("order_version", where)
+        version: str = row["version"]
+        return version
+
+    def close_order(self, key: OrderKey, version: str) -> bool:
+        """Close an order before its table is committed; False when something was done to it since that version.
+
+        From here on nobody recalls it, and what is valid of it stays so until it is marked as published.
+        """
+        return bool(self._pool.rows("close_order", {**self._where(key), "version": version}))
 
     def _turn(self, key: OrderKey, state: OrderState, reason: str = "", gone: Collection[ShardState] = ()) -> int:
         """Turn an order to a state and give up shards; raise RejectedError for one that is over in another way."""
         asked = {**self._where(key), "state": state.value, "reason": reason, "gone": _names(gone)}
         [row] = self._pool.rows("set_order_state", asked)
         if row["state"] != state.value:
-            summary = f"the order {key} is {row['state']}, for good; its next generation can be run"
+            publishing = row["state"] == OrderState.CLOSED.value and row["published_at"] is None
+            now = "being published" if publishing else row["state"]
+            summary = f"the order {key} is {now}, for good; its next generation can be run"
             raise RejectedError(summary)
         return self.finish_giving_up(asked["order_no"]) if gone else 0
 

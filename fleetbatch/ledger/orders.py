@@ -166,10 +166,12 @@ class Orders:
         return pa.Table.from_pylist(rows, pa.schema(_PARTS))
 
     def mark_published(self, key: OrderKey) -> None:
-        """Make the valid shards of an order done and close it; done twice is done once."""
+        """Make the valid shards of a closed order done: its table is committed. Done twice is done once."""
         where = self._where(key)
         self._pool.rows("publish_shards", where)
-        self._pool.rows("publish_order", where)
+        if not self._pool.rows("publish_order", where):
+            summary = f"{key} is not closed, so nothing of it can have been published; run its publish task"
+            raise RejectedError(summary)
 
     def night_stats(self, key: OrderKey) -> NightStats:
         """Return what an order's night was so far."""

@@ -470,7 +470,7 @@ SET state = CASE WHEN state IN ('open', 'paused') THEN %(state)s::order_state EL
     giving_up_reason = CASE WHEN state = 'closed' OR %(gone)s::shard_state[] = '{}' THEN giving_up_reason
                             ELSE %(reason)s END
 WHERE order_no = %(order_no)s
-RETURNING state::text;
+RETURNING state::text, published_at;
 
 -- name: begin_give_up
 -- What is begun keeps its reason: a shard that was recalled is not missing because of the deadline.
@@ -497,11 +497,25 @@ FROM (
     SELECT shard_id FROM shards WHERE night = %(night)s AND shard_id >= %(first)s ORDER BY shard_id LIMIT %(batch)s
 ) p;
 
+-- name: order_version
+-- Whatever is done to an order writes its row, and whoever writes a row leaves another xmin.
+SELECT xmin::text AS version FROM orders WHERE order_no = %(order_no)s;
+
+-- name: close_order
+-- Waits for who is turning the order, and then looks at what that has written.
+UPDATE orders SET state = 'closed'
+WHERE order_no = %(order_no)s AND xmin::text = %(version)s AND giving_up = '{}'
+RETURNING order_no;
+
 -- name: publish_shards
-UPDATE shards SET state = 'done' WHERE night = %(night)s AND order_no = %(order_no)s AND state = 'valid';
+UPDATE shards SET state = 'done'
+WHERE night = %(night)s AND order_no = %(order_no)s AND state = 'valid'
+  AND EXISTS (SELECT FROM orders o WHERE o.order_no = %(order_no)s AND o.state = 'closed');
 
 -- name: publish_order
-UPDATE orders SET state = 'closed', published_at = coalesce(published_at, fleetbatch.now()) WHERE order_no = %(order_no)s;
+UPDATE orders SET published_at = coalesce(published_at, fleetbatch.now())
+WHERE order_no = %(order_no)s AND state = 'closed'
+RETURNING order_no;
 
 -- name: register
 INSERT INTO shards (night, shard_id, order_no, row_groups, rows, work_units, size_bytes, sha256, row_group_rows)
@@ -821,9 +835,11 @@ FROM rounds ORDER BY round_id DESC LIMIT 1;
 -- == the past ===========================================================================================================
 
 -- name: closed_nights
+-- An order that is closed and not published is being published: its publish task may have to be run again.
 SELECT night FROM orders
 GROUP BY night
-HAVING bool_and(state IN ('closed', 'cancelled') AND coalesce(published_at, deadline_at) < %(before)s)
+HAVING bool_and(CASE state WHEN 'closed' THEN coalesce(published_at, 'infinity') WHEN 'cancelled' THEN deadline_at
+                ELSE 'infinity' END < %(before)s)
    AND to_regclass('fleetbatch.shards' || to_char(night, '_YYYYMMDD')) IS NOT NULL
 ORDER BY night;
 
@@ -831,7 +847,8 @@ ORDER BY night;
 SELECT order_no, night, name, generation, state, frozen, model_sha256, frozen_at, deadline_at, secret_wrapped,
        opened_at, published_at
 FROM orders
-WHERE state IN ('closed', 'cancelled') AND coalesce(published_at, deadline_at) < %(before)s AND secret_wrapped <> ''
+WHERE CASE state WHEN 'closed' THEN coalesce(published_at, 'infinity') WHEN 'cancelled' THEN deadline_at
+      ELSE 'infinity' END < %(before)s AND secret_wrapped <> ''
 ORDER BY order_no;
 
 -- name: forget_key

@@ -61,8 +61,7 @@ def merge_order(
     what the ledger recorded.
     """
     key, dials = order.key, merging or Merging()
-    parts = parts.sort_by([("shard_id", "ascending"), ("row_group_start", "ascending"), ("key", "ascending")])
-    reasons: dict[int, str] = {row["shard_id"]: row["reason"] for row in missing.to_pylist()}
+    parts, reasons = _in_order(parts), _reasons(missing)
     token = _token(key, parts, reasons)
     shards = _planned(store, key)
     jobs = [
@@ -102,6 +101,19 @@ def merge_order(
 def load_merged(store: Store, key: OrderKey) -> Merged:
     """Read what the merge wrote down; later rooms are handed the key only."""
     return msgspec.json.decode(store.read(layout.staged(key, "merged.json")), type=Merged)
+
+
+def parts_token(key: OrderKey, parts: pa.Table, missing: pa.Table) -> str:
+    """Return the token that a merge of these parts and missing shards has. Pure."""
+    return _token(key, _in_order(parts), _reasons(missing))
+
+
+def _in_order(parts: pa.Table) -> pa.Table:
+    return parts.sort_by([("shard_id", "ascending"), ("row_group_start", "ascending"), ("key", "ascending")])
+
+
+def _reasons(missing: pa.Table) -> dict[int, str]:
+    return {row["shard_id"]: row["reason"] for row in missing.to_pylist()}
 
 
 def _token(key: OrderKey, parts: pa.Table, reasons: dict[int, str]) -> str:

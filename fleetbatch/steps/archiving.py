@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 from fleetbatch import layout
 from fleetbatch.errors import RejectedError, TransientError
-from fleetbatch.ledger.messages import OrderState
+from fleetbatch.ledger.messages import OrderRow, OrderState
 from fleetbatch.ledger.past import NIGHT_TABLES, NightRows
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.logs import say
@@ -23,7 +22,6 @@ from fleetbatch.store import Store
 from fleetbatch.units import CellName, Sha256
 
 Archived = Mapping[str, int]
-_OVER: Final = frozenset({OrderState.CLOSED, OrderState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +126,14 @@ def _sha256(path: Path) -> Sha256:
 
 def _over_everywhere(doors: Doors, key: OrderKey, before: datetime) -> bool:
     known = [row for ledger in doors.ledgers.values() if (row := ledger.order(key)) is not None]
-    return all((row.published_at or row.frozen.deadline_at) < before and row.state in _OVER for row in known)
+    return all(_over(row, before) for row in known)
+
+
+def _over(row: OrderRow, before: datetime) -> bool:
+    """Say whether an order is over since before then; one that is closed and not published is being published."""
+    if row.state is OrderState.CLOSED:
+        return row.published_at is not None and row.published_at < before
+    return row.state is OrderState.CANCELLED and row.frozen.deadline_at < before
 
 
 def _forget_stored(store: Store, key: OrderKey) -> None:

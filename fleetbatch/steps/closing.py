@@ -14,16 +14,17 @@ from fleetbatch.checks import Verdict, check_order, in_words
 from fleetbatch.engine import open_engine
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.messages import NightStats
+from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.logs import say
-from fleetbatch.merge import load_merged, merge_order
+from fleetbatch.merge import load_merged, merge_order, parts_token
 from fleetbatch.nouns import Merged, OrderKey
 from fleetbatch.orders import stored_order
 from fleetbatch.publish import Published, how_to_open, publish_order
 from fleetbatch.report import summarise, tally_night, write_report
 from fleetbatch.settings import Settings
-from fleetbatch.steps.doors import find_order, open_doors
+from fleetbatch.steps.doors import OpenedOrder, find_order, open_doors
 from fleetbatch.steps.waiting import judge_wait, total
-from fleetbatch.store import open_store
+from fleetbatch.store import Store, open_store
 from fleetbatch.workloads import workload
 
 
@@ -42,8 +43,7 @@ def merge_step(settings: Settings, key: OrderKey, *, now: datetime) -> Merged:
             raise TransientError(seen.line())
         for ledger in opened.ledgers:
             ledger.give_up(key, f"not computed by the deadline, {deadline_at:%Y-%m-%d %H:%M} UTC")
-        parts = pa.concat_tables([ledger.valid_parts(key) for ledger in opened.ledgers])
-        missing = pa.concat_tables([ledger.missing_shards(key) for ledger in opened.ledgers])
+        parts, missing = _valid_and_missing(opened.ledgers, key)
         merged = merge_order(doors.store, opened.frozen, parts, missing, pool=engine)
     _tell_shards(key, parts, missing)
     say(
@@ -85,14 +85,48 @@ def check_step(settings: Settings, key: OrderKey) -> Verdict:
 
 
 def publish_step(settings: Settings, key: OrderKey, *, now: datetime) -> Published:
-    """Publish a checked night as one version of its order's table, then close the order in its cells."""
+    """Publish a checked night as one version of its order's table.
+
+    Raises:
+        TransientError: people are doing something to the order, or a ledger is out of reach.
+        RejectedError: the order is not what was merged any more, or its merge did not pass its checks.
+    """
     with open_doors(settings) as doors:
         opened = find_order(doors.ledgers, key)
-        merged = load_merged(doors.store, key)
-        published = publish_order(doors.store, opened.frozen, merged, now=now)
-        for ledger in opened.ledgers:
-            ledger.mark_published(key)
+        return _publish(doors.store, opened, load_merged(doors.store, key), now)
+
+
+def _publish(store: Store, opened: OpenedOrder, merged: Merged, now: datetime) -> Published:
+    """Close the order, commit its table, mark it as published: whoever is killed in between is followed by the next."""
+    key = opened.frozen.key
+    close_order(opened.ledgers, key, merged.token)
+    published = publish_order(store, opened.frozen, merged, now=now)
+    for ledger in opened.ledgers:
+        ledger.mark_published(key)
     return published
+
+
+def close_order(ledgers: Sequence[PostgresLedger], key: OrderKey, token: str) -> None:
+    """Close an order in its cells while it is what was merged under the token; from here on nobody recalls it.
+
+    What is published already is left as it is. Raises RejectedError when the order is another one by now, and
+    TransientError when something is done to it at this moment.
+    """
+    if all(row is not None and row.published_at is not None for row in (ledger.order(key) for ledger in ledgers)):
+        return
+    versions = [ledger.settled_version(key) for ledger in ledgers]
+    if parts_token(key, *_valid_and_missing(ledgers, key)) != token:
+        summary = f"{key} is not what was merged any more, a recall took back what it had made; merge it again"
+        raise RejectedError(summary, ["nothing of it is published"])
+    for ledger, version in zip(ledgers, versions, strict=True):
+        if not ledger.close_order(key, version):
+            message = f"something is done to {key} at this moment; nothing of it is published before it was looked at"
+            raise TransientError(message)
+
+
+def _valid_and_missing(ledgers: Sequence[PostgresLedger], key: OrderKey) -> tuple[pa.Table, pa.Table]:
+    parts = pa.concat_tables([ledger.valid_parts(key) for ledger in ledgers])
+    return parts, pa.concat_tables([ledger.missing_shards(key) for ledger in ledgers])
 
 
 def report_step(settings: Settings, key: OrderKey, *, task_instances: int, now: datetime) -> dict[str, Any]:
@@ -100,7 +134,7 @@ def report_step(settings: Settings, key: OrderKey, *, task_instances: int, now: 
     with open_doors(settings) as doors:
         store, opened = doors.store, find_order(doors.ledgers, key)
         merged = load_merged(store, key)
-        published = publish_order(store, opened.frozen, merged, now=now)  # the same version again
+        published = _publish(store, opened, merged, now)  # the same version again
         rates = pa.concat_tables([ledger.rates() for ledger in opened.ledgers])
         tally = tally_night(store, opened.frozen, merged, rates)
         opening = how_to_open(published.table, [f"{published.table}/{file}" for file in published.files], key.night)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from deployments import deployed
-from ledger_nights import EVENING, Cell, frozen_order, judge, part
+from ledger_nights import EVENING, Cell, frozen_order, judge, part, publish
 
 from fleetbatch import layout
 from fleetbatch.contracts import empty
@@ -41,7 +41,7 @@ class Deployment:
         cell.deliver(part(cell.take(1, 1), 0, 1, 5))
         [task] = cell.ledger.to_audit(1)
         cell.ledger.record_audit(judge(task))
-        cell.ledger.mark_published(key)
+        publish(cell.ledger, key)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from deployments import deployed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_nights import EVENING, Cell, judge, open_cell, part
+from ledger_nights import EVENING, Cell, judge, open_cell, part, publish
 from ledger_sound import assert_sound, wipe
 
 from fleetbatch.contracts import conform
@@ -127,7 +127,7 @@ def finished(deployment: Settings) -> None:
         for task in cell.ledger.to_audit(3):
             cell.ledger.record_audit(judge(task, wrong=frozenset({3} & {part.car_id for part in task.parts})))
         cell.ledger.give_up(story.key, "the deadline")
-        cell.ledger.mark_published(story.key)
+        publish(cell.ledger, story.key)
 
 
 def test_an_archived_night_is_recomputed_from_its_files(deployment: Settings) -> None:

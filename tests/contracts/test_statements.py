@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from deployments import deployed
 from gateway_doors import Door, TestedCar, open_door
-from ledger_nights import EVENING, Cell, frozen_order, judge, part
+from ledger_nights import EVENING, Cell, frozen_order, judge, part, publish
 
 from fleetbatch import layout
 from fleetbatch.errors import RejectedError
@@ -76,7 +76,7 @@ def work(cell: Cell, night: str, *, generation: int = 1) -> OrderKey:
 
 def finish(cell: Cell, key: OrderKey) -> None:
     cell.ledger.give_up(key, "the deadline")
-    cell.ledger.mark_published(key)
+    publish(cell.ledger, key)
 
 
 def statements(deployment: Settings) -> dict[int, StatementReply]:
@@ -290,7 +290,7 @@ def test_a_gateway_tells_an_owner_of_archived_nights_too(database_url: str, tmp_
         car.deliver(car.part(car.take(), 0, 1, rows=3))
         [task] = door.ledger.to_audit(1)
         door.ledger.record_audit(judge(task))
-        door.ledger.mark_published(key)
+        publish(door.ledger, key)
         before = told(door, car)
         archive_night(door.store, door.gate.cell.name, door.ledger, EVENING.date())
         assert door.ledger.counts(key).total == 0

@@ -113,23 +113,25 @@ def test_processes_killed_at_named_points_lose_double_and_overpay_nothing(tmp_pa
     with cell_processes(tmp_path, cars=CARS, pictures=PICTURES, gateways=GATEWAYS) as cell:
         nights = Nights(cell)
         nights.start()
-        met = kill_on(cell, nights)
-        nights.over.set()
-        nights.join()
-        assert not nights.wrong, nights.wrong
+        try:
+            met = kill_on(cell, nights)
+        finally:
+            nights.over.set()
+            nights.join()
         lost, doubled = count_rows(cell, nights.done)
         with psycopg.connect(cell.ledger_url) as connection:
             [paid_twice] = connection.execute(PAID_TWICE).fetchone() or (0,)
+        count(
+            kills=met.total(),
+            lost=lost,
+            doubled=doubled,
+            paid_twice=paid_twice,
+            points=len(+met),
+            gateways=GATEWAYS,
+            nights=nights.done,
+        )
+        print(f"{nights.done} nights of {PICTURES} rows in {time.monotonic() - started:.0f} s; {dict(met)}")
+        assert not nights.wrong, nights.wrong
         assert_sound(cell.ledger_url)
-    count(
-        kills=met.total(),
-        lost=lost,
-        doubled=doubled,
-        paid_twice=paid_twice,
-        points=len(+met),
-        gateways=GATEWAYS,
-        nights=nights.done,
-    )
-    print(f"{nights.done} nights of {PICTURES} rows in {time.monotonic() - started:.0f} s; {dict(met)}")
     assert (met.total(), lost, doubled, paid_twice) == (KILLS, 0, 0, 0)
     assert 4 * len(POINTS) > KILLS or min(met.values()) > 0

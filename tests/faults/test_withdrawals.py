@@ -21,6 +21,7 @@ def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str,
         owner.open(dict.fromkeys(shards, (1,) * 3))
         stop, after, grants = threading.Event(), [], []
         withdrawn: dict[int, bool] = dict.fromkeys(cars, False)
+        held = 0
 
         def ask(cell: Cell, first: int) -> None:
             turn = first
@@ -35,21 +36,24 @@ def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str,
                         after.append(answer)
 
         with open_cell(database_url) as one, open_cell(database_url) as two:
-            lanes = [threading.Thread(target=ask, args=(cell, n)) for n, cell in enumerate((one, one, two, two))]
+            asking = enumerate((one, one, two, two))
+            lanes = [threading.Thread(target=ask, args=(cell, n), daemon=True) for n, cell in asking]
             for lane in lanes:
                 lane.start()
-            for turn in range(rounds):
-                car = CarId(cars[turn % len(cars)])
-                owner.ledger.set_consent(no(car))
-                withdrawn[car] = True
-                held = open_leases(database_url, car)
-                assert held == 0, "a lease is open after the withdrawal's commit"
-                withdrawn[car] = False
-                owner.ledger.set_consent(yes(car))
-            stop.set()
-            for lane in lanes:
-                lane.join(30)
-    count(grants=len(grants), withdrawals=rounds, granted_after_a_commit=len(after))
+            try:
+                for turn in range(rounds):
+                    car = CarId(cars[turn % len(cars)])
+                    owner.ledger.set_consent(no(car))
+                    withdrawn[car] = True
+                    held += open_leases(database_url, car)
+                    withdrawn[car] = False
+                    owner.ledger.set_consent(yes(car))
+            finally:
+                stop.set()
+                for lane in lanes:
+                    lane.join(30)
+    count(grants=len(grants), withdrawals=rounds, granted_after_a_commit=len(after), open_after_a_commit=held)
+    assert held == 0, "a lease is open after the withdrawal's commit"
     assert grants, "nobody was granted anything: the race did not happen"
     assert after == []
 

@@ -9,9 +9,12 @@ import pytest
 from night import Night, night_in
 
 from fleetbatch import layout
+from fleetbatch.errors import RejectedError
 from fleetbatch.local.postgres import Postgres
 from fleetbatch.nouns import Merged
-from fleetbatch.steps.closing import check_step, publish_step
+from fleetbatch.publish import publish_order
+from fleetbatch.steps.closing import check_step, close_order, publish_step
+from fleetbatch.steps.doors import find_order, open_doors
 from fleetbatch.steps.operating import Verb, operate_order
 
 
@@ -58,6 +61,39 @@ def test_nothing_of_a_recalled_night_is_published_and_every_row_is_named(night: 
     assert (merged.rows_out, merged.missing_rows) == (0, 24)
     assert published(night, merged)
     assert reasons(night) == {"the order is recalled: bad labels"}
+
+
+def test_nothing_of_a_night_that_is_recalled_after_its_merge_is_published(night: Night) -> None:
+    assert night.merge().rows_out == 24
+    assert check_step(night.settings, night.key).passed
+    operate(night, "recall", "bad labels")
+    for _ in range(2):
+        with pytest.raises(RejectedError, match="is not what was merged any more"):
+            publish_step(night.settings, night.key, now=night.now)
+        operate(night, "recall", "said twice is said once")
+    assert not list(night.store.keys(f"{layout.table(night.key.order)}/"))
+    merged = night.merge()
+    assert (merged.rows_out, merged.missing_rows) == (0, 24)
+    assert published(night, merged)
+    assert reasons(night) == {"the order is recalled: bad labels"}
+
+
+def test_who_is_killed_while_publishing_is_followed_by_the_next_and_nobody_recalls_in_between(night: Night) -> None:
+    merged = night.merge()
+    assert check_step(night.settings, night.key).passed
+    with open_doors(night.settings) as doors:
+        opened = find_order(doors.ledgers, night.key)
+        close_order(opened.ledgers, night.key, merged.token)
+    with pytest.raises(RejectedError, match="is being published, for good"):
+        operate(night, "recall", "too late")
+    first = publish_order(night.store, opened.frozen, merged, now=night.now)
+    with pytest.raises(RejectedError, match="is being published, for good"):
+        operate(night, "cancel", "too late")
+    second = publish_step(night.settings, night.key, now=night.now)
+    assert (second.again, second.version) == (True, first.version)
+    assert night.progress().counts.done == 3
+    with pytest.raises(RejectedError, match="is closed, for good"):
+        operate(night, "recall", "too late")
 
 
 def test_a_paused_night_goes_on_where_it_stopped(night: Night) -> None:

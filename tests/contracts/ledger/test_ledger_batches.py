@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from faults.simulation.faulty import CrashedError, Fault, FaultyLedger
-from ledger_nights import EVENING, MINUTE, Cell, frozen_order, judge, open_cell, part
+from ledger_nights import EVENING, MINUTE, Cell, frozen_order, judge, open_cell, part, publish
 from ledger_sound import assert_sound
 from turned_clock import migrate_with_turned_clock
 
@@ -24,6 +24,7 @@ NIGHT = EVENING.date()
 SMALL = LedgerDials(batch_rows=3)
 SHARDS = range(10, 30)
 """Every other one is of another order."""
+VERSION = b"SELECT xmin::text FROM fleetbatch.orders WHERE name = %s"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,10 +85,21 @@ def test_nothing_is_published_of_an_order_whose_recall_was_interrupted(scene: Sc
     scene.ledger.faults.arm(Fault.COMMITTED, after=calls)
     with pytest.raises(CrashedError):
         scene.ledger.recall(scene.key, "bad")
-    scene.cell.ledger.mark_published(scene.key)
+    publish(scene.cell.ledger, scene.key)
     assert scene.cell.ledger.valid_parts(scene.key).num_rows == 0
     assert_cancelled(scene, ShardCounts(missing=10), "the order is recalled: bad", cell_url)
     assert scene.cell.ledger.balances()["escrow"] == 0
+
+
+def test_an_order_is_not_closed_while_it_is_being_recalled(scene: Scene, cell_url: str) -> None:
+    scene.ledger.faults.arm(Fault.COMMITTED, after=3)
+    with pytest.raises(CrashedError):
+        scene.ledger.recall(scene.key, "bad")
+    with psycopg.connect(cell_url) as connection:
+        [version] = connection.execute(VERSION, [scene.key.order]).fetchone() or ("",)
+    assert not scene.cell.ledger.close_order(scene.key, version)
+    assert scene.cell.ledger.close_order(scene.key, scene.cell.ledger.settled_version(scene.key))
+    assert scene.cell.ledger.counts(scene.key) == ShardCounts(missing=10)
 
 
 @pytest.mark.parametrize("calls", [1, 4])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from ledger_nights import Cell, enrolment, frozen_order, manifest, open_cell, part, request, yes
+from ledger_nights import Cell, enrolment, frozen_order, manifest, open_cell, part, publish, request, yes
 
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.dials import BY_KEY
@@ -103,6 +103,7 @@ def test_a_gateway_can_do_its_work_and_nothing_else(cell: Cell, cell_url: str) -
         gateway.serve(minutes=1)
         forbidden: list[Verb] = [
             lambda: gateway.ledger.enrol([enrolment(5)]),
+            lambda: gateway.ledger.close_order(key, gateway.ledger.settled_version(key)),
             lambda: gateway.ledger.mark_published(key),
             lambda: gateway.ledger.give_up(key, "mischief"),
             lambda: gateway.ledger.open_order(frozen_order("2026-11-23")),
@@ -145,5 +146,5 @@ def test_the_trusted_role_runs_a_night_without_owning_the_tables(cell_url: str) 
         key = trusted.open({7: (1,)}, frozen_order("2026-12-01"))
         trusted.deliver(part(trusted.take(0, 7), 0, 1, 1))
         assert trusted.ledger.counts(key).valid == 1
-        trusted.ledger.mark_published(key)
+        publish(trusted.ledger, key)
         assert trusted.ledger.counts(key).done == 1

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from ledger_nights import Cell, judge, no, part
+from ledger_nights import Cell, judge, no, part, publish
 
 from fleetbatch.ledger.messages import OrderState
 from fleetbatch.units import CarId
@@ -31,7 +31,7 @@ def test_given_up_shards_are_counted_until_the_order_is_closed(cell: Cell) -> No
     key = cell.open({1: (5,), 2: (5,)})
     cell.ledger.give_up(key, "the deadline")
     assert cell.ledger.glance().shards.missing == 2
-    cell.ledger.mark_published(key)
+    publish(cell.ledger, key)
     assert cell.ledger.glance().orders == ()
 
 

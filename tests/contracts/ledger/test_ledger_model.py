@@ -17,6 +17,7 @@ from ledger_nights import (
     manifest,
     no,
     open_cell,
+    publish,
     request,
     yes,
 )
@@ -224,7 +225,7 @@ class NightMachine(RuleBasedStateMachine):
         lost = sum(bool(self.model.tell(shard, life.GiveUp(reason="late"))) for shard in ORDERS[name])
         assert self.ledger.give_up(self.frozen[name].key, "late") == lost
         if published:
-            self.ledger.mark_published(self.frozen[name].key)
+            publish(self.ledger, self.frozen[name].key)
             self.model.orders[name] = OrderState.CLOSED
             for shard in ORDERS[name]:
                 self.model.tell(shard, life.Publish())

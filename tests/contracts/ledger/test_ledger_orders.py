@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from ledger_nights import EVENING, Cell, frozen_order, judge, manifest, part
+from ledger_nights import EVENING, Cell, frozen_order, judge, manifest, part, publish
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.messages import Granted, OrderState, Refused, ShardCounts
@@ -126,7 +126,7 @@ def test_nothing_of_a_recalled_order_is_published_and_nobody_loses_what_was_paid
     assert cell.ledger.counts(key) == ShardCounts(missing=4)
     assert cell.ledger.valid_parts(key).num_rows == 0
     assert cell.ledger.balances() == paid
-    cell.ledger.mark_published(key)
+    publish(cell.ledger, key)
     with pytest.raises(RejectedError, match="is closed, for good"):
         cell.ledger.recall(key, "too late")
 
@@ -154,9 +154,9 @@ def test_a_published_order_is_done_and_closed_for_good(cell: Cell) -> None:
     key = cell.open({7: (10,), 8: (10,)})
     cell.deliver(part(cell.take(0, 7), 0, 1, 10))
     cell.ledger.give_up(key, "late")
-    cell.ledger.mark_published(key)
+    publish(cell.ledger, key)
     cell.pass_time(minutes=1)
-    cell.ledger.mark_published(key)
+    publish(cell.ledger, key)
     with pytest.raises(RejectedError, match="is closed, for good"):
         cell.ledger.resume(key)
     row = cell.ledger.order(key)
@@ -164,6 +164,35 @@ def test_a_published_order_is_done_and_closed_for_good(cell: Cell) -> None:
     assert (row.state, row.published_at) == (OrderState.CLOSED, EVENING)
     assert cell.ledger.counts(key) == ShardCounts(done=1, missing=1)
     assert cell.ledger.valid_parts(key).num_rows == 1
+
+
+def test_an_order_to_which_something_was_done_since_it_was_looked_at_is_not_closed(cell: Cell) -> None:
+    cell.enrol(1)
+    key = cell.open({7: (10,)})
+    cell.deliver(part(cell.take(0, 7), 0, 1, 10))
+    looked_at = cell.ledger.settled_version(key)
+    cell.ledger.recall(key, "bad labels")
+    assert not cell.ledger.close_order(key, looked_at)
+    assert cell.ledger.counts(key) == ShardCounts(missing=1)
+    with pytest.raises(RejectedError, match="is not closed, so nothing of it can have been published"):
+        cell.ledger.mark_published(key)
+    cell.ledger.recall(key, "bad labels")  # said twice
+    assert cell.ledger.close_order(key, cell.ledger.settled_version(key))
+
+
+def test_an_order_that_is_being_published_is_neither_recalled_nor_archived(cell: Cell) -> None:
+    cell.enrol(1)
+    key, years = cell.open({7: (10,)}), timedelta(days=800)
+    cell.deliver(part(cell.take(0, 7), 0, 1, 10))
+    assert cell.ledger.close_order(key, cell.ledger.settled_version(key))
+    for operate in (cell.ledger.recall, cell.ledger.cancel):
+        with pytest.raises(RejectedError, match="is being published, for good"):
+            operate(key, "too late")
+    assert cell.ledger.counts(key) == ShardCounts(valid=1)
+    assert (cell.ledger.closed_nights(cell.now + years), cell.ledger.keys_to_forget(cell.now + years)) == ([], [])
+    assert cell.ledger.close_order(key, cell.ledger.settled_version(key)), "whoever was killed is followed by the next"
+    cell.ledger.mark_published(key)
+    assert len(cell.ledger.closed_nights(cell.now + years)) == len(cell.ledger.keys_to_forget(cell.now + years)) == 1
 
 
 def test_why_a_car_refused_a_shard_last_is_part_of_why_it_is_missing(cell: Cell) -> None:

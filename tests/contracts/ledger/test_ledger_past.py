@@ -7,7 +7,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ledger_nights import Cell, frozen_order, judge, part
+from ledger_nights import Cell, frozen_order, judge, part, publish
 
 from fleetbatch.contracts import conform
 from fleetbatch.ledger.machine import ARCHIVED, NOT_YOURS
@@ -27,7 +27,7 @@ def finished_night(cell: Cell) -> OrderKey:
         cell.deliver(part(cell.take(number, number), 0, 1, 5))
     for task in cell.ledger.to_audit(2):
         cell.ledger.record_audit(judge(task))
-    cell.ledger.mark_published(key)
+    publish(cell.ledger, key)
     return key
 
 

@@ -138,6 +138,12 @@ ABOVE = (
     _python("giving up takes what is valid, too", "ledger/operating.py", _GONE, "_UNFINISHED: Final = (*_UNCOMPUTED, ShardState.RETURNED, ShardState.VALID)"),
     _python("giving up forgets what waits for its audit", "ledger/operating.py", _GONE, "_UNFINISHED: Final = _UNCOMPUTED"),
     _python("a recall leaves what is valid", "ledger/operating.py", "_UNPUBLISHED: Final = (*_UNFINISHED, ShardState.VALID)", "_UNPUBLISHED: Final = _UNFINISHED"),
+    _python("what was merged before a recall is published after it", "steps/closing.py", "if parts_token(key, *_valid_and_missing(ledgers, key)) != token:", "if False:"),
+    _sql("what is being published may be recalled", "close_order", "SET state = 'closed'", "SET state = state"),
+    Mutant("publishing overtakes a recall that was interrupted", (
+        Edit('        self.finish_giving_up(where["order_no"])\n        [row]', "        [row]", file="ledger/operating.py"),
+        Edit(" AND giving_up = '{}'", "", "close_order"),
+    )),
     _sql("a cancelled order may be resumed", "set_order_state", "state = CASE WHEN state IN ('open', 'paused') THEN %(state)s", "state = CASE WHEN state <> 'closed' THEN %(state)s"),
     _sql("refused work goes back to a cancelled order", "record_audit", "WHEN s.reason IS NULL THEN 'ready' ELSE 'missing' END", "ELSE 'ready' END"),
     _sql("giving up leaves audits behind", "drop_audits", "WHERE shard_id = ANY (%(shard_id)s::bigint[])", "WHERE false"),

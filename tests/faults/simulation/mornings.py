@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import psycopg
 import pyarrow.parquet as pq
 from faults.simulation.dials import Dials
 from faults.simulation.facts import ShardFacts
-from faults.simulation.faulty import CrashedError, FaultyLedger
+from faults.simulation.faulty import CrashedError, Fault, FaultyLedger
 from faults.simulation.gateways import failing
 from faults.simulation.sound import ARCHIVED
 from faults.simulation.store import RIGHT, SimulatedStore, digest
@@ -23,7 +24,9 @@ from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.ids import lease_id
 from fleetbatch.ledger.messages import OrderState
 from fleetbatch.ledger.past import NIGHT_TABLES, NightRows
+from fleetbatch.merge import parts_token
 from fleetbatch.nouns import OrderKey
+from fleetbatch.steps.closing import close_order
 
 _FIRST_NIGHT = date(2026, 11, 22)
 _CLASSES = ("open", "open", "confidential")
@@ -36,6 +39,15 @@ class OpenNight:
     key: OrderKey
     deadline_at: datetime
     state: OrderState = OrderState.OPEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedNight:
+    """What a merge has seen of an order, and what would be published of it."""
+
+    token: str
+    parts: list[dict[str, Any]]
+    missing: set[int]
 
 
 class Mornings:
@@ -92,10 +104,10 @@ class Mornings:
         elif dice < 0.85:
             self._turn(night, OrderState.CANCELLED, lambda key: ledger.cancel(key, "not wanted"))
         else:
-            self.witness.recalled(night.key)
-            self._turn(night, OrderState.CANCELLED, lambda key: ledger.recall(key, "wrong"))
+            self._recall(night)
         if night.state is OrderState.CANCELLED and dice > 0.75:
-            self._try_to_resume(night)
+            refused = self._is_refused(lambda: ledger.resume(night.key))
+            self.witness.check("P2 a cancelled order stays cancelled", night, holds=refused)
 
     def resume(self) -> None:
         """Open what is paused."""
@@ -103,13 +115,25 @@ class Mornings:
             if night.state is OrderState.PAUSED:
                 self._turn(night, OrderState.OPEN, self.ledger.resume)
 
-    def _try_to_resume(self, night: OpenNight) -> None:
-        refused = False
+    def _recall(self, night: OpenNight) -> None:
+        self.witness.recalled(night.key)
+        self._turn(night, OrderState.CANCELLED, lambda key: self.ledger.recall(key, "wrong"))
+
+    def _begin_to_recall(self, night: OpenNight) -> None:
+        """Recall an order, and be gone when the first word of it is written."""
+        self.witness.recalled(night.key)
+        self.ledger.faults.arm(Fault.COMMITTED, after=self.chance.choice((1, 2, 3)))
+        with suppress(CrashedError):
+            self.ledger.recall(night.key, "wrong")
+        self.ledger.faults.disarm()
+        night.state = OrderState.CANCELLED
+
+    def _is_refused(self, call: Callable[[], object]) -> bool:
         try:
-            self._until_heard(lambda: self.ledger.resume(night.key))
+            self._until_heard(call)
         except RejectedError:
-            refused = True
-        self.witness.check("P2 a cancelled order stays cancelled", night, holds=refused)
+            return True
+        return False
 
     def _turn(self, night: OpenNight, state: OrderState, turn: Callable[[OrderKey], object]) -> None:
         night.state = state
@@ -134,17 +158,44 @@ class Mornings:
         """Give up what is left, check what would be published, and publish; whoever crashes begins again."""
         self.nights.remove(night)
         self.witness.may_grant[night.key] = False
-        self._until_heard(lambda: self.ledger.give_up(night.key, "the deadline is here"))
-        parts = self.ledger.valid_parts(night.key).to_pylist()
-        missing = set(self.ledger.missing_shards(night.key)["shard_id"].to_numpy().tolist())
-        self.witness.published(night.key, parts, missing)
-        for row in parts:
+        merged = self._merge(night.key)
+        self._operate_on_what_is_merged(night)
+        if self._is_refused(lambda: close_order((self.ledger,), night.key, merged.token)):
+            merged = self._merge(night.key)
+            refused = self._is_refused(lambda: close_order((self.ledger,), night.key, merged.token))
+            self.witness.check("P6 what is merged again can be published", night, holds=not refused)
+        if self.chance.random() < 0.2:
+            refused = self._is_refused(lambda: self.ledger.recall(night.key, "too late"))
+            self.witness.check("P2 what is being published is not recalled", night, holds=refused)
+        self.witness.published(night.key, merged.parts, merged.missing)
+        for row in merged.parts:
             self._published_part(row)
         self._until_heard(lambda: self.ledger.mark_published(night.key))
         counts = self.ledger.counts(night.key)
-        whole = counts.done + counts.missing == self.dials.shards and counts.missing == len(missing)
+        whole = counts.done + counts.missing == self.dials.shards and counts.missing == len(merged.missing)
         self.witness.check("P2 a closed night is done or missing, shard by shard", counts, holds=whole)
         self.published.append((now, night.key))
+
+    def _merge(self, key: OrderKey) -> MergedNight:
+        self._until_heard(lambda: self.ledger.give_up(key, "the deadline is here"))
+        parts, missing = self.ledger.valid_parts(key), self.ledger.missing_shards(key)
+        return MergedNight(
+            token=parts_token(key, parts, missing),
+            parts=parts.to_pylist(),
+            missing=set(missing["shard_id"].to_numpy().tolist()),
+        )
+
+    def _operate_on_what_is_merged(self, night: OpenNight) -> None:
+        """What was merged is being checked, and now and then somebody looks at it and wants it back."""
+        dice, ledger = self.chance.random(), self.ledger
+        if dice < 0.1:
+            self._recall(night)
+        elif dice < 0.2:
+            self._begin_to_recall(night)
+        elif dice < 0.25:
+            self._turn(night, OrderState.CANCELLED, lambda key: ledger.cancel(key, "not wanted"))
+        elif dice < 0.3 and night.state is OrderState.OPEN:
+            self._turn(night, OrderState.PAUSED, ledger.pause)
 
     def _published_part(self, row: dict[str, Any]) -> None:
         """Its bytes are what was claimed, right, and, if a car made them, audited."""
