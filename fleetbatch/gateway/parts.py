@@ -25,15 +25,16 @@ async def part(gate: Gate, car: CarId, request: PartRequest) -> PartReply:
     """Sign a PUT for a part, unless it is here already."""
     row = await _own_lease(gate, car, request)
     _refuse_misfit(gate, row, request)
-    if request.stop <= row.done_through:
-        return PartReply(already=True, url="", headers={})
-    if row.state is not LeaseState.GRANTED:
+    delivered = request.stop <= row.done_through
+    if row.state is not LeaseState.GRANTED and not delivered:
         raise _over(row)
     key = _key(row.order_key, row.shard_id, request)
     async with gate.lock(request.lease_id):
         match await gate.looks.ask(upload(key, request)):
             case "whole":
                 return PartReply(already=True, url="", headers={})
+            case _ if delivered:
+                raise _over(row) if row.state is not LeaseState.GRANTED else _other_bytes(row)
             case "damaged":
                 await _remove(gate, request, key)
             case "absent":
@@ -129,6 +130,11 @@ async def _shard(gate: Gate, car: CarId, request: PartRequest) -> tuple[OrderKey
 
 def _over(row: LeaseRow) -> ProblemError:
     return ProblemError(Kind.LEASE_IS_OVER, f"the lease is {row.state.value}: {row.reason}")
+
+
+def _other_bytes(row: LeaseRow) -> ProblemError:
+    detail = f"row groups below {row.done_through} are delivered, and not with these bytes: go on from there"
+    return ProblemError(Kind.PART_DOES_NOT_FIT, detail)
 
 
 def _refuse_misfit(gate: Gate, row: LeaseRow, request: PartRequest) -> None:

@@ -72,6 +72,7 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
     (_without("a purpose may end in a line feed", "protocol.py", r"{1,32})(?!\n)$", "{1,32})$"), "contracts/test_gateway_strangers.py::test_a_purpose_with_a_line_feed_is_refused_and_withdraws_nothing"),
     (_without("a part's signature is not checked", "gateway/parts.py", "if not signed_by(known.key, request):", "if False:"), f"{_PARTS}the_signature_is_checked_and_kept"),
     (_without("a part may be about what it likes", "gateway/parts.py", "    _refuse_misfit(gate, row, request)\n", ""), f"{_PARTS}a_part_that_cannot_be_is_refused_before_it_is_sent"),
+    (_without("whatever is said of delivered row groups is there already", "gateway/parts.py", "    delivered = request.stop <= row.done_through\n", "    delivered = request.stop <= row.done_through\n    if delivered:\n        return PartReply(already=True, url='', headers={})\n"), f"{_PARTS}a_lie_about_an_acknowledged_part_does_not_remove_it"),
     (_without("a URL's signature is not checked", "store/signing.py", "if not hmac.compare_digest(signature, bytes.fromhex(_signature(key, claim, int(claim.expires_at.timestamp())))):", "if not signature:"), _MATRIX),
     (_without("a URL never expires", "store/signing.py", 'return claim if now < claim.expires_at else "expired"', "return claim"), _MATRIX),
     (_without("a URL opens any object", "store/signing.py", r"{claim.method}\n{claim.key}\n", r"{claim.method}\n\n"), _MATRIX),
