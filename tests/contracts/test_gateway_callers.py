@@ -145,7 +145,7 @@ def test_an_assertion_buys_one_token_only(door: Door, car: TestedCar) -> None:
     assertion = token_assertion(car.identity, audience=f"{door.url}/v1/token", now=door.clock.now)
     assert car.buy_token(assertion).json()["expires_in"] == 3600
     replayed = car.buy_token(assertion)
-    assert (replayed.status_code, "used before" in replayed.json()["detail"]) == (codes.UNAUTHORIZED, True)
+    assert (replayed.status_code, "used before" in replayed.text) == (codes.UNAUTHORIZED, True)
     door.clock.now += timedelta(minutes=5)
     assert car.buy_token(assertion).status_code == codes.UNAUTHORIZED
 
