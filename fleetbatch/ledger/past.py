@@ -65,10 +65,12 @@ class Past:
         """Write a night's rows of one table to a Parquet file; return how many.
 
         Shards and parts come in the order of their key, leases by car with `bytes_read` and `bytes_sent` beside: the
-        statistics of a row group say whether it may hold what is looked for.
+        statistics of a row group say whether it may hold what is looked for. From here on no verdict counts any more:
+        it would change rows that are in the file already.
         """
 
         def work(connection: Connection) -> int:
+            fetch(connection, "close_audits", {"night": night})
             with connection.transaction(), connection.cursor(name="archive") as cursor:
                 cursor.execute(statement(f"archive_{name}"), {"night": night})
                 schema, rows = _schema(cursor.description or ()), 0

@@ -855,6 +855,12 @@ ORDER BY order_no;
 UPDATE orders SET secret_wrapped = ''
 WHERE night = %(night)s::date AND name = %(name)s AND generation = %(generation)s AND state IN ('closed', 'cancelled');
 
+-- name: close_audits
+-- Whoever has just given a verdict is waited for; whoever comes later is told that it does not count.
+DELETE FROM audits
+WHERE night = %(night)s
+  AND NOT EXISTS (SELECT FROM orders WHERE night = %(night)s AND state NOT IN ('closed', 'cancelled'));
+
 -- name: archive_shards
 SELECT * FROM shards WHERE night = %(night)s ORDER BY shard_id;
 

@@ -53,6 +53,28 @@ def test_a_night_is_old_once_all_its_orders_are_over_for_long_enough(cell: Cell)
     assert cell.ledger.closed_nights(cell.now + dt.timedelta(days=1)) == [NIGHT]
 
 
+def test_a_verdict_that_comes_while_its_night_is_archived_does_not_count(cell: Cell, tmp_path: Path) -> None:
+    cell.enrol(1)
+    key = cell.open({7: (5,)})
+    cell.deliver(part(cell.take(1, 7), 0, 1, 5))
+    [task] = cell.ledger.to_audit(1)
+    cell.ledger.cancel(key, "not wanted")
+    rows = archived(cell, tmp_path)
+    assert cell.ledger.record_audit(judge(task)) is False
+    assert cell.ledger.drop_night(NIGHT, rows)
+    assert pq.read_table(tmp_path / "leases.parquet")["credit"].to_pylist() == ["none"]
+    assert cell.ledger.balances() == {"escrow": 0, "fleet": 0}
+
+
+def test_no_verdict_is_turned_away_while_an_order_of_the_night_is_open(cell: Cell, tmp_path: Path) -> None:
+    cell.enrol(1)
+    cell.open({7: (5,)})
+    cell.deliver(part(cell.take(1, 7), 0, 1, 5))
+    [task] = cell.ledger.to_audit(1)
+    archived(cell, tmp_path)
+    assert cell.ledger.record_audit(judge(task)) is True
+
+
 def test_an_archive_holds_every_row_with_its_columns(cell: Cell, tmp_path: Path) -> None:
     finished_night(cell)
     assert archived(cell, tmp_path) == NightRows(shards=2, leases=2, parts=2)

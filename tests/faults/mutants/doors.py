@@ -46,6 +46,8 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
     (_without("a class is as fast as its slowest car says", QUERIES, "percentile_disc(0.5)", "percentile_disc(1)", within="rates"), f"{_CLAIMS}a_class_is_as_fast_as_its_middle_car_says"),
     (_without("who was struck is asked how fast a class is", QUERIES, "(c.struck_at IS NULL OR c.struck_at <= clock.at - %(since)s::interval)", "true", within="rates"), f"{_CLAIMS}a_car_that_was_struck_is_not_asked_how_fast_its_class_is"),
     (_without("a car speaks for the trusted machines", QUERIES, "(h.car_id = 0 OR h.hardware_class <> %(cloud_class)s)", "true", within="rates"), f"{_CLAIMS}a_car_does_not_speak_for_the_trusted_machines"),
+    # -- what is over
+    (_without("a verdict counts while its night is archived", "ledger/past.py", '            fetch(connection, "close_audits", {"night": night})\n', ""), "contracts/ledger/test_ledger_past.py::test_a_verdict_that_comes_while_its_night_is_archived_does_not_count"),
     # -- tokens
     (_without("a token's hash is not checked", "gateway/identity.py", "len(raw) != _TOKEN_BYTES or not compare_digest(raw[_BODY_BYTES:], self._mac(body))", "len(raw) != _TOKEN_BYTES"), _MATRIX),
     (_without("a token never expires", "gateway/identity.py", "lives = now.timestamp() < expires and", "lives ="), _MATRIX),
