@@ -1,5 +1,6 @@
 """Callers whose messages trickle keep nobody else from being heard."""
 
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -51,6 +52,7 @@ def test_one_slow_body_too_many_is_sent_away_and_a_quick_one_is_taken(narrow: Do
     with trickling(narrow, 2):
         assert awaits(narrow, 2)
         with trickling(narrow, 1) as [third]:
+            assert select.select([third], [], [], 5)[0], "it is awaited, too"
             assert third.recv(1 << 16).startswith(b"HTTP/1.1 503 ")
         assert narrow.car().buy_token().status_code == codes.OK
     assert awaits(narrow, 0)

@@ -34,7 +34,10 @@ def test_a_damaged_upload_is_refused_and_removed(door: Door, car: TestedCar) -> 
     key = key_of(part)
     door.store.create(key, b"ANSWERS")
     answer = car.say("/v1/part/confirm", part)
-    assert (answer.status_code, answer.json()["type"]) == (codes.UNPROCESSABLE_ENTITY, "urn:fleetbatch:part-damaged")
+    assert (answer.status_code, answer.json().get("type")) == (
+        codes.UNPROCESSABLE_ENTITY,
+        "urn:fleetbatch:part-damaged",
+    )
     assert door.store.size(key) is None
     assert car.deliver(part).done_through == 1
 
@@ -82,7 +85,7 @@ def test_a_part_that_cannot_be_is_refused_before_it_is_sent(car: TestedCar) -> N
     for kind, change in MISFITS:
         answer = car.say("/v1/part", msgspec.structs.replace(part, **change))
         wanted = (codes.UNPROCESSABLE_ENTITY, f"urn:fleetbatch:{kind}")
-        assert (answer.status_code, answer.json()["type"]) == wanted, change
+        assert (answer.status_code, answer.json().get("type")) == wanted, change
 
 
 def test_a_part_that_leaves_a_gap_is_refused_and_changes_nothing(car: TestedCar) -> None:
@@ -102,7 +105,7 @@ def test_the_signature_is_checked_and_kept(car: TestedCar, database_url: str) ->
     forged = [replace_signature(part, stranger), msgspec.structs.replace(part, signature="AAAA"), _unsigned(part)]
     for lie in forged:
         answer = car.say("/v1/part/confirm", lie)
-        assert answer.json()["type"] == "urn:fleetbatch:wrong-signature"
+        assert answer.json().get("type") == "urn:fleetbatch:wrong-signature"
     car.say("/v1/part/confirm", part).raise_for_status()
     with psycopg.connect(database_url) as connection:
         kept = connection.execute("SELECT signature FROM fleetbatch.parts").fetchall()
@@ -125,7 +128,7 @@ def test_a_lease_stores_a_few_parts_and_no_further_one_before_one_is_confirmed(d
     for part, content in parts[:few]:
         assert car.upload(part, content).status_code == codes.OK
     refused = car.say("/v1/part", parts[few][0])
-    assert (refused.status_code, refused.json()["type"]) == (
+    assert (refused.status_code, refused.json().get("type")) == (
         codes.UNPROCESSABLE_ENTITY,
         "urn:fleetbatch:too-many-parts",
     )

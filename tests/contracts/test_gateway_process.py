@@ -54,6 +54,8 @@ def started(settings: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
 
 def refusal(settings: Path, *words: str, code: int = 2) -> str:
     with started(settings, *words) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "", "it is ready instead"
         _, complaint = process.communicate(timeout=30)
         assert process.returncode == code
         return complaint

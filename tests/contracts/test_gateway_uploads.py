@@ -76,7 +76,7 @@ def test_an_object_is_sent_twice_at_one_time_and_no_third_time(door: Door, car: 
     with begun(url, CONTENT[:1000]), begun(url, CONTENT[:1000]):
         assert wait_until(lambda: sum(door.gate.metrics.puts_under_way.values()) == QUICK.puts_at_once_max)
         third = door.http.put(url, content=CONTENT)
-        assert (third.status_code, third.headers["retry-after"].isdigit()) == (codes.SERVICE_UNAVAILABLE, True)
+        assert (third.status_code, third.headers.get("retry-after", "").isdigit()) == (codes.SERVICE_UNAVAILABLE, True)
     assert wait_until(lambda: not door.gate.metrics.puts_under_way)
     assert door.http.put(url, content=CONTENT).status_code == codes.OK
 
