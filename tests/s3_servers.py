@@ -29,9 +29,9 @@ class S3Server:
     key: str
     secret: str
 
-    def bucket_url(self) -> str:
-        """Make a bucket and return its URL as a store's."""
-        name = f"b{secrets.token_hex(8)}"
+    def bucket_url(self, name: str = "") -> str:
+        """Make a bucket, of any name unless one is given, and return its URL as a store's."""
+        name = name or f"b{secrets.token_hex(8)}"
         client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -52,16 +52,21 @@ class S3Server:
         }
 
 
+def free_port() -> int:
+    """Return a port that nobody has taken."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextlib.contextmanager
-def moto() -> Iterator[S3Server]:
-    """Give moto's server; skip the test where it is not installed."""
+def moto(port: int = 0) -> Iterator[S3Server]:
+    """Give moto's server, on any free port unless one is given; skip the test where it is not installed."""
     beside = Path(sys.executable).with_name("moto_server")
     program = str(beside) if beside.is_file() else shutil.which("moto_server")
     if program is None:
         pytest.skip("moto_server is not installed: pip install 'moto[server]' to try the S3 paths")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = port or free_port()
     command = [program, "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"

@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dials, *, proxies: list[str]) -> None:
     store = open_store(settings.store, deployment_key=settings.deployment_key, base_url=cell.gateway_url)
-    _try_out(store)
+    tried = _try_out(store)
     ledger_dials = LedgerDials(connections=_CONNECTIONS, session=BY_KEY)
     with (
         PostgresLedger.open(cell.gateway_ledger_url, dials=ledger_dials) as ledger,
@@ -107,15 +107,17 @@ def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dial
             dials=dials,
         )
         with asyncio.Runner(loop_factory=_loop) as runner:
-            runner.run(_live(gate, listening, proxies))
+            runner.run(_live(gate, listening, proxies, store_tried=tried))
 
 
-def _try_out(store: Store) -> None:
-    """Raise RejectedError that names what the store lacks; one that is away is not waited for: beats are heard."""
+def _try_out(store: Store) -> bool:
+    """Raise RejectedError that names what the store lacks; return False for one that is away, which is tried later."""
     try:
         refuse_lacking(store)
     except TransientError as error:
         say("store not tried", level=logging.WARNING, detail=str(error))
+        return False
+    return True
 
 
 def _collect_rarely() -> None:
@@ -124,7 +126,7 @@ def _collect_rarely() -> None:
     gc.set_threshold(*_COLLECT_AFTER)
 
 
-async def _live(gate: Gate, listening: socket.socket, proxies: list[str]) -> None:
+async def _live(gate: Gate, listening: socket.socket, proxies: list[str], *, store_tried: bool) -> None:
     config = uvicorn.Config(
         application(gate),
         lifespan="off",
@@ -142,20 +144,20 @@ async def _live(gate: Gate, listening: socket.socket, proxies: list[str]) -> Non
     server = _Server(config)
     server.stop_on_signals()
     with gathered():
-        await _serve_with_chores(gate, listening, server)
+        async with chores(gate, name=secrets.token_hex(4), store_tried=store_tried):
+            await _serve_ready(gate, listening, server)
     say("stopped")
 
 
-async def _serve_with_chores(gate: Gate, listening: socket.socket, server: uvicorn.Server) -> None:
-    async with chores(gate, name=secrets.token_hex(4)):
-        host, port = listening.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        ready = {"event": "ready", "cell": gate.cell.name, "url": url, "pid": os.getpid()}
-        listening.listen(_BACKLOG)  # from here on connections wait instead of being refused
-        sys.stdout.write(json.dumps(ready) + "\n")
-        sys.stdout.flush()
-        say("started", port=port)
-        await server.serve(sockets=[listening])
+async def _serve_ready(gate: Gate, listening: socket.socket, server: uvicorn.Server) -> None:
+    host, port = listening.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    ready = {"event": "ready", "cell": gate.cell.name, "url": url, "pid": os.getpid()}
+    listening.listen(_BACKLOG)  # from here on connections wait instead of being refused
+    sys.stdout.write(json.dumps(ready) + "\n")
+    sys.stdout.flush()
+    say("started", port=port)
+    await server.serve(sockets=[listening])
 
 
 def _loop() -> asyncio.AbstractEventLoop:

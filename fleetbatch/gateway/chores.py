@@ -8,11 +8,12 @@ from datetime import timedelta
 from time import process_time
 
 from fleetbatch import layout
-from fleetbatch.errors import TransientError
+from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.pacing import next_pressure
 from fleetbatch.gateway.telemetry import signals_file
 from fleetbatch.logs import say, write_out
+from fleetbatch.store import refuse_lacking
 
 _PACE_EVERY_S = 0.5
 _LINES_EVERY_S = 0.05
@@ -21,16 +22,18 @@ _AWAY_S = 0.5
 
 
 @contextlib.asynccontextmanager
-async def chores(gate: Gate, *, name: str) -> AsyncIterator[None]:
+async def chores(gate: Gate, *, name: str, store_tried: bool = True) -> AsyncIterator[None]:
     """Run the chores while the body runs; what was heard last is written at the end. `name` is the process's own."""
-    loops = (
+    loops = [
         follow_ledger(gate),
         sweep(gate),
         write_telemetry(gate, name=name),
         keep_pace(gate),
         write_lines(),
         forget_assertions(gate),
-    )
+    ]
+    if not store_tried:
+        loops.append(try_store(gate))
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield
@@ -123,6 +126,23 @@ async def forget_assertions(gate: Gate) -> None:
     while True:
         await asyncio.sleep(gate.dials.assertion_for.total_seconds() * (0.5 + gate.chance()))
         await _tried(lambda: gate.off_loop(gate.ledger.forget_assertions))
+
+
+async def try_store(gate: Gate) -> None:
+    """Try a store out that was away at the start, until it answers, and say what it lacks; beats are still heard."""
+    tried = False
+    while not tried:
+        await asyncio.sleep(gate.dials.look_every.total_seconds())
+        tried = await _tried(lambda: _try_store_once(gate))
+
+
+async def _try_store_once(gate: Gate) -> None:
+    try:
+        await gate.off_loop(lambda: refuse_lacking(gate.store))
+    except RejectedError as error:
+        say("store lacks something", level=logging.ERROR, detail=str(error))
+    else:
+        say("store tried")
 
 
 async def write_lines() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from s3_servers import moto
+from s3_servers import free_port, moto
 from surroundings import environment
 
 from fleetbatch.gateway.dials import Dials
@@ -157,6 +157,24 @@ def test_a_store_that_is_away_at_the_start_keeps_no_gateway_from_hearing_beats_a
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate(timeout=10)
     assert json.loads(log.splitlines()[0])["event"] == "store not tried"
+
+
+def test_a_store_that_was_away_at_the_start_is_tried_when_it_is_back_and_the_log_says_what_it_lacks(
+    settings: Path,
+) -> None:
+    port = free_port()
+    with environment({"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}):
+        away = on_store(settings, f"s3://late/a/cell?endpoint=http://127.0.0.1:{port}")
+        with started(away, "--port", "0") as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert json.loads(process.stdout.readline())["event"] == "ready"
+            with moto(port) as server:
+                server.bucket_url("late")
+                said = next(line for line in map(json.loads, process.stderr) if line["event"].startswith("store lacks"))
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=10)
+    assert "a forged signature was accepted" in said["detail"]
 
 
 def test_an_unknown_cell_is_told_the_known_ones(settings: Path) -> None:
