@@ -58,7 +58,7 @@ def test_a_lie_about_an_acknowledged_part_does_not_remove_it(door: Door, car: Te
     for content in (b"others!", b"more than answers"):
         lie = car.part(lease, 0, 1, rows=3, content=content)
         told = car.say("/v1/part", lie)
-        assert (told.status_code, told.json()["title"]) == (codes.UNPROCESSABLE_ENTITY, "part does not fit")
+        assert (told.status_code, told.json().get("title")) == (codes.UNPROCESSABLE_ENTITY, "part does not fit")
         assert car.say("/v1/part/confirm", lie).status_code == codes.UNPROCESSABLE_ENTITY
     assert door.store.read(key_of(truth)) == b"answers"
     assert car.say("/v1/part", truth).json()["already"]
