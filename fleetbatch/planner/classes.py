@@ -15,6 +15,7 @@ from fleetbatch.planner.inputs import CHUNK, Bytes, Cars, Floats, Ints, Singles,
 from fleetbatch.planner.kinds import Kinds
 from fleetbatch.planner.policy import ANY_REGION, HORIZON_S, Policy, rate_matrix
 from fleetbatch.planner.presence import presence_of
+from fleetbatch.planner.turns import TURNS, turns_of
 
 LINK_BUCKETS = 12
 """Between the link per speed that the lightest and the heaviest work of a group of cars need, at most."""
@@ -29,8 +30,6 @@ ALL_HARDWARE = 255
 SAME = 1e-6
 MEMORY_MOST = 2.0**63
 """No shard needs more: a number beyond would not come back from 64 bits."""
-TURNS = 16
-"""Steps in which owners' deficits are told apart; with the classes they fit into 16 bits."""
 ALONE = 1 << 17
 """A product of fewer multiplications is computed by this thread; a larger one wakes a thread on every core."""
 DENSE = 1 << 22
@@ -79,7 +78,7 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     """Return the fleet in classes; `free` is when each car is done with what it runs."""
     sieve, sieves = _sieves(cars, kinds, kinds.memory)
     code = _codes(cars, sieve, sieves, kinds, policy)
-    turn = _turns(cars.deficit)
+    turn = turns_of(cars.deficit)
     order = counting_order(code if turn is None else code * np.uint16(TURNS) + turn)
     starts = np.concatenate([[0], np.cumsum(np.bincount(code))]).astype(np.int64)
     free = np.minimum(free, HORIZON_S)  # infinite where nobody knows
@@ -204,14 +203,6 @@ def _signature(sieves: list[npt.NDArray[np.bool_]], cars: int, most: int) -> npt
     for bit, passed in enumerate(sieves):
         signature |= passed.astype(np.uint32) << np.uint32(bit % 32)
     return signature if 1 << len(sieves) <= most else _numbered(signature) % np.uint32(most)
-
-
-def _turns(deficit: Singles) -> npt.NDArray[np.uint16] | None:
-    """Return whose turn it is among equals: 0 for the largest deficits; none where nobody has any."""
-    most = deficit.max(initial=0.0)
-    if most <= 0.0:
-        return None
-    return np.asarray((TURNS - 1) - np.rint(deficit * np.float32((TURNS - 1) / most)), np.uint16)
 
 
 def _numbered(code: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fleetbatch.planner.classes import TURNS, Fleet
+from fleetbatch.planner.classes import Fleet
 from fleetbatch.planner.grid import Grid, buffer_from
 from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
@@ -22,6 +22,7 @@ from fleetbatch.planner.prices import Solution
 from fleetbatch.planner.ranked import NOTHING
 from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.righting import righted
+from fleetbatch.planner.turns import TURNS
 
 QUARTER_OCTAVE = 5
 """The lowest bits of a float's upper half, without which steps are that wide; with the turns 16 bits are left."""

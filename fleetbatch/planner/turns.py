@@ -5,8 +5,14 @@ looked at as one. Only among cars that are alike to a round does it decide who h
 """
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+
+from fleetbatch.planner.inputs import Singles
+
+TURNS = 16
+"""Steps in which owners' deficits are told apart; with the classes they fit into 16 bits."""
 
 
 def owed_units(cars: pa.Table, credited: pa.Table, plugged: pa.Table) -> pa.Table:
@@ -45,3 +51,11 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def turns_of(deficit: Singles) -> npt.NDArray[np.uint16] | None:
+    """Return whose turn it is among equals: 0 for the largest deficits; none where nobody has any."""
+    most = deficit.max(initial=0.0)
+    if most <= 0.0:
+        return None
+    return np.asarray((TURNS - 1) - np.rint(deficit * np.float32((TURNS - 1) / most)), np.uint16)

@@ -5,6 +5,7 @@ import logging
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,28 @@ def merged(settings: Path, key: OrderKey, answer: Path) -> str:
         return step.stderr.read()  # its input stays open meanwhile, as a task's does
 
 
+def audited(settings: Path, done: Callable[[], bool]) -> str:
+    """Run an auditor until that is so; return its log."""
+    command = [
+        sys.executable,
+        "-m",
+        "fleetbatch.auditor",
+        "--settings",
+        str(settings),
+        "--cell",
+        CELL,
+        "--workers",
+        "1",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as auditor:
+        try:
+            until(done, what="the verdict")
+        finally:
+            auditor.send_signal(signal.SIGTERM)
+            _, log = auditor.communicate(timeout=20)
+    return log
+
+
 @pytest.mark.timeout(120)
 def test_one_search_for_a_shard_tells_its_life_in_the_words_of_car_gateway_auditor_and_merge(
     tmp_path: Path, postgres: Postgres
@@ -119,15 +142,12 @@ def test_one_search_for_a_shard_tells_its_life_in_the_words_of_car_gateway_audit
         car.start()
         until(lambda: cell.ledger.counts(key).returned == 1, what="the shard's return")
         assert car.stop() == 0
-        command = [sys.executable, "-m", "fleetbatch.auditor", "--settings", str(cell.home / "settings.toml")]
-        auditor = subprocess.Popen([*command, "--cell", CELL, "--workers", "1"], stderr=subprocess.PIPE, text=True)
-        until(lambda: cell.ledger.counts(key).valid == 1, what="the verdict")
-        auditor.send_signal(signal.SIGTERM)
+        audited_log = audited(cell.home / "settings.toml", lambda: cell.ledger.counts(key).valid == 1)
         logs = {
             "step": lines(merged(cell.home / "settings.toml", key, tmp_path / "answer")),
             "runner": lines((car.folder / "log").read_text()),
             "gateway": lines((cell.home / "gateway.log").read_text()),
-            "auditor": lines(auditor.communicate(timeout=20)[1]),
+            "auditor": lines(audited_log),
         }
         [number] = cell.ledger.valid_parts(key)["shard_id"].unique().to_pylist()
 

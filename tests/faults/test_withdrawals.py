@@ -13,7 +13,6 @@ from fleetbatch.units import CarId
 
 def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str, count: Count) -> None:
     """Four gateways grant as fast as they can while owners withdraw; each withdrawal's answer is the border."""
-
     migrate_with_turned_clock(database_url)
     cars, rounds, shards = range(1, 5), 25, range(101, 141)
     with open_cell(database_url) as owner:
@@ -21,7 +20,6 @@ def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str,
         owner.open(dict.fromkeys(shards, (1,) * 3))
         stop, after, grants = threading.Event(), [], []
         withdrawn: dict[int, bool] = dict.fromkeys(cars, False)
-        held = 0
 
         def ask(cell: Cell, first: int) -> None:
             turn = first
@@ -41,13 +39,8 @@ def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str,
             for lane in lanes:
                 lane.start()
             try:
-                for turn in range(rounds):
-                    car = CarId(cars[turn % len(cars)])
-                    owner.ledger.set_consent(no(car))
-                    withdrawn[car] = True
-                    held += open_leases(database_url, car)
-                    withdrawn[car] = False
-                    owner.ledger.set_consent(yes(car))
+                turns = [CarId(cars[turn % len(cars)]) for turn in range(rounds)]
+                held = sum(withdrawn_once(owner, car, withdrawn, database_url) for car in turns)
             finally:
                 stop.set()
                 for lane in lanes:
@@ -56,6 +49,16 @@ def test_no_lease_is_granted_after_a_withdrawal_has_committed(database_url: str,
     assert held == 0, "a lease is open after the withdrawal's commit"
     assert grants, "nobody was granted anything: the race did not happen"
     assert after == []
+
+
+def withdrawn_once(owner: Cell, car: CarId, withdrawn: dict[int, bool], url: str) -> int:
+    """Withdraw and consent again; return how many leases of the car were open after the withdrawal's commit."""
+    owner.ledger.set_consent(no(car))
+    withdrawn[car] = True
+    held = open_leases(url, car)
+    withdrawn[car] = False
+    owner.ledger.set_consent(yes(car))
+    return held
 
 
 def open_leases(url: str, car: CarId) -> int:

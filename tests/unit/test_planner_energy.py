@@ -271,15 +271,8 @@ def test_no_file_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_what_a_class_that_nobody_drives_tonight_has_done_makes_no_other_class_faster() -> None:
     kinds = [("image", "m", "open")]
-    rates = pa.table(
-        {
-            "workload": ["image"] * 2,
-            "hardware_class": ["npu", "cpu"],
-            "cars": [64, 64],
-            "rows": [8_000_000, 0],
-            "busy_s": [1e6, 1e6],
-        }
-    )
+    groups = {"workload": ["image"] * 2, "hardware_class": ["npu", "cpu"], "cars": [64, 64]}
+    rates = pa.table({**groups, "rows": [8_000_000, 0], "busy_s": [1e6, 1e6]})
     tonight = measured_policy(POLICY, rates, kinds, ("cpu",), Beliefs())
     assert tonight.rates[0][0] < 1e-3
     assert measured_policy(POLICY, rates, kinds, ("cpu", "other"), Beliefs()).rates[1][0] == pytest.approx(
