@@ -29,6 +29,7 @@ from fleetbatch.store import Store, open_store
 from fleetbatch.store.local import LocalStore
 from fleetbatch.units import CarId, CellName, OwnerId
 
+Told = dict[int, StatementReply]
 EU = CellName("eu-1")
 CARS = (1, 1001, 2)
 """The first two are one owner's."""
@@ -79,11 +80,11 @@ def finish(cell: Cell, key: OrderKey) -> None:
     publish(cell.ledger, key)
 
 
-def statements(deployment: Settings) -> dict[int, StatementReply]:
+def statements(deployment: Settings) -> Told:
     return {car: find_statement(deployment, CarId(car)) for car in CARS}
 
 
-def assert_as_booked(ledger: PostgresLedger, told: dict[int, StatementReply]) -> None:
+def assert_as_booked(ledger: PostgresLedger, told: Told) -> None:
     """What the statements of all cars say together is what the book says of each owner."""
     paid: dict[OwnerId, int] = {}
     for car, one in told.items():
@@ -131,15 +132,21 @@ def old_key(path: Path, table: str = "leases") -> str:
     return f"{layout.archived(EU, table, NIGHTS[0])}{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.parquet"
 
 
-def test_a_lease_that_lies_in_two_archives_and_in_the_ledger_is_told_once(
-    deployment: Settings, ledger: PostgresLedger, store: Store, tmp_path: Path
-) -> None:
+def one_archived(deployment: Settings, ledger: PostgresLedger, store: Store) -> tuple[Cell, Told, str]:
+    """Live one night and archive it; return its cell, what the statements said before, and the leases' key."""
     cell = Cell(ledger)
     cell.enrol(*CARS)
     finish(cell, work(cell, NIGHTS[0]))
     before = statements(deployment)
     assert archive_step(deployment, now=LATER)
     [key] = store.keys(layout.archives(EU, "leases"))
+    return cell, before, key
+
+
+def test_a_lease_that_lies_in_two_archives_and_in_the_ledger_is_told_once(
+    deployment: Settings, ledger: PostgresLedger, store: Store, tmp_path: Path
+) -> None:
+    cell, before, key = one_archived(deployment, ledger, store)
     store.fetch(key, tmp_path / "twice.parquet")
     store.copy(key, old_key(tmp_path / "twice.parquet"))
     assert statements(deployment) == before
@@ -155,12 +162,7 @@ def test_a_lease_that_lies_in_two_archives_and_in_the_ledger_is_told_once(
 def test_an_archive_from_before_it_was_sorted_by_car_is_told_the_same(
     deployment: Settings, ledger: PostgresLedger, store: Store, tmp_path: Path
 ) -> None:
-    cell = Cell(ledger)
-    cell.enrol(*CARS)
-    finish(cell, work(cell, NIGHTS[0]))
-    before = statements(deployment)
-    assert archive_step(deployment, now=LATER)
-    [key] = store.keys(layout.archives(EU, "leases"))
+    _, before, key = one_archived(deployment, ledger, store)
     store.fetch(key, tmp_path / "new.parquet")
     table = pq.read_table(tmp_path / "new.parquet", partitioning=None).sort_by([("shard_id", "ascending")])
     pq.write_table(table.drop_columns(["bytes_read", "bytes_sent"]), tmp_path / "old.parquet")
