@@ -358,8 +358,11 @@ SELECT car_id, owner_id, public_key_pem, revoked_at IS NOT NULL AS revoked, 'tel
 FROM cars WHERE car_id = ANY (%(car_id)s::bigint[]) AND car_id <> 0;
 
 -- name: revoke_car
+-- Tokens are voided as in `void_tokens`.
 WITH revoked AS (
-    UPDATE cars SET revoked_at = fleetbatch.now(), revoked_reason = %(reason)s, tokens_void_at = fleetbatch.now()
+    UPDATE cars
+    SET revoked_at = fleetbatch.now(), revoked_reason = %(reason)s,
+        tokens_void_at = greatest(fleetbatch.now(), tokens_void_at + interval '1 second')
     WHERE car_id = %(car_id)s AND car_id <> 0 AND revoked_at IS NULL
     RETURNING car_id
 )
@@ -1038,8 +1041,13 @@ GROUP BY o.order_no
 ORDER BY o.name, o.generation;
 
 -- name: void_tokens
--- Gateways hear of it where they hear of rounds, and look at both.
-WITH voided AS (UPDATE cars SET tokens_void_at = fleetbatch.now() WHERE car_id = %(car_id)s RETURNING car_id)
+-- Gateways hear of it where they hear of rounds, and look at both. A token that is sold after a withdrawal outlives all
+-- those that it voids by up to a second, so the next withdrawal, however soon or by what clock, counts a second later.
+WITH voided AS (
+    UPDATE cars SET tokens_void_at = greatest(fleetbatch.now(), tokens_void_at + interval '1 second')
+    WHERE car_id = %(car_id)s
+    RETURNING car_id
+)
 SELECT pg_notify('fleetbatch_round', '') FROM voided;
 
 -- name: use_assertions

@@ -6,6 +6,7 @@ from itertools import count
 
 import httpx
 import psycopg
+import pytest
 from gateway_doors import Door, TestedCar, wait_until
 from gateway_words import poll
 from ledger_nights import no
@@ -16,12 +17,16 @@ codes = httpx.codes
 AHEAD = timedelta(seconds=29)
 
 
-def withdraw_telemetry(door: Door, car: TestedCar, *, behind: timedelta = timedelta()) -> None:
+def withdraw(door: Door, car: TestedCar, purpose: str, *, behind: timedelta = timedelta()) -> None:
     """Withdraw at a database whose clock is behind, and let the gateway hear of it."""
     for ledger in (door.ledger, door.gate.ledger):
         ledger.turn_clock(door.clock.now - behind)
-    door.ledger.set_consent(no(car.id, "telemetry"))
+    door.ledger.set_consent(no(car.id, purpose))
     door.run(take_voided(door.gate))
+
+
+def withdraw_telemetry(door: Door, car: TestedCar, *, behind: timedelta = timedelta()) -> None:
+    withdraw(door, car, "telemetry", behind=behind)
 
 
 def polls(door: Door, token: str) -> int:
@@ -64,6 +69,27 @@ def test_a_withdrawal_that_commits_while_a_token_is_sold_voids_it(
         withdraw_telemetry(door, car)
         other.commit()
         token = sale.result(10).json()["access_token"]
+    assert polls(door, token) == codes.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("then", ["withdrawn", "revoked"])
+def test_what_is_taken_back_right_after_a_withdrawal_voids_a_token_that_was_sold_between_the_two(
+    door: Door, car: TestedCar, then: str
+) -> None:
+    """Whoever withdraws all says one purpose after the other, and a car that is told 401 buys a token at once."""
+    for purpose in ("compute", "data:faces"):
+        withdraw(door, car, purpose)
+        door.clock.now += timedelta(milliseconds=100)
+    token = car.buy_token().json()["access_token"]
+    assert polls(door, token) == codes.OK
+    door.clock.now += timedelta(milliseconds=100)
+    if then == "revoked":
+        door.ledger.turn_clock(door.clock.now)
+        door.ledger.revoke_car(car.id, "copied")
+        door.run(take_voided(door.gate))
+    else:
+        withdraw(door, car, "telemetry")
+        assert polls(door, car.buy_token().json()["access_token"]) == codes.OK
     assert polls(door, token) == codes.UNAUTHORIZED
 
 
