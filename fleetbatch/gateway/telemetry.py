@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from fleetbatch.contracts import conform, contract
 from fleetbatch.gateway.hearing import Heard, Piece, Rows
+from fleetbatch.ledger.machine import REFUSED
 from fleetbatch.logs import say
-from fleetbatch.protocol import BeatRequest, Hardware, PollRequest
+from fleetbatch.protocol import BeatRequest, Hardware, PollRequest, ReleaseRequest
 
 _VSS: Final = "Vehicle."
 _INSTANTS: Final = ("departure_at", "next_trip_at")
@@ -27,12 +28,19 @@ _decode = msgspec.json.Decoder(PollRequest).decode
 
 
 def without_vehicle(message: msgspec.Struct) -> msgspec.Struct:
-    """Return a message without what the vehicle and its owner's plans say; what is needed to compute stays."""
+    """Return a message without what the vehicle and its owner's plans say; what is needed to compute stays.
+
+    A car tells in words, too, how fast it drives and how full its battery is: why it will not compute, why it lets go.
+    """
     match message:
         case PollRequest():
-            return msgspec.structs.replace(message, signals={}, departure_at=None, next_trip_at=None)
+            return msgspec.structs.replace(
+                message, signals={}, unwilling_reason="", departure_at=None, next_trip_at=None
+            )
         case BeatRequest():
             return msgspec.structs.replace(message, signals={})
+        case ReleaseRequest(reason=reason) if reason != REFUSED:
+            return msgspec.structs.replace(message, detail="")
         case _:
             return message
 

@@ -1,9 +1,11 @@
 """What a gateway does with what a car says: which versions it understands, what it keeps, and what it believes once."""
 
+import logging
 from datetime import timedelta
 from typing import Any
 
 import httpx
+import psycopg
 import pyarrow.parquet as pq
 import pytest
 from gateway_doors import Door, TestedCar
@@ -91,6 +93,29 @@ def test_nothing_of_a_vehicle_is_kept_without_its_owners_consent(door: Door, car
     assert {row["hardware_class"] for row in rows} == {"orin"}
     for name in (*(name for name in rows[0] if name.startswith("Vehicle.")), *PLANS):
         assert {row[name] for row in rows} == {None}, name
+
+
+@pytest.mark.parametrize("consents", [True, False])
+def test_what_a_car_tells_of_its_vehicle_in_words_is_kept_with_its_owners_consent_only(
+    door: Door, car: TestedCar, caplog: pytest.LogCaptureFixture, *, consents: bool
+) -> None:
+    """As the runner says it: how fast it drives, how full its battery is; what a refusal says is about the work."""
+    caplog.set_level(logging.INFO)
+    if not consents:
+        door.ledger.set_consent(no(car.id, "telemetry"))
+        door.run(take_voided(door.gate))
+    leases = [car.take()]
+    car.say("/v1/release", release(leases[0], "driving") | {"detail": "43.2 km/h"})
+    leases.append(car.take())
+    car.say("/v1/release", release(leases[1], "refused") | {"detail": "no such model"})
+    car.poll(willing=False, unwilling_reason="battery_low: charge 34.5 %, wanted 40.0 %")
+    with psycopg.connect(door.gate.cell.ledger_url) as ledger:
+        details = ledger.execute("SELECT detail FROM fleetbatch.leases ORDER BY granted_at, detail").fetchall()
+    assert sorted(details) == [("43.2 km/h" if consents else "",), ("no such model",)]
+    reasons = {row["unwilling_reason"] for row in heard(door)} - {None}
+    assert reasons == ({"battery_low: charge 34.5 %, wanted 40.0 %"} if consents else set())
+    logged = [str(vars(record)) for record in caplog.records if record.message == "released"]
+    assert ["43.2 km/h" in line for line in logged] == [consents, False]
 
 
 def test_a_withdrawal_of_telemetry_silences_a_car_that_holds_a_token(door: Door, car: TestedCar) -> None:
