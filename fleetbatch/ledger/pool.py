@@ -25,6 +25,15 @@ T = TypeVar("T")
 
 _QUERIES: Final = Path(__file__).with_name("queries.sql")
 _CONNECT_S: Final = 5
+_UNPREPARED: Final = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.InsufficientPrivilege,
+)
+"""What a statement meets in a database of no or of another version, or by the name of the wrong role."""
 
 
 @functools.cache
@@ -66,6 +75,7 @@ class Pool:
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do work on a connection, again after a deadlock or a lost connection; raise TransientError in the end.
 
+        Raises RejectedError when the database is not prepared for it.
         The work must have the same effect done twice as done once: its first commit may have been lost on the way back.
         """
         pause_s = self.dials.retry_after.total_seconds()
@@ -73,6 +83,12 @@ class Pool:
             try:
                 with self._taken() as connection:
                     return work(connection)
+            except _UNPREPARED as error:
+                summary = (
+                    f"the ledger's database is not prepared for this version or role: {error.diag.message_primary}"
+                )
+                advice = "migrate it as its owner (`fleetbatch migrate`); give each process the URL of its own role"
+                raise RejectedError(summary, [advice]) from error
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 if not remaining:
                     message = f"the ledger's database does not answer: {str(error).strip() or type(error).__name__}"
