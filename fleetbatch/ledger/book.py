@@ -135,9 +135,20 @@ class Books:
 
     _pool: Pool
 
-    def entries(self, night: dt.date) -> list[Entry]:
-        """Return a night's moves, by lease, escrow before settlement."""
-        return [_entry(row) for row in self._pool.rows("book", {"night": night})]
+    def night_book(self, night: dt.date) -> tuple[list[DeliveredLease], list[Entry]]:
+        """Return the leases that a night's book follows from, and its moves by lease, escrow before settlement.
+
+        Both are of one instant: audits go on meanwhile. Of an archived night the moves alone are here.
+        """
+
+        def work(connection: Connection) -> tuple[list[Row], list[Row]]:
+            with connection.transaction():
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                asked = {"night": night}
+                return fetch(connection, "delivered_leases", asked), fetch(connection, "book", asked)
+
+        leases, moves = self._pool.run(work)
+        return [delivered_lease(row, OwnerId(row["owner_id"])) for row in leases], [_entry(row) for row in moves]
 
     def nights(self) -> list[dt.date]:
         """Return every night that this cell ever had, archived ones too; oldest first."""
@@ -146,13 +157,6 @@ class Books:
     def balances(self) -> dict[str, int]:
         """Return every account's balance; together they are zero."""
         return {row["account"]: row["micro"] for row in self._pool.rows("balances")}
-
-    def delivered_leases(self, night: dt.date) -> list[DeliveredLease]:
-        """Return what a night's book follows from; nothing once the night is archived."""
-        return [
-            delivered_lease(row, OwnerId(row["owner_id"]))
-            for row in self._pool.rows("delivered_leases", {"night": night})
-        ]
 
     def owners(self) -> dict[CarId, OwnerId]:
         """Return whose each car is."""

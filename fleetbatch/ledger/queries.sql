@@ -757,6 +757,7 @@ ORDER BY p.shard_id, p.start;
 -- A lease without a finding is not paid: nobody can say that its work was done. Whoever spoils a shard of an accomplice to
 -- have the same row groups paid again does so `attempts_max` times at most, refused and with a strike each time. (A part
 -- before the first spoiled row group could be kept; parts are void by fence, and a refusal is too rare to add a range.)
+-- Cars come last and by number: a grant holds cars in that order, and passes over shards that are locked.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
 judged AS (
     DELETE FROM audits WHERE shard_id = %(shard_id)s AND fence = %(fence)s RETURNING *
@@ -798,6 +799,16 @@ scored AS (
     FROM found f
     WHERE l.night = f.night AND l.shard_id = f.shard_id AND l.fence = f.fence
 ),
+met AS MATERIALIZED (
+    SELECT c.car_id, x.audited_rows, x.disagreements, x.strikes
+    FROM (
+        SELECT car_id, sum(audited_rows) AS audited_rows, sum(disagreements) AS disagreements,
+               count(*) FILTER (WHERE disagreements > 0 AND NOT %(passed)s) AS strikes
+        FROM found GROUP BY car_id
+    ) x JOIN cars c ON c.car_id = x.car_id
+    ORDER BY c.car_id
+    FOR NO KEY UPDATE OF c
+),
 struck AS (
     UPDATE cars c
     SET audited_rows = c.audited_rows + x.audited_rows, disagreements = c.disagreements + x.disagreements,
@@ -805,9 +816,7 @@ struck AS (
         strike_weight = CASE WHEN x.strikes > 0
             THEN c.strike_weight * fleetbatch.faded(c.struck_at, clock.at, %(strike_half_life)s) + x.strikes
             ELSE c.strike_weight END
-    FROM clock, (SELECT car_id, sum(audited_rows) AS audited_rows, sum(disagreements) AS disagreements,
-                        count(*) FILTER (WHERE disagreements > 0 AND NOT %(passed)s) AS strikes
-                 FROM found GROUP BY car_id) x
+    FROM clock, met x
     WHERE c.car_id = x.car_id
 )
 SELECT count(*) AS counted FROM moved;
@@ -960,7 +969,8 @@ WHERE (%(night)s::date IS NULL OR night = %(night)s::date)
 ORDER BY night, shard_id, fence, step;
 
 -- name: nights
-SELECT DISTINCT night FROM orders ORDER BY night;
+-- Those of which the book alone tells are none that it should tell of.
+SELECT night FROM orders UNION SELECT night FROM book ORDER BY night;
 
 -- name: balances
 SELECT account, sum(amount)::bigint AS micro

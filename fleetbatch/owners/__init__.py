@@ -2,7 +2,7 @@
 
 from fleetbatch.owners.archives import Archive, archive_key, whole_archive
 from fleetbatch.owners.consents import broken_car, broken_consent, consent_entry
-from fleetbatch.owners.credits import Recomputed, lease_amount, recompute
+from fleetbatch.owners.credits import Recomputed, balances, lease_amount, recompute
 from fleetbatch.owners.page import statement_page
 from fleetbatch.owners.statement import car_statement, statement_table
 
@@ -10,6 +10,7 @@ __all__ = [
     "Archive",
     "Recomputed",
     "archive_key",
+    "balances",
     "broken_car",
     "broken_consent",
     "car_statement",

@@ -12,7 +12,7 @@ from fleetbatch import layout
 from fleetbatch.contracts import parquet_table
 from fleetbatch.ledger.book import DeliveredLease, Terms, delivered_lease
 from fleetbatch.ledger.postgres import PostgresLedger
-from fleetbatch.owners import Archive, car_statement, recompute, whole_archive
+from fleetbatch.owners import Archive, balances, car_statement, recompute, whole_archive
 from fleetbatch.protocol import StatementReply
 from fleetbatch.settings import Settings
 from fleetbatch.steps.doors import find_car, open_doors, open_ledgers
@@ -74,28 +74,34 @@ def change_terms(settings: Settings, changes: Mapping[str, float]) -> dict[CellN
 
 
 def _recompute_cell(store: Store, cell: CellName, ledger: PostgresLedger) -> CellBook:
-    terms, tariffs, owners = ledger.terms(), ledger.tariffs(), ledger.owners()
-    balances: Counter[str] = Counter()
+    """Compare night by night, each as of one instant, and look into the archive last: nights go there meanwhile.
+
+    What is paid is asked after the leases that it is asked for: what is added later is for later leases.
+    """
+    owners, terms, tariffs = ledger.owners(), ledger.terms(), ledger.tariffs()
+    told, booked = Counter[str](), Counter[str]()
     leases = entries = 0
     differences: list[str] = []
     nights = ledger.nights()
     for night in nights:
-        past = _archived(store, cell, night, owners)
-        found = recompute([*past, *ledger.delivered_leases(night)], ledger.entries(night), terms, tariffs)
-        balances.update(found.balances)
+        here, moves = ledger.night_book(night)
+        if here:
+            terms, tariffs = ledger.terms(), ledger.tariffs()
+        found = recompute([*_archived(store, cell, night, owners), *here], moves, terms, tariffs)
+        told.update(found.balances)
+        booked.update(balances(moves))
         leases, entries = leases + found.leases, entries + found.entries
         differences += found.differences
-    booked = ledger.balances()
     differences += [
-        f"account {account}: the book holds {booked.get(account, 0)}, the leases say {balances.get(account, 0)}"
-        for account in sorted(booked.keys() | balances.keys())
-        if booked.get(account, 0) != balances.get(account, 0)
+        f"account {account}: the book holds {booked[account]}, the leases say {told[account]}"
+        for account in sorted(booked.keys() | told.keys())
+        if booked[account] != told[account]
     ]
     return CellBook(
         nights=len(nights),
         leases=leases,
         entries=entries,
-        balances=dict(sorted(balances.items())),
+        balances=dict(sorted(told.items())),
         differences=tuple(differences),
     )
 

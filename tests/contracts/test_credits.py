@@ -95,7 +95,7 @@ class Story:
 def check(cell: Cell, deployment: Settings) -> None:
     balances = cell.ledger.balances()
     assert sum(balances.values()) == 0
-    settled = [one.lease for one in cell.ledger.entries(EVENING.date()) if one.step is Step.SETTLE]
+    settled = [one.lease for one in cell.ledger.night_book(EVENING.date())[1] if one.step is Step.SETTLE]
     assert len(settled) == len(set(settled))
     [book] = recompute_credits(deployment).values()
     assert book.differences == ()

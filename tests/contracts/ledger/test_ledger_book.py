@@ -56,7 +56,7 @@ def shared(cell: Cell) -> AuditTask:
 
 def paid_work(cell: Cell) -> dict[CarId, int]:
     """Work that owners were paid for, by car."""
-    entries = cell.ledger.entries(cell.now.date())
+    entries = cell.ledger.night_book(cell.now.date())[1]
     return {entry.car_id: entry.work_micro for entry in entries if entry.to_account.startswith("owner:")}
 
 
@@ -88,7 +88,7 @@ def test_a_second_claim_and_a_second_verdict_move_nothing(cell: Cell) -> None:
     [again] = cell.ledger.to_audit(1)
     for one in (task, again, again):
         cell.ledger.record_audit(judge(one))
-    assert [entry.step for entry in cell.ledger.entries(cell.now.date())] == [Step.ESCROW, Step.SETTLE]
+    assert [entry.step for entry in cell.ledger.night_book(cell.now.date())[1]] == [Step.ESCROW, Step.SETTLE]
 
 
 def test_work_that_nobody_audited_by_the_deadline_goes_back(cell: Cell) -> None:
@@ -104,7 +104,9 @@ def test_work_that_nobody_audited_by_the_deadline_goes_back(cell: Cell) -> None:
 def test_each_car_is_paid_for_the_row_groups_that_it_delivered(cell: Cell) -> None:
     cell.ledger.record_audit(judge(shared(cell)))
     paid = {
-        entry.car_id: entry.work_micro for entry in cell.ledger.entries(cell.now.date()) if entry.step is Step.SETTLE
+        entry.car_id: entry.work_micro
+        for entry in cell.ledger.night_book(cell.now.date())[1]
+        if entry.step is Step.SETTLE
     }
     assert paid == {1: 1000, 2: 3000}
 
@@ -142,7 +144,7 @@ def test_energy_is_paid_at_the_owners_tariff_and_never_beyond_what_the_work_can_
     cell.deliver(part(cell.take(1, 1), 0, 1, 10))
     cell.deliver(replace(part(cell.take(1, 2), 0, 1, 10), energy_wh=1e9))
     cell.ledger.to_audit(2)
-    assert [entry.energy_micro for entry in cell.ledger.entries(cell.now.date())] == [1000, 5000]
+    assert [entry.energy_micro for entry in cell.ledger.night_book(cell.now.date())[1]] == [1000, 5000]
 
 
 def test_new_terms_and_tariffs_count_for_leases_that_begin_later(cell: Cell) -> None:
@@ -159,8 +161,8 @@ def test_new_terms_and_tariffs_count_for_leases_that_begin_later(cell: Cell) -> 
     for lease in (before, cell.take(2, 2)):
         cell.deliver(part(lease, 0, 1, 10))
     cell.ledger.to_audit(2)
-    assert [entry.work_micro for entry in cell.ledger.entries(cell.now.date())] == [1000, 10_000]
-    assert [entry.energy_micro for entry in cell.ledger.entries(cell.now.date())] == [600, 0]
+    assert [entry.work_micro for entry in cell.ledger.night_book(cell.now.date())[1]] == [1000, 10_000]
+    assert [entry.energy_micro for entry in cell.ledger.night_book(cell.now.date())[1]] == [600, 0]
 
 
 def test_what_is_said_while_the_clock_is_set_back_does_not_reach_leases_that_were_granted_before(cell: Cell) -> None:
@@ -172,7 +174,7 @@ def test_what_is_said_while_the_clock_is_set_back_does_not_reach_leases_that_wer
     cell.ledger.set_tariff(CarId(1), 900_000)
     cell.ledger.record_audit(judge(task))
     night = cell.now.date()
-    book = (cell.ledger.delivered_leases(night), cell.ledger.entries(night))
+    book = cell.ledger.night_book(night)
     assert recompute(*book, cell.ledger.terms(), cell.ledger.tariffs()).differences == ()
 
 

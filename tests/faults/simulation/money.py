@@ -48,7 +48,7 @@ class SimulatedMoney:
         nights = observer.execute("SELECT DISTINCT night FROM fleetbatch.shards ORDER BY night").fetchall()
         terms, tariffs = self.ledger.terms(), self.ledger.tariffs()
         for (night,) in nights:
-            book = recompute(self.ledger.delivered_leases(night), self.ledger.entries(night), terms, tariffs)
+            book = recompute(*self.ledger.night_book(night), terms, tariffs)
             self.witness.check("P3 the book is what the leases say", book.differences[:3], holds=not book.differences)
         balances = self.ledger.balances()
         self.witness.check("P3 all accounts together are zero", balances, holds=not sum(balances.values()))
