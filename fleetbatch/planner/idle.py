@@ -41,6 +41,8 @@ def _car_plan(cars: Cars, pieces: Placed, reason: Bytes) -> pa.Table:
 def _idle_reasons(cars: Cars, shards: Shards, policy: Policy, pieces: Placed) -> Bytes:
     """Return why each car would have nothing, were it idle."""
     open_ = np.flatnonzero(shards.open())
+    if not len(open_):
+        return _gravest(cars, policy, pieces, np.full(len(cars.car_id), Reason.NO_WORK, np.uint8))
     reason = np.full(len(cars.car_id), Reason.SHORT_WINDOW, np.uint8)
     reason[~_may_any(cars, shards, policy, np.setdiff1d(open_, pieces.shard))] = Reason.ALL_PLACED
     reason[~_may_any(cars, shards, policy, open_)] = Reason.NOTHING_FITS
@@ -81,6 +83,8 @@ def car_plan_by_kind(given: Given, solution: Solution | None, pieces: Placed, ta
 def _reasons_of_idle(given: Given, solution: Solution | None, taken: Bools, idle: Ints) -> Bytes:
     """Return what keeps each idle car (places in class order) from every kind of work that waits."""
     fleet = given.fleet
+    if not given.work.starts[-1]:
+        return np.full(len(idle), Reason.NO_WORK, np.uint8)
     least = _shortest_row_groups(given, taken)
     cost = np.repeat(given.cost[:, 0], np.diff(fleet.starts)).take(idle)
     price = np.full(len(least), np.finfo(np.float64).max) if solution is None else solution.price[:, 0]

@@ -93,6 +93,8 @@ UNKNOWN_RUNNING = -2
 CERTAIN = 255
 CHUNK = 16_384
 """Rows that are worked on at a time, so that intermediate arrays stay in the cache."""
+NUMBER_MAX = 1e15
+"""No speed, size or time is larger; products of two still are 32-bit numbers."""
 CURVES = 4096
 """Cars whose curves are looked at at a time: as many as fit into the cache."""
 
@@ -272,12 +274,12 @@ def _doubled(table: pa.Table, key: str) -> Iterator[str]:
 
 def _not_numbers(table: pa.Table, name: str, key: str) -> Iterator[str]:
     values = table[name].to_numpy()
-    # As whole numbers without sign the finite ones of at least 0 come first, then infinity, no numbers, all below 0.
+    # As whole numbers without sign those of at least 0 come first, in order; then infinity, no numbers, all below 0.
     whole = np.uint32 if values.dtype == np.float32 else np.uint64
-    if values.view(whole).max(initial=0) < values.dtype.type(np.inf).view(whole):
+    if values.view(whole).max(initial=0) <= values.dtype.type(NUMBER_MAX).view(whole):
         return
-    bad = ~(np.isfinite(values) & (values >= 0))
-    yield from _named(table, key, bad, f"{name} is not a finite number of at least 0")
+    bad = ~((values >= 0) & (values <= values.dtype.type(NUMBER_MAX)))
+    yield from _named(table, key, bad, f"{name} is not a finite number of at least 0 and at most {NUMBER_MAX:g}")
 
 
 def _beyond(table: pa.Table, name: str, known: int, key: str, what: str) -> Iterator[str]:

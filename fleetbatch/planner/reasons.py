@@ -54,6 +54,7 @@ class Reason(enum.IntEnum):
     )
     BETTER_LATER = 48, "what waits is worth less to it now than the energy, it keeps for better hours"
     TOO_SLOW = 49, "what waits is due before it would end a row group of it"
+    NO_WORK = 50, "no shard is open: all are done, held by others or past their deadline"
 
 
 ASSIGNED = frozenset(reason for reason in Reason if reason < 20)  # noqa: PLR2004 the range of codes above

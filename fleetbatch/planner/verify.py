@@ -27,6 +27,7 @@ from fleetbatch.planner.rules import (
     stay,
     units_per_row_group,
 )
+from fleetbatch.planner.stated import Stated, statements
 
 SLACK = 1e-3
 
@@ -62,7 +63,24 @@ def verify_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy
         *_certificate(seen, work, round_),
         *_carbon(seen, round_),
     ]
-    return [*broken, *whole]
+    if any(one.rule in NAMES for one in whole):  # statements about rows that are missing cannot be looked at
+        return [*broken, *whole]
+    stated = Stated(
+        policy=policy,
+        fleet=fleet,
+        work=work,
+        a=assigned,
+        shard=shard_row,
+        waiting=waiting,
+        waits=_find(work["shard_id"], waiting["shard_id"]),
+        plans=plans,
+    )
+    return [*broken, *whole, *statements(stated, round_)]
+
+
+WAITING_NAMED = "every shard with row groups left is named as unassigned once, in order, and no other"
+PLANNED_ONCE = "every car has one row in the plan, in order"
+NAMES = (WAITING_NAMED, PLANNED_ONCE)
 
 
 def _columns(table: pa.Table) -> Columns:
@@ -114,8 +132,7 @@ def _left_over(work: Columns, a: Columns, shard_row: npt.NDArray[np.int64], wait
     if not np.array_equal(open_ids, named):
         odd = np.setxor1d(open_ids, named)
         text = f"shard {int(odd[0]):016x}" if len(odd) else "out of order or named twice"
-        rule = "every shard with row groups left is named as unassigned once, in order, and no other"
-        yield Violation(rule=rule, rows=max(len(odd), 1), example=text)
+        yield Violation(rule=WAITING_NAMED, rows=max(len(odd), 1), example=text)
     unknown = ~among(waiting["reason"], WAITING)
     if unknown.any():
         text = f"shard {int(named[np.argmax(unknown)]):016x} has reason {int(waiting['reason'][np.argmax(unknown)])}"
@@ -128,9 +145,7 @@ def _plans(fleet: Columns, a: Columns, plans: Columns) -> Iterator[Violation]:
     """Every car has one row in the plan, with the length of its queue."""
     ids = np.sort(fleet["car_id"])
     if not np.array_equal(ids, plans["car_id"]):
-        yield Violation(
-            rule="every car has one row in the plan, in order", rows=1, example=f"{len(plans['car_id'])} rows"
-        )
+        yield Violation(rule=PLANNED_ONCE, rows=1, example=f"{len(plans['car_id'])} rows")
         return
     pieces = np.searchsorted(np.sort(a["car_id"]), ids, "right") - np.searchsorted(np.sort(a["car_id"]), ids, "left")
     wrong = pieces != plans["pieces"]

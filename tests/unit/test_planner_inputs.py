@@ -56,6 +56,7 @@ def test_work_of_no_units_is_placed_without_harm(policy: Policy) -> None:
         (cars(car(1), car(1)), shards(), "car_id 0000000000000001 is there twice"),
         (cars(), shards(shard(11), shard(11)), "shard_id 000000000000000b is there twice"),
         (cars(car(1, speed=float("nan"))), shards(), "speed is not a finite number"),
+        (cars(car(1, speed=3.4e38)), shards(), "speed is not a finite number of at least 0 and at most 1e+15"),
         (cars(car(1, link_down_Bps=-1.0)), shards(), "link_down_Bps is not a finite number"),
         (cars(car(1, ready_s=float("inf"))), shards(), "ready_s is not a finite number"),
         (cars(car(1, limit_s=-5.0)), shards(), "limit_s is not a finite number"),

@@ -54,7 +54,8 @@ def test_work_that_is_worth_less_than_its_energy_says_so() -> None:
 @pytest.mark.parametrize(
     ("fleet", "work", "reason"),
     [
-        (cars(car(1)), shards(), Reason.NOTHING_FITS),
+        (cars(car(1)), shards(), Reason.NO_WORK),
+        (cars(car(1)), shards(shard(11, held_by=[7]), shard(12, deadline_s=-1.0)), Reason.NO_WORK),
         (cars(car(1, consent=0)), shards(shard(11)), Reason.NOTHING_FITS),
         (cars(car(1, ready_s=5000.0)), shards(shard(11)), Reason.NOT_READY),
         (cars(car(1, limit_s=30.0)), shards(shard(11)), Reason.SHORT_WINDOW),
