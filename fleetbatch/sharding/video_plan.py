@@ -3,9 +3,10 @@
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.units import MIB
@@ -222,12 +223,27 @@ def _number(
     """Return a positive number among the options; a mistake is told, and the default returned."""
     if name not in options:
         return default
-    try:
-        found = Fraction(options[name])
-    except (ValueError, ZeroDivisionError):
-        found = Fraction(0)
-    if found <= 0 or (whole and found.denominator != 1):
-        kind = "a whole number" if whole else "a number"
-        problems.append(f"`options.{name}` is {options[name]!r}; expected {kind} above 0")
+    found = _fraction(options[name])
+    if not LEAST <= found <= MOST or (whole and found.denominator != 1):
+        kind = "a whole number from 1" if whole else f"a number from {float(LEAST)}"
+        problems.append(f"`options.{name}` is {options[name]!r}; expected {kind} to {MOST:,}")
         return default
     return found
+
+
+def _fraction(text: str) -> Fraction:
+    """Return the number that a text says, 0 where it says none; one with a large exponent is never worked out."""
+    try:
+        over, _, under = text.partition("/")
+        parts = [Decimal(part) for part in (over, under or "1")]
+        if not all(part.is_finite() and abs(part.adjusted()) <= DIGITS and len(text) <= DIGITS for part in parts):
+            return Fraction(0)
+        return Fraction(parts[0]) / Fraction(parts[1])
+    except (InvalidOperation, ZeroDivisionError):
+        return Fraction(0)
+
+
+DIGITS: Final = 30
+LEAST: Final = Fraction(1, 10**9)
+MOST: Final = 10**12
+"""Frames, seconds and bytes beyond are a slip of the pen, and cost memory to compute with."""

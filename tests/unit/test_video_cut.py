@@ -183,6 +183,16 @@ def test_wrong_options_are_refused_all_at_once() -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["1e999999999", "1e-999999999", "1/1e999999999", "9" * 5000, "NaN", "inf", "1/0"])
+def test_a_number_that_would_take_the_machines_memory_is_refused_before_it_is_worked_out(text: str) -> None:
+    with pytest.raises(RejectedError, match="every_s"):
+        Videos({"every_s": text})
+
+
+def test_a_number_may_be_a_fraction() -> None:
+    assert Videos({"every_s": "1/3"}).dials.every_s == Fraction(1, 3)
+
+
 @given(data=st.data())
 @settings(deadline=None, max_examples=60)
 def test_every_wanted_frame_is_in_exactly_one_piece(data: st.DataObject) -> None:
