@@ -1,5 +1,6 @@
 """Model bundles on the car's disk, under their hash; what does not match its hash is fetched again."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -22,11 +23,8 @@ def fetch_bundle(downloads: Downloads, folder: Path, *, sha256: str, url: str, s
     Raises UnreachableError when the store does not answer, RejectedError when what came is not what the hash says.
     """
     path = folder / f"{sha256}.zip"
-    if path.is_file():
-        data = path.read_bytes()
-        if bundle_sha256(data) == sha256:
-            return data
-        path.unlink(missing_ok=True)  # another worker may have been faster
+    if (data := _kept(path)) is not None and bundle_sha256(data) == sha256:
+        return data
     if size > BUNDLE_BYTES:
         summary = f"bundle {sha256[:12]} has {size} bytes; at most {BUNDLE_BYTES} are taken"
         raise RejectedError(summary)
@@ -38,14 +36,29 @@ def fetch_bundle(downloads: Downloads, folder: Path, *, sha256: str, url: str, s
     return data
 
 
+def _kept(path: Path) -> bytes | None:
+    """Return the file's bytes; None where there is none, or the disk does not give it."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
 def _keep(folder: Path, path: Path, data: bytes) -> None:
-    """Write the bundle in one move, and forget the oldest."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the bundle in one move, and forget the oldest.
+
+    A disk that is full, worn out or read-only costs a download a process, and no work: the bundle is in memory.
+    """
     scratch = path.with_suffix(f".{os.getpid()}")
-    scratch.write_bytes(data)
-    scratch.replace(path)
-    for old in sorted(folder.glob("*.zip"), key=_modified, reverse=True)[BUNDLES_KEPT:]:
-        old.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            scratch.write_bytes(data)
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+        for old in sorted(folder.glob("*.zip"), key=_modified, reverse=True)[BUNDLES_KEPT:]:
+            old.unlink(missing_ok=True)
 
 
 def _modified(path: Path) -> float:

@@ -15,7 +15,7 @@ from fleetbatch.logs import say
 from fleetbatch.protocol import BeatRequest, PollRequest, ReleaseRequest
 from fleetbatch.runner.client import GatewayClient, Terminal
 from fleetbatch.runner.delivery import Part, deliver
-from fleetbatch.runner.unreachable import UnreachableError
+from fleetbatch.runner.unreachable import ClockError, UnreachableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,17 @@ class Calls:
         self._heard = heard
 
     def poll(self, request: PollRequest) -> None:
-        """Ask for work; a refusal here means that this car is not welcome, and ends the runner."""
+        """Ask for work; a refusal here means that this car is not welcome, and ends the runner.
 
-        def ask() -> n.Event:
-            reply = self._client.poll(request)
+        A wrong clock ends it too, to be started again: what the owner says of departures is compared with the clock
+        that a runner read when it started.
+        """
+
+        def ask() -> FromCalls:
+            try:
+                reply = self._client.poll(request)
+            except ClockError as error:
+                return Broken(error=error)
             wait = timedelta(seconds=reply.retry_after_s)
             return n.PollAnswered(lease=reply.lease, retry_after=wait, chance=random.random())  # noqa: S311 (spreads load)
 
@@ -113,13 +120,13 @@ class Calls:
         self,
         call: n.Call,
         lease_id: str,
-        work: Callable[[], n.Event],
+        work: Callable[[], FromCalls],
         *,
         refused: Callable[[RejectedError], FromCalls],
     ) -> None:
         def run() -> None:
             try:
-                outcome: FromCalls = work()
+                outcome = work()
             except UnreachableError as error:
                 say("not reached", level=logging.WARNING, call=call, lease=lease_id, detail=str(error))
                 outcome = n.Unreached(

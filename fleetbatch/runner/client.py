@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -25,15 +26,18 @@ from fleetbatch.protocol import (
     ReleaseRequest,
     TokenReply,
 )
-from fleetbatch.runner.unreachable import UnreachableError
+from fleetbatch.runner.unreachable import ClockError, UnreachableError
 
 TIMEOUT: Final = httpx.Timeout(20.0, connect=5.0)
 RENEW_WHEN_LEFT: Final = 1 / 6
 """Of a token's life; until its end a gateway that has no time for renewals is asked again now and then."""
 _RENEW_AGAIN: Final = timedelta(seconds=10)
+SKEW_MAX: Final = timedelta(seconds=30)
+"""A gateway refuses a car's token request when its clock is further off."""
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-_SEND_AGAIN: Final = frozenset({"urn:fleetbatch:part-not-uploaded", "urn:fleetbatch:part-damaged"})
+_OURS: Final = "urn:fleetbatch:"
+_SEND_AGAIN: Final = frozenset({f"{_OURS}part-not-uploaded", f"{_OURS}part-damaged"})
 
 Answer = TypeVar("Answer")
 
@@ -157,7 +161,11 @@ class GatewayClient:
         }
         response = _send(lambda: self._http.post(audience, data=form))
         if response.status_code in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            summary = f"gateway {self._url} does not know the key of car {self._identity.name}: {_detail(response)}"
+            if (skew := clock_skew(response, now)) is not None and skew > SKEW_MAX:
+                message = f"the car's clock is {skew} off the gateway's, which sells no token until it is set"
+                raise ClockError(message)
+            refused = _own_words(response, "/v1/token").detail
+            summary = f"gateway {self._url} does not know the key of car {self._identity.name}: {refused}"
             raise RejectedError(summary)
         answer = _read(response, "/v1/token", TokenReply)
         assert isinstance(answer, TokenReply)
@@ -171,6 +179,14 @@ def open_http() -> httpx.Client:
     return httpx.Client(timeout=TIMEOUT, limits=httpx.Limits(max_connections=4), trust_env=False)
 
 
+def clock_skew(response: httpx.Response, here: datetime) -> timedelta | None:
+    """Return how far the car's clock is from the server's, None when the answer does not say what time it is."""
+    try:
+        return abs(here - parsedate_to_datetime(response.headers.get("date", "")))
+    except (ValueError, TypeError):  # no date, or one without a zone
+        return None
+
+
 def _send(send: Callable[[], httpx.Response]) -> httpx.Response:
     try:
         return send()
@@ -181,14 +197,15 @@ def _send(send: Callable[[], httpx.Response]) -> httpx.Response:
 
 def _read(response: httpx.Response, path: str, kind: type[Answer]) -> Answer | Terminal:
     status = response.status_code
-    if status == HTTPStatus.CONFLICT:
-        return Terminal(reason=_detail(response))
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        message = f"{path} answered {status}: {_detail(response)}"
+        message = f"{path} answered {status}: {_problem(response).detail}"
         raise UnreachableError(message, _retry_after(response))
     if status != HTTPStatus.OK:
-        summary = f"{path} refused with {status}: {_detail(response)}"
-        raise RefusedError(summary, _problem(response).type)
+        problem = _own_words(response, path)
+        if status == HTTPStatus.CONFLICT:
+            return Terminal(reason=problem.detail)
+        summary = f"{path} refused with {status}: {problem.detail}"
+        raise RefusedError(summary, problem.type)
     try:
         return msgspec.json.decode(response.content, type=kind)
     except msgspec.DecodeError as error:
@@ -196,8 +213,16 @@ def _read(response: httpx.Response, path: str, kind: type[Answer]) -> Answer | T
         raise UnreachableError(message) from error
 
 
-def _detail(response: httpx.Response) -> str:
-    return _problem(response).detail
+def _own_words(response: httpx.Response, path: str) -> Problem:
+    """Return what a gateway refuses; raise UnreachableError where something on the way speaks in its place.
+
+    A proxy or a firewall that turns a fleet away for an hour must not end a single runner.
+    """
+    problem = _problem(response)
+    if not problem.type.startswith(_OURS):
+        message = f"{path} answered what is not a gateway's: {response.status_code} {problem.detail}"
+        raise UnreachableError(message)
+    return problem
 
 
 def _problem(response: httpx.Response) -> Problem:

@@ -12,3 +12,7 @@ class UnreachableError(TransientError):
         """Say what failed, and what the server asked for."""
         self.retry_after = retry_after
         super().__init__(what)
+
+
+class ClockError(UnreachableError):
+    """The car's clock is too far from the gateway's for a token to be sold: nobody refuses the car, only its time."""

@@ -1,11 +1,14 @@
 """Can this machine compute: provider, memory, the model's goldens, speed, and a stop within a second?"""
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import psutil
 
+from fleetbatch.bundle import BUNDLE_BYTES
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.runner.check.dry_run import DryRun, dry_run
 from fleetbatch.runner.check.findings import Finding, bad, fine, odd, skipped
@@ -22,6 +25,7 @@ def check_machine(settings: WorkerSettings, memory_bytes: int, model: bytes) -> 
     """Yield what is found of this machine."""
     yield _memory(memory_bytes, psutil.virtual_memory().available)
     yield _cores(settings.workers)
+    yield _cache(settings.cache)
     try:
         measured = dry_run(settings, model, seconds=SECONDS)
     except (RejectedError, TransientError, OSError) as error:
@@ -35,6 +39,18 @@ def _memory(wanted: int, free: int) -> Finding:
     if free < wanted:
         return bad("memory", found, "free memory, or promise less (--memory-mib, or memory_mib in the hardware file)")
     return fine("memory", found)
+
+
+def _cache(folder: Path) -> Finding:
+    """Try to write as much as a model may have."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            os.posix_fallocate(trial.fileno(), 0, BUNDLE_BYTES)
+    except OSError as error:
+        advice = "make room there, or name another folder (--cache): until then every process downloads its model"
+        return odd("bundle cache", f"{folder}: {error.strerror}", advice)
+    return fine("bundle cache", f"{folder} takes a model of {BUNDLE_BYTES // MIB} MiB")
 
 
 def _cores(workers: int) -> Finding:

@@ -1,9 +1,8 @@
 """Does the gateway answer this car: reachable, trusted, on time, and with something to say?"""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,22 +13,27 @@ from fleetbatch.car.identity import Identity
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.protocol import PROTOCOL, Hardware, PollRequest
 from fleetbatch.runner.check.findings import Finding, bad, fine, odd, skipped
-from fleetbatch.runner.client import GatewayClient
+from fleetbatch.runner.client import SKEW_MAX, GatewayClient, clock_skew
+from fleetbatch.runner.unreachable import ClockError
 
-SKEW_MAX: Final = timedelta(seconds=30)
-"""A gateway refuses a car's token request when its clock is further off."""
 SLOW: Final = timedelta(seconds=1)
 RETRY_LONGEST_S: Final = 3600.0
 _NO_GATEWAY: Final = "something else than a gateway answers there: look at the URL, and for a proxy on the way"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def check_network(url: str, identity: Identity, hardware: Hardware, http: httpx.Client) -> Iterator[Finding]:
+def _wall() -> datetime:
+    return datetime.now(UTC)
+
+
+def check_network(
+    url: str, identity: Identity, hardware: Hardware, http: httpx.Client, *, clock: Callable[[], datetime] = _wall
+) -> Iterator[Finding]:
     """Yield what is found of the gateway; after the first failure nothing behind it is asked."""
     try:
-        before = datetime.now(UTC)
+        before = clock()
         response = http.get(f"{url.rstrip('/')}/healthz")
-        took = datetime.now(UTC) - before
+        took = clock() - before
     except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
         yield _unreachable(url, error)
         return
@@ -37,7 +41,7 @@ def check_network(url: str, identity: Identity, hardware: Hardware, http: httpx.
     yield _transport(url)
     yield _clock(response, before + took / 2)
     if response.status_code == HTTPStatus.OK:
-        yield from _enrolled(GatewayClient(url, identity, http), identity, hardware)
+        yield from _enrolled(GatewayClient(url, identity, http, clock=clock), identity, hardware)
 
 
 def _unreachable(url: str, error: Exception) -> Finding:
@@ -70,11 +74,8 @@ def _transport(url: str) -> Finding:
 
 
 def _clock(response: httpx.Response, here: datetime) -> Finding:
-    try:
-        there = parsedate_to_datetime(response.headers.get("date", ""))
-    except ValueError:
+    if (skew := clock_skew(response, here)) is None:
         return skipped("clock", "the gateway does not say what time it is", "compare the car's clock yourself")
-    skew = abs(here - there)
     found = f"{skew.total_seconds():.1f} s from the gateway's"
     if skew > SKEW_MAX:
         return bad("clock", found, f"set the car's clock (NTP or GNSS): at most {SKEW_MAX.seconds} s are borne")
@@ -88,6 +89,9 @@ def _enrolled(client: GatewayClient, identity: Identity, hardware: Hardware) -> 
         reply = client.poll(request)
     except RejectedError as error:
         yield _refused(str(error), identity)
+        return
+    except ClockError as error:
+        yield skipped("identity", str(error), "first the clock")
         return
     except TransientError as error:
         patience = "the gateway asks for patience, or its ledger is away: try again in a minute"
