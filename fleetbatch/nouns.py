@@ -7,6 +7,9 @@ from typing import Literal, Self
 from fleetbatch.errors import RejectedError
 from fleetbatch.units import MIB, CellName, Night, OrderName, Sha256
 
+DataClass = Literal["open", "confidential", "pseudonymous", "personal"]
+"""How close an order's data is to somebody; what is above `open` needs a consent of its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class OrderKey:

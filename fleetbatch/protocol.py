@@ -200,6 +200,8 @@ class ConsentRequest(_Message, frozen=True, kw_only=True):
 class ConsentReply(_Message, frozen=True, kw_only=True):
     """Kept from here on; withdrawing `compute` has ended the car's open leases.
 
+    What changes nothing adds no decision: this names the one that stands.
+
     Whoever keeps `sha256` can see later that this decision, and none before it, was taken away or changed.
     """
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Kind, ProblemError
-from fleetbatch.ledger.messages import ConsentChange
+from fleetbatch.ledger.messages import ConsentChange, ConsentRefused
 from fleetbatch.logs import say
 from fleetbatch.owners import Archive, car_statement, consent_entry
 from fleetbatch.protocol import ConsentReply, ConsentRequest, StatementReply
@@ -26,8 +26,14 @@ async def consent(gate: Gate, owner: OwnerId, request: ConsentRequest) -> Consen
         notice_sha256=Sha256(request.notice_sha256),
     )
     record = await gate.off_loop(gate.ledger.set_consent, change)
+    if isinstance(record, ConsentRefused):
+        if record.again_in is None:
+            raise ProblemError(Kind.UNKNOWN_PURPOSE, record.reason)
+        again_in_s = record.again_in.total_seconds()
+        raise ProblemError(Kind.TOO_MANY_REQUESTS, record.reason, retry_after_s=again_in_s)
     if record.voids_tokens:
-        gate.void_until |= gate.void_tokens({car: record.at})
+        for voided, until in gate.void_tokens({car: record.at}).items():  # it may be older than what is known
+            gate.void_until[voided] = max(until, gate.void_until.get(voided, until))
     say("consent", car=request.car_id, purpose=request.purpose, granted=request.granted)
     kept = consent_entry(record)
     return ConsentReply(

@@ -41,6 +41,7 @@ class Kind(Enum):
     RANGE_NOT_SATISFIABLE = (HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "range-not-satisfiable")
     INVALID_MESSAGE = (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-message")
     PROTOCOL_NOT_SERVED = (HTTPStatus.UNPROCESSABLE_ENTITY, "protocol-not-served")
+    UNKNOWN_PURPOSE = (HTTPStatus.UNPROCESSABLE_ENTITY, "unknown-purpose")
     WRONG_SHARD = (HTTPStatus.UNPROCESSABLE_ENTITY, "wrong-shard")
     WRONG_RANGE = (HTTPStatus.UNPROCESSABLE_ENTITY, "wrong-range")
     WRONG_ROWS = (HTTPStatus.UNPROCESSABLE_ENTITY, "wrong-rows")

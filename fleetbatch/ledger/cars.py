@@ -15,8 +15,8 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.arrays import copy_out
 from fleetbatch.ledger.ids import lease_id
 from fleetbatch.ledger.leases import revoke_leases
-from fleetbatch.ledger.messages import CarKey, ConsentChange, ConsentRecord, Enrolment
-from fleetbatch.ledger.owners import PURPOSE_TELEMETRY, CarConsents
+from fleetbatch.ledger.messages import CarKey, ConsentChange, ConsentRecord, ConsentRefused, Enrolment
+from fleetbatch.ledger.owners import PURPOSE_TELEMETRY, PURPOSES, CarConsents, Standing, decided
 from fleetbatch.ledger.pool import Connection, Pool, Row, fetch
 from fleetbatch.units import CarId
 
@@ -84,20 +84,24 @@ class Cars:
 
         self._pool.run(work)
 
-    def set_consent(self, change: ConsentChange) -> ConsentRecord:
+    def set_consent(self, change: ConsentChange) -> ConsentRecord | ConsentRefused:
         """Add a record to the chain of this car and purpose; return it as it was kept.
 
+        What changes nothing adds none: the record that stands is returned. Refused are purposes that nothing is done
+        for, and a yes too many in a day (`dials.decisions_a_day`).
         A withdrawal voids the car's tokens and, unless telemetry alone is withdrawn, revokes its open lease in the same
         transaction, so that from its commit no work is granted.
         Raises RejectedError when the car never enrolled.
         """
         parameters = {name: getattr(change, name) for name in ConsentChange.__dataclass_fields__}
 
-        def work(connection: Connection) -> Row:
+        def work(connection: Connection) -> ConsentRecord | ConsentRefused:
             with connection.transaction():
                 if not fetch(connection, "consent_lock", parameters):
                     summary = f"car {change.car_id:016x} is not enrolled; enrol it before its owner consents"
                     raise RejectedError(summary)
+                if (answer := decided(change, self._standing(connection, change))) is not None:
+                    return answer
                 [record] = fetch(connection, "consent_add", parameters)
                 fetch(connection, "consent_apply", parameters)
                 if not change.granted:
@@ -105,9 +109,9 @@ class Cars:
                 if not change.granted and change.purpose != PURPOSE_TELEMETRY:
                     reason = f"consent to {change.purpose} is withdrawn"
                     revoke_leases(connection, "leases_of_car", {"car_id": change.car_id}, reason)
-                return record
+                return _record(record, change)
 
-        return _record(self._pool.run(work), change)
+        return self._pool.run(work)
 
     def consents(self, car_id: CarId) -> list[ConsentRecord]:
         """Return every record of a car, by purpose and number."""
@@ -148,6 +152,14 @@ class Cars:
                 "last_beat_at": pa.array(found["last_beat_us"], pa.timestamp("us", tz="UTC"), mask=idle),
             }
         )
+
+    def _standing(self, connection: Connection, change: ConsentChange) -> Standing:
+        """Return what a decision meets, of a car that is locked."""
+        asked = {"car_id": change.car_id, "purpose": change.purpose, "purposes": list(PURPOSES)}
+        asked["decisions_a_day"] = self._pool.dials.decisions_a_day
+        [row] = fetch(connection, "consent_standing", asked)
+        newest = None if row["number"] is None else _record(row, _change(row | {"car_id": change.car_id}))
+        return Standing(newest=newest, agreed=row["agreed"], full_for=row["full_for"])
 
     def credited(self, since: date) -> pa.Table:
         """Return car_id (uint64) and the work units credited to each since a night, sorted; cars without are left out.

@@ -36,6 +36,9 @@ class LedgerDials:
     planner_lock: timedelta = timedelta(seconds=60)
     strike_half_life: timedelta = timedelta(days=14)
     """How long until a car's strike weighs half."""
+    decisions_a_day: int = 20
+    """Records of what its owner said that a car has of the last day, from which on a further yes must wait: records are
+    kept for ever, and each is read with every statement. A withdrawal never waits."""
     retries: int = 5
     """How often a statement is sent again after a deadlock or a lost connection; every statement may be repeated."""
     retry_after: timedelta = timedelta(milliseconds=50)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fleetbatch.ledger.dials import LedgerDials
-from fleetbatch.ledger.owners import PURPOSE_COMPUTE, CarKey, ConsentChange, ConsentRecord, Enrolment
+from fleetbatch.ledger.owners import PURPOSE_COMPUTE, CarKey, ConsentChange, ConsentRecord, ConsentRefused, Enrolment
 from fleetbatch.ledger.planning import Epoch, FencedOff, Offers, PlannerLock
 from fleetbatch.ledger.states import Credit, LeaseState, OrderState, ShardState
 from fleetbatch.ledger.verdicts import AuditPart, AuditTask, AuditVerdict, LeaseFinding
@@ -19,6 +19,7 @@ __all__ = [
     "CarKey",
     "ConsentChange",
     "ConsentRecord",
+    "ConsentRefused",
     "Credit",
     "Enrolment",
     "Epoch",

@@ -372,6 +372,26 @@ SELECT pg_notify('fleetbatch_round', '') FROM revoked;
 -- Withdrawal and grant meet here: a grant holds this row in share while it commits.
 SELECT car_id FROM cars WHERE car_id = %(car_id)s AND car_id <> 0 FOR NO KEY UPDATE;
 
+-- name: consent_standing
+-- Asked once the car is locked. A car is full until a day after the last but `decisions_a_day` of its records; of each chain
+-- its newest end is looked at, however long it is.
+SELECT %(purpose)s::text = ANY (c.consents) AS agreed, k.*,
+       coalesce(full_until.at - fleetbatch.now(), interval '0') AS full_for
+FROM cars c
+LEFT JOIN LATERAL (
+    SELECT purpose, granted, notice_version, notice_sha256, number, at, previous, sha256 FROM consents
+    WHERE car_id = c.car_id AND purpose = %(purpose)s ORDER BY number DESC LIMIT 1
+) k ON true
+LEFT JOIN LATERAL (
+    SELECT newest.at + interval '1 day' AS at
+    FROM unnest(%(purposes)s::text[]) AS p (purpose) CROSS JOIN LATERAL (
+        SELECT at FROM consents WHERE car_id = c.car_id AND purpose = p.purpose
+        ORDER BY number DESC LIMIT %(decisions_a_day)s
+    ) newest
+    ORDER BY newest.at DESC LIMIT 1 OFFSET %(decisions_a_day)s - 1
+) full_until ON true
+WHERE c.car_id = %(car_id)s;
+
 -- name: consent_add
 WITH last AS (
     SELECT number, sha256 FROM consents WHERE car_id = %(car_id)s AND purpose = %(purpose)s ORDER BY number DESC LIMIT 1

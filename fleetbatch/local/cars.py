@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from fleetbatch.car.identity import car_id_of, make_key, public_pem
-from fleetbatch.ledger.messages import PURPOSE_COMPUTE, ConsentChange, Enrolment
+from fleetbatch.errors import RejectedError
+from fleetbatch.ledger.messages import PURPOSE_COMPUTE, ConsentChange, ConsentRefused, Enrolment
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.local.charging import Charging, vehicle_signals
 from fleetbatch.local.laptop import CELLS, LaptopCar
@@ -64,7 +65,9 @@ def enrol(ledgers: Mapping[CellName, PostgresLedger], parked: Sequence[ParkedCar
         ledger.enrol([_enrolment(one) for one in mine])
         for one in mine:
             for purpose in (PURPOSE_COMPUTE, "telemetry"):
-                ledger.set_consent(_yes(one.car_id, purpose))
+                answer = ledger.set_consent(_yes(one.car_id, purpose))
+                if isinstance(answer, ConsentRefused):
+                    raise RejectedError(answer.reason)
 
 
 def show_signals(parked: ParkedCar, *, now: datetime) -> None:

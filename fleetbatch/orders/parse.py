@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.nouns import Auditing, Cutting, Order
+from fleetbatch.nouns import Auditing, Cutting, DataClass, Order
 from fleetbatch.orders.cron import cron_problem
 from fleetbatch.units import MIB, OrderName
 
@@ -23,7 +23,6 @@ SHARD_S: Final = 20 * 60
 ROW_GROUPS: Final = 10
 """Into which a shard is cut by rows; large rows make more."""
 
-DataClass = Literal["open", "confidential", "pseudonymous", "personal"]
 _Option = str | int | float | bool | list[Any] | dict[str, Any]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 

@@ -25,7 +25,7 @@ from fleetbatch.steps.credits import find_statement
 from fleetbatch.units import CarId
 
 CAR = f"{1:016x}"
-WORDS = (yes(1), no(1), yes(1), yes(1, "telemetry"), yes(1, "data:faces"), no(1, "data:faces"), yes(2))
+WORDS = (yes(1), no(1), yes(1), yes(1, "telemetry"), yes(1, "data:personal"), no(1, "data:personal"), yes(2))
 Told = dict[str, Any]
 
 

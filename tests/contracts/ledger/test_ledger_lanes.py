@@ -24,9 +24,9 @@ OTHERS = b" FROM pg_stat_activity WHERE datname = current_database() AND pid <> 
 
 
 @contextmanager
-def gateways(url: str, count: int) -> Iterator[list[Cell]]:
+def gateways(url: str, count: int, dials: LedgerDials | None = None) -> Iterator[list[Cell]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(open_cell(url)) for _ in range(count)]
+        yield [stack.enter_context(open_cell(url, dials)) for _ in range(count)]
 
 
 def together(lanes: list[Callable[[], None]]) -> None:
@@ -72,7 +72,7 @@ def test_no_lease_survives_a_withdrawal_that_has_committed(cell: Cell, cell_url:
     cell.enrol(1)
     cell.open({7: (1,)})
     caught: list[str] = []
-    with gateways(cell_url, 2) as (gateway, owner):
+    with gateways(cell_url, 2, LedgerDials(decisions_a_day=100)) as (gateway, owner):
 
         def ask() -> None:
             for _ in range(60):

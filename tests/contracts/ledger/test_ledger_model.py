@@ -58,7 +58,8 @@ class NightMachine(RuleBasedStateMachine):
         wipe(url)
         self.url = url
         self.stack = ExitStack()
-        self.cell: Cell = self.stack.enter_context(open_cell(url, LedgerDials(stalled_after=STALLED_AFTER)))
+        dials = LedgerDials(decisions_a_day=1000, stalled_after=STALLED_AFTER)
+        self.cell: Cell = self.stack.enter_context(open_cell(url, dials))
         self.ledger = self.cell.ledger
         self.frozen = {"one": frozen_order(name="one", attempts=3), "two": frozen_order(name="two", attempts=2)}
         self.ledger.enrol([enrolment(car) for car in (1, 2, 3)])

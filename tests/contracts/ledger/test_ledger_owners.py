@@ -94,7 +94,8 @@ def test_work_of_a_closer_data_class_needs_its_own_consent(cell: Cell) -> None:
 
 def test_consent_is_a_chain_that_anyone_can_recompute(cell: Cell) -> None:
     cell.ledger.enrol([enrolment(1)])
-    kept = [cell.ledger.set_consent(change) for change in (yes(1), no(1), yes(1), yes(1, "telemetry"))]
+    answers = [cell.ledger.set_consent(change) for change in (yes(1), no(1), yes(1), yes(1, "telemetry"))]
+    kept = [answer for answer in answers if isinstance(answer, ConsentRecord)]
     assert cell.ledger.consents(CarId(1)) == kept
     previous = "0" * 64
     for number, record in enumerate(kept[:3], start=1):
@@ -164,8 +165,8 @@ def test_the_digest_of_the_notice_is_kept(cell: Cell) -> None:
 
 def test_cars_say_which_data_of_open_orders_their_owners_agreed_to(cell: Cell) -> None:
     cell.enrol(1, 2, 3)
-    cell.ledger.set_consent(yes(1, "data:faces"))
-    cell.ledger.set_consent(yes(2, "data:places"))
+    cell.ledger.set_consent(yes(1, "data:confidential"))
+    cell.ledger.set_consent(yes(2, "data:pseudonymous"))
     assert cell.ledger.cars()["consents"].to_pylist() == [[], [], []]
-    cell.open({4: (10,)}, frozen_order(data_class="faces"))
-    assert cell.ledger.cars()["consents"].to_pylist() == [["data:faces"], [], []]
+    cell.open({4: (10,)}, frozen_order(data_class="confidential"))
+    assert cell.ledger.cars()["consents"].to_pylist() == [["data:confidential"], [], []]

@@ -14,6 +14,7 @@ _ALLOWANCES = "contracts/test_gateway_allowances.py::test_"
 _SIGNED = "contracts/test_store.py::test_s3_is_told_length_checksum_and_create_only_under_the_signature[moto]"
 _PARTS = "contracts/test_gateway_parts.py::test_"
 _UPLOADS = "contracts/test_gateway_uploads.py::test_"
+_DECISIONS = "contracts/ledger/test_ledger_decisions.py::test_"
 _CLAIMS = "contracts/ledger/test_ledger_claims.py::test_"
 _CONDITIONS = '{"ChecksumSHA256": checksum, "IfNoneMatch": "*"}'
 
@@ -64,6 +65,17 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
     (_without("why a car lets go is kept without telemetry consent", "gateway/telemetry.py", 'return msgspec.structs.replace(message, detail="")', "return message"), "contracts/test_gateway_words.py::test_what_a_car_tells_of_its_vehicle_in_words_is_kept_with_its_owners_consent_only[False]"),
     (_without("why a car will not compute is kept without telemetry consent", "gateway/telemetry.py", 'unwilling_reason="", departure_at', "departure_at"), "contracts/test_gateway_words.py::test_what_a_car_tells_of_its_vehicle_in_words_is_kept_with_its_owners_consent_only[False]"),
     (_without("every vehicle may be heard", "gateway/admission.py", "return car, bearer.telemetry", "return car, True"), "contracts/test_gateway_words.py::test_nothing_of_a_vehicle_is_kept_without_its_owners_consent"),
+    (_without("an old no said again brings younger tokens back to life", "gateway/owners.py", "max(until, gate.void_until.get(voided, until))", "until"), "contracts/test_gateway_decisions.py::test_an_old_no_said_again_brings_no_newer_void_token_back_to_life"),
+    # -- what owners decide
+    (_without("an owner decides as often as it likes", "ledger/owners.py", "if change.granted and standing.full_for > timedelta(0):", "if False:"), f"{_DECISIONS}a_chain_is_bounded_by_its_days_whatever_an_owner_says"),
+    (Mutant("a full day holds back a withdrawal", (
+        Edit("if withdrawn and standing.agreed:", "if False:", file="ledger/owners.py"),
+        Edit("if change.granted and standing.full_for > timedelta(0):", "if standing.full_for > timedelta(0):", file="ledger/owners.py"),
+    )), f"{_DECISIONS}a_full_day_holds_back_a_yes_and_no_withdrawal"),
+    (_without("a no is kept as often as it is said", "ledger/owners.py", "(withdrawn or newest.change == change)", "newest.change == change"), f"{_DECISIONS}a_decision_that_changes_nothing_is_answered_by_the_one_that_stands_and_adds_none"),
+    (_without("what changes nothing is kept all the same", "ledger/owners.py", "and (withdrawn or newest.change == change):", "and False:"), f"{_DECISIONS}a_decision_that_changes_nothing_is_answered_by_the_one_that_stands_and_adds_none"),
+    (_without("an owner agrees to what nobody knows", "ledger/owners.py", "if change.purpose not in PURPOSES:", "if False:"), f"{_DECISIONS}nothing_is_kept_for_a_purpose_that_nothing_is_done_for"),
+    (_without("what nobody knows any more cannot be withdrawn", "ledger/owners.py", "if withdrawn and standing.agreed:", "if False:"), f"{_DECISIONS}what_was_agreed_to_before_it_was_unknown_can_be_withdrawn"),
     # -- whose lease, part, car and object it is
     (_without("an owner decides for any car", "gateway/owners.py", "if row is None or row.owner_id != owner:", "if row is None:"), _MATRIX),
     (_without("any car puts a part under a lease", "gateway/parts.py", "if row.car_id != car or row.fence != request.fence:", "if row.fence != request.fence:"), _MATRIX),

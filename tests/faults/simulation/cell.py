@@ -110,6 +110,7 @@ class SimulatedCell:
             planner_lock=self.dials.planner_lock,
             stalled_after=self.dials.stalled_after,
             batch_rows=16,  # less than an order has shards
+            decisions_a_day=10_000,  # owners change their minds by the minute
             session={**BY_KEY} if patient else {**BY_KEY, "lock_timeout": "10ms"},
             retry_after=timedelta(0),  # one thread plays all: what holds a lock does not let go while another waits
         )
