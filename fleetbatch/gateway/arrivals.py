@@ -1,13 +1,12 @@
 """What lies under the key of a part: a store's own word about sizes and hashes is not enough, so we read it."""
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
-from fleetbatch.store import MissingObject, Store
+from fleetbatch.store import MissingObject, Store, stored_sha256
 from fleetbatch.store.local import LocalStore
 from fleetbatch.units import Sha256
 
@@ -36,14 +35,16 @@ def look_at_all(store: Store, size_max: int, uploads: Sequence[Upload]) -> list[
 
 
 def look_at(store: Store, size_max: int, upload: Upload) -> Found:
-    """Compare an object with what is said of it."""
+    """Compare an object with what is said of it, with a few MiB of it in memory.
+
+    Its length, too, is the store's and not the car's: whatever counts a part's bytes from here on counts what is there.
+    """
     size = store.size(upload.key)
     if size is None:
         return "absent"
     if size != upload.size or size > size_max:
         return "damaged"
     try:
-        data = store.read(upload.key)
+        return "whole" if stored_sha256(store, upload.key, size) == upload.sha256 else "damaged"
     except MissingObject:
         return "absent"
-    return "whole" if hashlib.sha256(data).hexdigest() == upload.sha256 else "damaged"

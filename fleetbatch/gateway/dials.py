@@ -68,6 +68,9 @@ class Dials:
     """How many cars' keys are remembered at once; a key is needed for tokens and parts only."""
     message_bytes: int = 64 << 10
     part_bytes: int = 16 << 20
+    """Of one part. How much its rows can be is its workload's to know, and the auditor's, who refuses a part whose rows
+    are too large; here it is a bound on what one upload stores. What a part then counts as is never a car's word: it is
+    confirmed only when just so many bytes lie in the store. Nothing is paid by them; they are told to the owner."""
     unconfirmed_max: int = 4
     """Parts of one lease that a PUT is signed for before one of them is confirmed, at each gateway process; an honest
     car sends one after the other. What is stored and never confirmed is kept as long as the night's objects."""

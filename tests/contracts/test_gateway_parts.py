@@ -42,6 +42,18 @@ def test_a_damaged_upload_is_refused_and_removed(door: Door, car: TestedCar) -> 
     assert car.deliver(part).done_through == 1
 
 
+@pytest.mark.parametrize("said", [1, 6, 8, 16 << 20])
+def test_a_part_has_as_many_bytes_as_lie_in_the_store_whatever_its_car_says(car: TestedCar, said: int) -> None:
+    part = car.part(car.take(), 0, 1, rows=3)
+    assert car.upload(part).status_code == codes.OK
+    answer = car.say("/v1/part/confirm", msgspec.structs.replace(part, bytes=said))
+    assert (answer.status_code, answer.json().get("type")) == (
+        codes.UNPROCESSABLE_ENTITY,
+        "urn:fleetbatch:part-damaged",
+    )
+    assert car.deliver(part).done_through == 1
+
+
 def test_other_bytes_under_the_key_are_replaced_when_the_part_is_announced_again(door: Door, car: TestedCar) -> None:
     lease = car.take()
     part = car.part(lease, 0, 1, rows=3)
