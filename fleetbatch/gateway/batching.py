@@ -10,6 +10,7 @@ from types import coroutine
 from typing import Generic, TypeVar
 
 from fleetbatch.gateway.driving import Start, Then
+from fleetbatch.ledger.pool import is_of_some_rows
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
@@ -20,7 +21,8 @@ class Batcher(Generic[Asked, Answered]):
     """Collects questions for `gather_s` and asks them in one call on a thread.
 
     One call at a time; what comes meanwhile goes into the next. Two questions about one thing (`about`) never share a
-    call, since one statement changes a row once. An error of the call is the answer to every question in it.
+    call, since one statement changes a row once. An error of the call is the answer to every question in it; one that
+    some of them alone may be to blame for is the answer to those.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Batcher(Generic[Asked, Answered]):
         batch, began, self._since = self._next(), self._since, perf_counter()
         questions = [question for question, _ in batch]
         try:
-            call = asyncio.get_running_loop().run_in_executor(self._executor, self._call, questions)
+            call = asyncio.get_running_loop().run_in_executor(self._executor, _answers, self._call, questions)
         except RuntimeError as error:  # the process is ending
             self._busy = False
             _tell_all(batch, [error] * len(batch))
@@ -71,10 +73,10 @@ class Batcher(Generic[Asked, Answered]):
             call.add_done_callback(partial(self._answer_all, batch, began))
 
     def _answer_all(
-        self, batch: "Batch[Asked, Answered]", began: float, call: asyncio.Future[Sequence[Answered]]
+        self, batch: "Batch[Asked, Answered]", began: float, call: asyncio.Future[list[Answered | Exception]]
     ) -> None:
         try:
-            answers: Sequence[Answered | Exception] = call.result()
+            answers = call.result()
         except Exception as error:  # noqa: BLE001 # whoever asked must hear of it, whatever it is
             answers = [error] * len(batch)
         self._took(perf_counter() - began)
@@ -94,6 +96,20 @@ class Batcher(Generic[Asked, Answered]):
             seen.add(subject)
         self._waiting.extendleft(reversed(later))
         return batch
+
+
+def _answers(call: Callable[[list[Asked]], Sequence[Answered]], questions: list[Asked]) -> list[Answered | Exception]:
+    """Ask all at once; when some may have spoiled the call, each half anew, until they are alone with their error.
+
+    A call that failed has changed nothing, or may be made again: the ledger's every statement may.
+    """
+    try:
+        return list(call(questions))
+    except Exception as error:  # noqa: BLE001 # whoever asked must hear of it, whatever it is
+        if len(questions) == 1 or not is_of_some_rows(error):
+            return [error] * len(questions)
+    half = len(questions) // 2
+    return [*_answers(call, questions[:half]), *_answers(call, questions[half:])]
 
 
 def _tell_all(batch: Batch[Asked, Answered], answers: Sequence[Answered | Exception]) -> None:

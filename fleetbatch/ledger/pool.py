@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg.rows import dict_row
 
-from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.errors import FleetbatchError, RejectedError, TransientError
 from fleetbatch.ledger.literals import with_literals
 from fleetbatch.ledger.messages import LedgerDials
 from fleetbatch.logs import say
@@ -145,6 +145,17 @@ class Pool:
                 slot.connection.close()
                 slot.connection = None
             self._slots.put(slot)
+
+
+def is_of_some_rows(error: Exception) -> bool:
+    """Tell whether a batch failed by what some of its rows say: the others could be taken without them.
+
+    Values that the database cannot hold, or that could not even be sent. Not: a server that is away, or a statement or
+    set-up that is wrong whatever the rows are.
+    """
+    if isinstance(error, psycopg.Error):
+        return isinstance(error, psycopg.DataError | psycopg.IntegrityError)
+    return not isinstance(error, FleetbatchError)
 
 
 def fetch(connection: Connection, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:

@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.gateway import openapi
 from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.driving import driven
@@ -111,14 +113,14 @@ def test_a_range_lies_inside_the_object_or_is_refused(size: int, first: int, las
 class Counted:
     """A call that answers each question with its double, and remembers its batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         self.batches: list[list[int]] = []
+        self.error = error or ValueError("unlucky")
 
     def __call__(self, questions: list[int]) -> Sequence[int]:
         self.batches.append(questions)
         if 13 in questions:
-            message = "unlucky"
-            raise ValueError(message)
+            raise self.error
         return [2 * q for q in questions]
 
 
@@ -154,11 +156,18 @@ def test_two_questions_about_one_thing_never_share_a_call_and_keep_their_order()
     assert call.batches == [[1, 2, 3], [11], [21]]
 
 
-def test_an_error_of_the_call_is_the_answer_to_all_in_it_and_the_next_call_is_made() -> None:
-    call = Counted()
-    answers = asked([13, 1, 11], call, about=10)
-    assert [type(a) for a in answers[:2]] == [ValueError, ValueError]
-    assert answers[2] == 22
+@pytest.mark.parametrize("error", [TransientError("away"), RejectedError("set up wrongly"), psycopg.InternalError()])
+def test_an_error_of_the_ledger_is_the_answer_to_all_in_the_call_and_the_next_call_is_made(error: Exception) -> None:
+    call = Counted(error)
+    assert asked([13, 1, 11], call, about=10) == [error, error, 22]
+    assert call.batches == [[13, 1], [11]]
+
+
+@pytest.mark.parametrize("error", [ValueError("unlucky"), psycopg.DataError(), psycopg.IntegrityError()])
+def test_a_question_that_spoils_a_call_is_answered_alone_and_those_beside_it_as_ever(error: Exception) -> None:
+    call = Counted(error)
+    assert asked(range(50), call) == [error if q == 13 else 2 * q for q in range(50)]
+    assert len(call.batches) <= 2 * 6 + 1, "as many as it takes to find it"
 
 
 def test_an_answer_or_an_error_is_handed_on_without_anybody_waiting() -> None:
@@ -174,7 +183,7 @@ def test_an_answer_or_an_error_is_handed_on_without_anybody_waiting() -> None:
             await ask(batcher, 33)  # about the same as 3 and 13, and so after both
 
     asyncio.run(put_all())
-    assert [type(one) for one in told] == [ValueError] * 3 + [int]
+    assert [type(one) for one in told] == [int, int, ValueError, int]
     assert told[3] == 6
 
 

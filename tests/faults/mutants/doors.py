@@ -103,6 +103,9 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
     (_without("no night looks at its store", "store/probing.py", "if lacks := probe(store):", "if lacks := []:"), "contracts/test_store.py::test_no_night_begins_on_a_store_on_which_it_could_not_be_published"),
     (_without("a gateway starts on any store", "gateway/__main__.py", "    tried = _try_out(store)\n", "    tried = True\n"), "contracts/test_gateway_process.py::test_a_store_that_lacks_something_is_refused_at_the_start_with_what_to_do"),
     (_without("a part has as many bytes as its car says", "gateway/arrivals.py", "if size != upload.size or size > size_max:", "if size > size_max:"), f"{_PARTS}a_part_has_as_many_bytes_as_lie_in_the_store_whatever_its_car_says"),
+    # -- those who said something in the same moment
+    (_without("one bad word spoils what others said with it", "gateway/batching.py", "if len(questions) == 1 or not is_of_some_rows(error):", "if True:"), "contracts/test_gateway_batches.py::test_a_part_that_the_ledger_cannot_hold_costs_no_other_car_its_own"),
+    (_without("a ledger that is away is asked for each question alone", "gateway/batching.py", "if len(questions) == 1 or not is_of_some_rows(error):", "if len(questions) == 1:"), "unit/test_gateway.py::test_an_error_of_the_ledger_is_the_answer_to_all_in_the_call_and_the_next_call_is_made"),
     # -- limits
     (_without("an upload is compared in memory, all of it", "store/hashing.py", "if size_bytes <= _PIECE_BYTES:", "if True:"), "contracts/test_arrivals.py::test_a_large_upload_is_compared_with_a_few_mebibytes_of_it_in_memory"),
     (_without("of a large upload the beginning is compared", "store/hashing.py", "range(0, size_bytes, _PIECE_BYTES)", "[0]"), "contracts/test_arrivals.py::test_a_large_upload_that_differs_in_its_last_byte_or_its_length_is_damaged"),
