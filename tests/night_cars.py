@@ -19,10 +19,11 @@ from fleetbatch.car.moment import Dials
 from fleetbatch.errors import RejectedError
 from fleetbatch.local.charging import Charging, vehicle_signals
 from fleetbatch.protocol import BeatRequest, Hardware, Lease, PollRequest, ReleaseRequest
+from fleetbatch.ranges import Fetch
 from fleetbatch.runner.client import GatewayClient, Terminal
 from fleetbatch.runner.delivery import GroupAnswers, deliver, make_part
 from fleetbatch.runner.energy import Drawn
-from fleetbatch.runner.remote import Fetch, RemoteShard
+from fleetbatch.runner.remote import RemoteShard
 from fleetbatch.runner.unreachable import UnreachableError
 from fleetbatch.workloads import Answer, Device, answer_rows, usable_workloads, workload
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.pool import Connection, Pool, Row, fetch
-from fleetbatch.units import CarId, Fence, OwnerId, ShardId
+from fleetbatch.units import ID_BITS, CarId, Fence, OwnerId, ShardId
 
 FLEET: Final = "fleet"
 """Who pays: the deployment."""
@@ -22,6 +22,9 @@ BOUNDS: Final[Mapping[str, float]] = {
 }
 """The most that terms and tariffs may say: a lease's amount must fit a 64-bit column, or no audit can put it aside.
 Migration 0006 says the same."""
+
+
+ALL_SHARDS: Final = range(1 << ID_BITS)
 
 
 def owner_account(owner: OwnerId) -> str:
@@ -135,20 +138,24 @@ class Books:
 
     _pool: Pool
 
-    def night_book(self, night: dt.date) -> tuple[list[DeliveredLease], list[Entry]]:
+    def night_book(self, night: dt.date, shards: range = ALL_SHARDS) -> tuple[list[DeliveredLease], list[Entry]]:
         """Return the leases that a night's book follows from, and its moves by lease, escrow before settlement.
 
-        Both are of one instant: audits go on meanwhile. Of an archived night the moves alone are here.
+        Of these shards, and both of one instant: audits go on meanwhile. Of an archived night the moves alone are here.
         """
 
         def work(connection: Connection) -> tuple[list[Row], list[Row]]:
             with connection.transaction():
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                asked = {"night": night}
+                asked = {"night": night, "first": shards.start, "last": shards.stop - 1}
                 return fetch(connection, "delivered_leases", asked), fetch(connection, "book", asked)
 
         leases, moves = self._pool.run(work)
         return [delivered_lease(row, OwnerId(row["owner_id"])) for row in leases], [_entry(row) for row in moves]
+
+    def booked_rows(self, night: dt.date) -> int:
+        """Return how many moves and leases the ledger has of a night."""
+        return int(self._pool.rows("booked_rows", {"night": night})[0]["rows"])
 
     def nights(self) -> list[dt.date]:
         """Return every night that this cell ever had, archived ones too; oldest first."""

@@ -985,8 +985,12 @@ ON CONFLICT DO NOTHING;
 -- name: book
 SELECT night, shard_id, fence, step, at, car_id, from_account, to_account, work_micro, energy_micro
 FROM book
-WHERE (%(night)s::date IS NULL OR night = %(night)s::date)
+WHERE night = %(night)s AND shard_id BETWEEN %(first)s AND %(last)s
 ORDER BY night, shard_id, fence, step;
+
+-- name: booked_rows
+-- Of a night: moves, and the leases that are not archived.
+SELECT (SELECT count(*) FROM book WHERE night = %(night)s) + (SELECT count(*) FROM leases WHERE night = %(night)s) AS rows;
 
 -- name: nights
 -- Those of which the book alone tells are none that it should tell of.
@@ -1013,7 +1017,7 @@ SELECT l.night, l.shard_id, l.fence, l.car_id, c.owner_id, l.granted_at, l.deliv
 FROM leases l
 JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
 JOIN cars c ON c.car_id = l.car_id
-WHERE l.night = %(night)s AND l.delivered_rows > 0 AND l.car_id <> 0
+WHERE l.night = %(night)s AND l.shard_id BETWEEN %(first)s AND %(last)s AND l.delivered_rows > 0 AND l.car_id <> 0
 ORDER BY l.shard_id, l.fence;
 
 -- name: car_owners

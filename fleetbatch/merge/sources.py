@@ -1,7 +1,7 @@
 """An order's sources, read in the order of its shards: what is held is a shard and a row group, not a file."""
 
-import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from fleetbatch import layout
 from fleetbatch.contracts import conform, empty
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import OrderKey
+from fleetbatch.ranges import RangeFile
 from fleetbatch.store import MissingObject, Store
 from fleetbatch.units import ShardId, shard_hex
 
@@ -24,7 +25,7 @@ class SourceRows:
     def __init__(self, store: Store, order: OrderKey, first_row: int) -> None:
         """Read the footer only."""
         self._order = order
-        self._file = pq.ParquetFile(pa.PythonFile(_Object(store, layout.sources(order)), mode="r"))
+        self._file = pq.ParquetFile(pa.PythonFile(_opened(store, layout.sources(order)), mode="r"))
         self._group, self._behind = 0, first_row
         """The next row group to read, and how many rows of it come before what is wanted."""
         while self._group < self._file.num_row_groups and self._group_rows(self._group) <= self._behind:
@@ -69,30 +70,8 @@ class SourceRows:
         return self._file.metadata.row_group(group).num_rows
 
 
-class _Object(io.RawIOBase):
-    """A stored object as a file, of which only what is asked for is read."""
-
-    def __init__(self, store: Store, key: str) -> None:
-        size = store.size(key)
-        if size is None:
-            raise MissingObject(key)
-        self._store, self._key, self._size, self._place = store, key, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        return self._place
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        stop = self._size if size is None or size < 0 else min(self._size, self._place + size)
-        data = self._store.read_range(self._key, self._place, stop) if stop > self._place else b""
-        self._place += len(data)
-        return data
+def _opened(store: Store, key: str) -> RangeFile:
+    size = store.size(key)
+    if size is None:
+        raise MissingObject(key)
+    return RangeFile(partial(store.read_range, key), size)

@@ -10,7 +10,9 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,13 +23,12 @@ import pyarrow.parquet as pq
 from fleetbatch import layout
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import EndedLease, ended_lease
-from fleetbatch.store import Store
+from fleetbatch.ranges import RangeFile, column_range
+from fleetbatch.store import Store, stored_sha256
 from fleetbatch.units import CarId, CellName, Sha256
 
 _READERS: Final = 8
 """Nights that are read at a time: an object store answers each range after some tens of milliseconds."""
-_TAIL_BYTES: Final = 64 << 10
-"""Read first, in the hope that it holds the whole footer."""
 _GAP_BYTES: Final = 64 << 10
 """Columns that lie nearer to each other are read in one range."""
 _DIGITS: Final = 16
@@ -108,12 +109,35 @@ def archive_key(cell: CellName, table: str, night: dt.date, path: Path) -> str:
     return layout.archive(cell, table, str(night), Sha256(sha256), Sha256(footer_sha256))
 
 
-def whole_archive(store: Store, key: str) -> bytes:
-    """Return an archive, all of it; raise RejectedError when it is not what was written."""
-    data = store.read(key)
-    if hashlib.sha256(data).hexdigest()[:_DIGITS] != layout.archive_hashes(key)[0]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveFile:
+    """One file of a night's rows."""
+
+    store: Store
+    key: str
+
+    def rows(self) -> int:
+        """Return how many there are; only the footer is read."""
+        with _parquet(self.key, _opened(self.store, self.key)) as file:
+            return int(file.metadata.num_rows)
+
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Give these columns of all rows, a row group at a time.
+
+        Raises RejectedError, before any, when the file is not what was written: its hash is compared as a whole.
+        """
+        _refuse_changed(self.store, self.key)
+        ranges = _opened(self.store, self.key)
+        with _parquet(self.key, ranges) as file:
+            for group in range(file.metadata.num_row_groups):
+                yield _read_group(ranges, file, group, columns)
+
+
+def _refuse_changed(store: Store, key: str) -> None:
+    """Raise RejectedError when an archive is not what was written; a few MiB of it are in memory at a time."""
+    sha256 = stored_sha256(store, key, store.size(key) or 0)
+    if sha256[:_DIGITS] != layout.archive_hashes(key)[0]:
         raise _damaged(key, "it is not what was written")
-    return data
 
 
 def _rows_with(
@@ -121,28 +145,48 @@ def _rows_with(
 ) -> list[dict[str, Any]]:
     """Return the rows of an archive whose column is one of the wanted; columns that it lacks are left out.
 
-    One row group is in memory at a time; all of a file, once, whose name does not tell its footer's hash. Raises
-    RejectedError for one that is not what was written.
+    One row group is in memory at a time. Raises RejectedError for a file that is not what was written.
     """
-    ranges = _Ranges(store, key)
-    footer_sha256 = layout.archive_hashes(key)[1]
-    if not footer_sha256:
-        whole_archive(store, key)
-    elif ranges.footer_sha256()[:_DIGITS] != footer_sha256:
-        raise _damaged(key, "its footer is not what was written")
+    ranges = _opened(store, key)
     rows: list[dict[str, Any]] = []
+    with _parquet(key, ranges) as file:
+        for group in _groups(file.metadata, file.schema_arrow.names.index(column), wanted):
+            table = _read_group(ranges, file, group, columns)
+            rows += table.filter(pc.is_in(table[column], pa.array(wanted, pa.int64()))).to_pylist()
+    return rows
+
+
+@contextmanager
+def _parquet(key: str, ranges: RangeFile) -> Iterator[pq.ParquetFile]:
+    """Open an archive; whatever cannot be read of it is a RejectedError."""
     try:
         source = pa.PythonFile(ranges, mode="r")
         with pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
-            names = file.schema_arrow.names
-            asked = [name for name in columns if name in names]
-            for group in _groups(file.metadata, names.index(column), wanted):
-                ranges.hold(_spans(file.metadata.row_group(group), frozenset(asked)))
-                table = file.read_row_group(group, columns=asked, use_threads=False)
-                rows += table.filter(pc.is_in(table[column], pa.array(wanted, pa.int64()))).to_pylist()
+            yield file
     except (pa.ArrowException, ValueError, OSError) as error:
         raise _damaged(key, str(error)) from error
-    return rows
+
+
+def _read_group(ranges: RangeFile, file: pq.ParquetFile, group: int, columns: Sequence[str]) -> pa.Table:
+    """Return those columns of a row group that the file has."""
+    asked = [name for name in columns if name in file.schema_arrow.names]
+    near = _spans(file.metadata.row_group(group), frozenset(asked))
+    ranges.hold(*(ranges.span(start, stop) for start, stop in near))
+    return file.read_row_group(group, columns=asked, use_threads=False)
+
+
+def _opened(store: Store, key: str) -> RangeFile:
+    """Return an archive as a file; raise RejectedError for another footer, or for any other bit where none was told."""
+    file = RangeFile(partial(store.read_range, key), store.size(key) or 0)
+    footer_bytes = _footer_bytes(file.tail.data)
+    if footer_bytes > len(file.tail.data):
+        file.hold_tail(footer_bytes)
+    footer_sha256 = layout.archive_hashes(key)[1]
+    if not footer_sha256:
+        _refuse_changed(store, key)
+    elif hashlib.sha256(file.tail.data[-footer_bytes:]).hexdigest()[:_DIGITS] != footer_sha256:
+        raise _damaged(key, "its footer is not what was written")
+    return file
 
 
 def _damaged(key: str, why: str) -> RejectedError:
@@ -170,55 +214,9 @@ def _spans(group: pq.RowGroupMetaData, asked: frozenset[str]) -> list[tuple[int,
         column = group.column(n)
         if column.path_in_schema not in asked:
             continue
-        start = min(column.data_page_offset, column.dictionary_page_offset or column.data_page_offset)
-        stop = start + column.total_compressed_size
+        start, stop = column_range(column)
         if spans and start - spans[-1][1] <= _GAP_BYTES:
             spans[-1] = spans[-1][0], stop
         else:
             spans.append((start, stop))
     return spans
-
-
-class _Ranges(io.RawIOBase):
-    """An object as a file: reads are served from a few ranges that are held; any other is a range of its own."""
-
-    def __init__(self, store: Store, key: str) -> None:
-        self._store, self._key, self._at = store, key, 0
-        self._size = store.size(key) or 0
-        self._held: list[tuple[int, bytes]] = []
-        self._hold_tail(_TAIL_BYTES)
-        if (footer_bytes := _footer_bytes(self._held[0][1])) > _TAIL_BYTES:
-            self._hold_tail(footer_bytes)
-
-    def footer_sha256(self) -> str:
-        """Return the hash of the footer that is held, as long as nothing else is."""
-        [(_, tail)] = self._held
-        return hashlib.sha256(tail[-_footer_bytes(tail) :]).hexdigest()
-
-    def _hold_tail(self, tail_bytes: int) -> None:
-        self.hold([(max(0, self._size - tail_bytes), self._size)])
-
-    def hold(self, spans: Sequence[tuple[int, int]]) -> None:
-        """Read these ranges, and let go of those before."""
-        self._held = [(start, self._store.read_range(self._key, start, stop)) for start, stop in spans]
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        stop = self._size if size < 0 else min(self._at + size, self._size)
-        first, self._at = self._at, max(stop, self._at)
-        for start, data in self._held:
-            if start <= first and stop <= start + len(data):
-                return data[first - start : stop - start]
-        return self._store.read_range(self._key, first, stop) if first < stop else b""

@@ -14,11 +14,12 @@ from fleetbatch.car.identity import make_key
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.protocol import Lease
+from fleetbatch.ranges import TAIL_BYTES, RangeFile
 from fleetbatch.runner.delivery import GroupAnswers, make_part
 from fleetbatch.runner.energy import Drawn
 from fleetbatch.runner.frames import Failed, GroupDone, Work, from_worker, read_frame, work_of, write_frame
 from fleetbatch.runner.process import main
-from fleetbatch.runner.remote import TAIL_BYTES, RangeFile, RemoteShard
+from fleetbatch.runner.remote import RemoteShard
 from fleetbatch.runner.signals import FileSignals, open_signals
 from fleetbatch.sealing import KEY_BYTES, seal
 

@@ -15,6 +15,7 @@ _SIGNED = "contracts/test_store.py::test_s3_is_told_length_checksum_and_create_o
 _PARTS = "contracts/test_gateway_parts.py::test_"
 _UPLOADS = "contracts/test_gateway_uploads.py::test_"
 _DECISIONS = "contracts/ledger/test_ledger_decisions.py::test_"
+_BOOKS = "contracts/test_credits_archives.py::test_"
 _CLAIMS = "contracts/ledger/test_ledger_claims.py::test_"
 _CONDITIONS = '{"ChecksumSHA256": checksum, "IfNoneMatch": "*"}'
 
@@ -49,6 +50,9 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
     (_without("a car speaks for the trusted machines", QUERIES, "(h.car_id = 0 OR h.hardware_class <> %(cloud_class)s)", "true", within="rates"), f"{_CLAIMS}a_car_does_not_speak_for_the_trusted_machines"),
     # -- what is over
     (_without("a verdict counts while its night is archived", "ledger/past.py", '            fetch(connection, "close_audits", {"night": night})\n', ""), "contracts/ledger/test_ledger_past.py::test_a_verdict_that_comes_while_its_night_is_archived_does_not_count"),
+    (_without("a book is recomputed from whatever lies in the store", "owners/archives.py", "        _refuse_changed(self.store, self.key)\n", ""), f"{_BOOKS}an_archive_of_which_a_byte_was_changed_is_no_ground_for_a_book"),
+    (_without("a night that goes to the archive meanwhile is lost", "steps/credits.py", 'if cell.files("leases", night) == archived:', "if True:"), f"{_BOOKS}a_night_that_goes_to_the_archive_meanwhile_is_looked_for_there"),
+    (_without("a whole night is in memory at once", "owners/spilling.py", "min(_RANGES_MAX, -(-rows // at_a_time))", "1"), f"{_BOOKS}of_an_archived_night_some_shards_at_a_time_are_in_memory"),
     # -- tokens
     (_without("a token's hash is not checked", "gateway/identity.py", "len(raw) != _TOKEN_BYTES or not compare_digest(raw[_BODY_BYTES:], self._mac(body))", "len(raw) != _TOKEN_BYTES"), _MATRIX),
     (_without("a token never expires", "gateway/identity.py", "lives = now.timestamp() < expires and", "lives ="), _MATRIX),
