@@ -20,7 +20,7 @@ willing AS MATERIALIZED (
     SELECT r.*, c.consents
     FROM request r JOIN cars c ON c.car_id = r.car_id
     WHERE c.revoked_at IS NULL AND 'compute' = ANY (c.consents)
-      AND (r.car_id = 0 OR NOT EXISTS (SELECT FROM open_leases l WHERE l.car_id = r.car_id AND l.car_id <> 0))
+      AND NOT EXISTS (SELECT FROM open_leases l WHERE l.car_id = r.car_id AND l.car_id <> 0)
     ORDER BY r.car_id
     FOR SHARE OF c
 ),

@@ -12,7 +12,7 @@ from ledger_nights import EVENING, MINUTE, Cell, frozen_order, judge, open_cell,
 from ledger_sound import assert_sound
 from turned_clock import migrate_with_turned_clock
 
-from fleetbatch.ledger.dials import LedgerDials
+from fleetbatch.ledger.dials import BY_KEY, LedgerDials
 from fleetbatch.ledger.literals import with_literals
 from fleetbatch.ledger.messages import Granted, Refused, ShardCounts
 from fleetbatch.ledger.pool import statement
@@ -256,6 +256,22 @@ def test_a_batch_and_an_owners_question_find_their_rows_by_an_index_in_full_tabl
     read = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
     assert read <= {"terms", "service"}, nodes
     assert {node["Index Name"] for node in nodes if "Index Name" in node} >= indexes, nodes
+
+
+def test_grants_ask_of_each_car_whether_it_holds_a_lease_and_read_none_of_the_others(cell_url: str) -> None:
+    cars = list(range(1, 201))
+    asked: dict[str, Any] = dict.fromkeys(("car_id", "shard_id", "threads"), cars)
+    asked |= {name: ["x"] * len(cars) for name in ("hardware_class", "provider", "runner_version")}
+    with psycopg.connect(cell_url) as connection:
+        for name, value in {"search_path": "fleetbatch, pg_catalog", **BY_KEY}.items():
+            connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+        query = b"EXPLAIN (FORMAT JSON) " + statement("grant")
+        values = with_literals({**asked, "lease_for": [MINUTE] * len(cars), "power_w": [1.0] * len(cars)})
+        [[told]] = connection.execute(query, values).fetchall()
+    nodes = list(_nodes(told[0]["Plan"]))
+    leases = [node for node in nodes if node.get("Relation Name") == "open_leases" and "Operation" not in node]
+    assert leases, nodes
+    assert all("car_id = r" in node.get("Index Cond", "") for node in leases), leases
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -50,7 +50,7 @@ GRANTS = (
          "AND (o.data_class = 'open' OR 'data:' || o.data_class = ANY (w.consents))", ""),
     _sql("a grant does not wait for a withdrawal under way", "grant", "FOR SHARE OF c", ""),
     Mutant("a car holds any number of leases", (
-        Edit("(r.car_id = 0 OR NOT EXISTS (SELECT FROM open_leases l WHERE l.car_id = r.car_id AND l.car_id <> 0))",
+        Edit("NOT EXISTS (SELECT FROM open_leases l WHERE l.car_id = r.car_id AND l.car_id <> 0)",
              "true", "grant"),
         Edit("CREATE UNIQUE INDEX one_open_lease_a_car", "CREATE INDEX one_open_lease_a_car",
              file="ledger/migrations/0001_cell.sql"),
