@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
@@ -103,7 +104,7 @@ def _serve(settings: Settings, cell: Cell, listening: socket.socket, dials: Dial
             store=store,
             ledger=ledger,
             executor=executor,
-            clock=lambda: datetime.now(UTC),
+            clock=partial(datetime.now, UTC),
             dials=dials,
         )
         with asyncio.Runner(loop_factory=_loop) as runner:

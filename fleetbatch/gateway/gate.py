@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleetbatch import layout
 from fleetbatch.errors import TransientError
-from fleetbatch.gateway.arrivals import Found, Upload, look_at_all
+from fleetbatch.gateway.arrivals import Announced, Arrived, Counted, Found, Lacking, counted, looked_up
 from fleetbatch.gateway.batching import Batcher
 from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.hearing import Telemetry
@@ -29,8 +29,6 @@ from fleetbatch.ledger.messages import (
     Beat,
     BeatAnswer,
     CarKey,
-    Delivered,
-    Delivery,
     Granted,
     GrantRequest,
     LeaseRow,
@@ -133,11 +131,11 @@ class Gate:
     cell_glance: tuple[datetime, CellGlance | None] | None = field(init=False, default=None)
     grants: Batcher[GrantRequest, Granted | Refused] = field(init=False)
     beats: Batcher[Beat, BeatAnswer] = field(init=False)
-    deliveries: Batcher[Delivery, Delivered | Terminal | Refused] = field(init=False)
+    announcements: Batcher[Announced, tuple[LeaseRow | None, Found]] = field(init=False)
+    arrivals: Batcher[Arrived, Lacking | Counted] = field(init=False)
     releases: Batcher[Release, Released | Terminal] = field(init=False)
     leases: Batcher[LeaseId, LeaseRow | None] = field(init=False)
     keys: Batcher[CarId, CarKey | None] = field(init=False)
-    looks: Batcher[Upload, Found] = field(init=False)
     first_uses: Batcher[Assertion, bool] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -161,15 +159,16 @@ class Gate:
         gather_beats_s = self.dials.gather_beats_for.total_seconds()
         beats = partial(batcher, gather_s=lambda: gather_beats_s, took=took("beats"))
         self.beats = beats(self.ledger.beat, lambda question: question.lease_id)
-        self.deliveries = batcher(self.ledger.deliver, lambda question: question.lease_id, took=took("parts"))
+        about_parts = self.ledger, self.store, self.dials.part_bytes
+        announced, arrived = partial(looked_up, *about_parts), partial(counted, *about_parts)
+        self.announcements = batcher(announced, lambda question: question.part.lease_id, took=took("announcements"))
+        self.arrivals = batcher(arrived, lambda question: question.delivery.lease_id, took=took("parts"))
         self.releases = batcher(self.ledger.release, lambda question: question.lease_id, took=took("releases"))
         self.leases = batcher(self.ledger.leases, lambda lease: lease, took=took("leases"))
         self.keys = batcher(self.ledger.car_keys, lambda car: car, took=took("keys"))
         self.first_uses = batcher(
             self._first_uses, lambda assertion: (assertion.car_id, assertion.jti), took=took("assertions")
         )
-        look = partial(look_at_all, self.store, self.dials.part_bytes)
-        self.looks = batcher(look, lambda upload: upload.key, took=took("looks"))
 
     def wait_s(self, *, holding: bool = False) -> float:
         """Return when the next car comes back, in seconds; one that may hold a lease comes before it runs out."""

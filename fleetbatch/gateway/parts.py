@@ -1,14 +1,14 @@
 """Parts and release: what a car computed becomes durable, or its shard free; every answer may be asked for again."""
 
 import logging
+from typing import assert_never
 
-from fleetbatch import layout
-from fleetbatch.gateway.arrivals import Upload
+from fleetbatch.gateway.arrivals import Announced, Arrived, Counted, Found, part_key, upload_of
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import signed_by
 from fleetbatch.gateway.problems import Kind, ProblemError
 from fleetbatch.ledger.machine import NOT_YOURS, REFUSED
-from fleetbatch.ledger.messages import Delivery, LeaseRow, LeaseState, Refused, Release, Terminal
+from fleetbatch.ledger.messages import Delivered, Delivery, LeaseRow, LeaseState, Refused, Release, Terminal
 from fleetbatch.logs import say
 from fleetbatch.nouns import OrderKey
 from fleetbatch.protocol import (
@@ -23,22 +23,26 @@ from fleetbatch.units import CarId, Fence, LeaseId, Sha256, ShardId, shard_hex
 
 async def part(gate: Gate, car: CarId, request: PartRequest) -> PartReply:
     """Sign a PUT for a part, unless it is here already."""
-    row = await _own_lease(gate, car, request)
+    async with gate.lock(request.lease_id):
+        row, found = await gate.announcements.ask(Announced(car, request))
+        return await _announced(gate, await _owned(gate, car, request, row), request, found)
+
+
+async def _announced(gate: Gate, row: LeaseRow, request: PartRequest, found: Found) -> PartReply:
     _refuse_misfit(gate, row, request)
     delivered = request.stop <= row.done_through
     if row.state is not LeaseState.GRANTED and not delivered:
         raise _over(row)
-    key = _key(row.order_key, row.shard_id, request)
-    async with gate.lock(request.lease_id):
-        match await gate.looks.ask(upload(key, request)):
-            case "whole":
-                return PartReply(already=True, url="", headers={})
-            case _ if delivered:
-                raise _over(row) if row.state is not LeaseState.GRANTED else _other_bytes(row)
-            case "damaged":
-                await _remove(gate, request, key)
-            case "absent":
-                pass
+    key = part_key(row.order_key, row.shard_id, request)
+    match found:
+        case "whole":
+            return PartReply(already=True, url="", headers={})
+        case _ if delivered:
+            raise _over(row) if row.state is not LeaseState.GRANTED else _other_bytes(row)
+        case "damaged":
+            await _remove(gate, request, key)
+        case "absent":
+            pass
     if not gate.unconfirmed.admits(row.lease_id, key, stop=request.stop, done_through=row.done_through):
         detail = f"{gate.dials.unconfirmed_max} parts of this lease wait to be confirmed; confirm one before another"
         raise ProblemError(Kind.TOO_MANY_PARTS, detail)
@@ -53,9 +57,10 @@ async def confirm(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
     """Check what lies in the store against the claim and the claim against the car's key; then the ledger commits."""
     order_key, shard = await _shard(gate, car, request)
     await _refuse_unsigned(gate, car, request)
-    key = _key(order_key, shard, request)
+    key = part_key(order_key, shard, request)
     async with gate.lock(request.lease_id):
-        match await gate.looks.ask(upload(key, request)):
+        answer = await gate.arrivals.ask(Arrived(upload_of(key, request), _delivery(car, request)))
+        match answer:
             case "absent":
                 row = await _own_lease(gate, car, request)
                 if row.state is not LeaseState.GRANTED:
@@ -65,8 +70,10 @@ async def confirm(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
                 await _remove(gate, request, key)
                 detail = f"the upload is not the {request.bytes} bytes of sha256 {request.sha256}; send it again"
                 raise ProblemError(Kind.PART_DAMAGED, detail)
-            case "whole":
-                return await _commit(gate, car, request)
+            case Delivered() | Terminal() | Refused():
+                return _counted(gate, car, request, answer)
+            case _:
+                assert_never(answer)
 
 
 async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseReply:
@@ -103,7 +110,11 @@ async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseRep
 
 
 async def _own_lease(gate: Gate, car: CarId, request: PartRequest) -> LeaseRow:
-    row = await gate.leases.ask(LeaseId(request.lease_id))
+    return await _owned(gate, car, request, await gate.leases.ask(LeaseId(request.lease_id)))
+
+
+async def _owned(gate: Gate, car: CarId, request: PartRequest, row: LeaseRow | None) -> LeaseRow:
+    """Return the lease, of which the ledger has just told; raise a ProblemError unless it is this car's."""
     if row is None:
         [end] = await gate.off_loop(gate.ledger.gone, [LeaseId(request.lease_id)])
         raise ProblemError(Kind.LEASE_IS_OVER, end.reason)
@@ -159,11 +170,6 @@ async def _refuse_unsigned(gate: Gate, car: CarId, request: PartRequest) -> None
         raise ProblemError(Kind.WRONG_SIGNATURE, "the part's claim is not signed by this car's key")
 
 
-def upload(key: str, request: PartRequest) -> Upload:
-    """Return what the car says of its upload."""
-    return Upload(key=key, size=request.bytes, sha256=Sha256(request.sha256))
-
-
 async def _remove(gate: Gate, request: PartRequest, key: str) -> None:
     """Remove an upload that is not what was claimed, unless it is acknowledged: then the claim is the lie."""
     row = await gate.leases.ask(LeaseId(request.lease_id))
@@ -173,23 +179,24 @@ async def _remove(gate: Gate, request: PartRequest, key: str) -> None:
         say("removed a damaged part", level=logging.WARNING, lease=request.lease_id, key=key)
 
 
-async def _commit(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
-    answer = await gate.deliveries.ask(
-        Delivery(
-            car_id=car,
-            lease_id=LeaseId(request.lease_id),
-            fence=Fence(request.fence),
-            start=request.start,
-            stop=request.stop,
-            rows=request.rows,
-            size_bytes=request.bytes,
-            sha256=Sha256(request.sha256),
-            energy_wh=request.energy_wh,
-            energy_source=request.energy_source,
-            busy_s=request.busy_s,
-            signature=request.signature,
-        )
+def _delivery(car: CarId, request: PartRequest) -> Delivery:
+    return Delivery(
+        car_id=car,
+        lease_id=LeaseId(request.lease_id),
+        fence=Fence(request.fence),
+        start=request.start,
+        stop=request.stop,
+        rows=request.rows,
+        size_bytes=request.bytes,
+        sha256=Sha256(request.sha256),
+        energy_wh=request.energy_wh,
+        energy_source=request.energy_source,
+        busy_s=request.busy_s,
+        signature=request.signature,
     )
+
+
+def _counted(gate: Gate, car: CarId, request: PartRequest, answer: Counted) -> ConfirmReply:
     if isinstance(answer, Terminal):
         gate.let_go(LeaseId(request.lease_id), told=car)
         raise ProblemError(Kind.LEASE_IS_OVER, answer.reason)
@@ -207,7 +214,3 @@ async def _commit(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
         complete=answer.complete,
     )
     return ConfirmReply(done_through=answer.done_through, complete=answer.complete)
-
-
-def _key(order_key: OrderKey, shard: ShardId, request: PartRequest) -> str:
-    return layout.part(order_key, shard, LeaseId(request.lease_id), request.start, request.stop, Sha256(request.sha256))

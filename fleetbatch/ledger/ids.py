@@ -10,6 +10,7 @@ from fleetbatch.units import Fence, LeaseId, ShardId, shard_hex
 
 _REMEMBERED: Final = 1 << 14
 """A batch asks several times for each of its leases."""
+_NIGHTS: Final = 64
 _LEASE_ID: Final = re.compile("([0-9]{8})-([0-7][0-9a-f]{15})-([1-9][0-9]{0,8})")
 """As `lease_id` writes it and no other way: the keys of its parts in the store begin with this very text."""
 
@@ -29,7 +30,12 @@ NOWHERE: Final = LeaseKey(night=date(1, 1, 1), shard_id=ShardId(-1), fence=Fence
 
 def lease_id(night: date, shard_id: int, fence: int) -> LeaseId:
     """Return the id, such as "20261122-00c0ffee00c0ffee-3"."""
-    return LeaseId(f"{night:%Y%m%d}-{shard_hex(ShardId(shard_id))}-{fence}")
+    return LeaseId(f"{_compact(night)}-{shard_hex(ShardId(shard_id))}-{fence}")
+
+
+@lru_cache(maxsize=_NIGHTS)
+def _compact(night: date) -> str:
+    return f"{night:%Y%m%d}"
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -1,6 +1,8 @@
 """Work under way: grant, beat, deliver, release, revoke, sweep. Batches in, one answer a request, in the same order."""
 
 from collections.abc import Iterable, Sequence
+from datetime import date
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from fleetbatch import layout
@@ -200,8 +202,12 @@ def revoke_leases(connection: Connection, which: str, parameters: dict[str, Any]
 
 def order_key(row: Row) -> OrderKey:
     """Return the order that a row's night, name and generation are of."""
-    night = Night(row["night"].isoformat())
-    return OrderKey(night=night, order=OrderName(row["name"]), generation=row["generation"])
+    return _order_key(row["night"], row["name"], row["generation"])
+
+
+@lru_cache(maxsize=256)
+def _order_key(night: date, name: str, generation: int) -> OrderKey:
+    return OrderKey(night=Night(night.isoformat()), order=OrderName(name), generation=generation)
 
 
 def _key(message: Message) -> Key:
@@ -277,7 +283,7 @@ def _not_taken(delivery: Delivery, row: Row) -> Delivered | Terminal | Refused:
 
 
 def _lease_row(lease: LeaseId, row: Row) -> LeaseRow:
-    order = order_key({"night": row["order_night"], "name": row["name"], "generation": row["generation"]})
+    order = _order_key(row["order_night"], row["name"], row["generation"])
     names = ("start", "done_through", "row_groups", "reason", "granted_at", "expires_at", "ended_at", "energy_wh")
     plain: dict[str, Any] = {name: row[name] for name in names}
     return LeaseRow(

@@ -36,8 +36,8 @@ class LocalStore:
 
     def read(self, key: str) -> bytes:
         """Return a whole object."""
-        with _reading(key), open(self._name(key), "rb") as file:  # noqa: PTH123 # as in `size`
-            return file.read()
+        with _reading(key):
+            return _whole(self._name(key))
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Return bytes [start, stop) of an object."""
@@ -210,6 +210,19 @@ class Arrival:
     def drop(self) -> None:
         """Remove the temporary file; a kept object stays."""
         self._temporary.close()
+
+
+def _whole(name: str) -> bytes:
+    """Return what a file holds, with half the system calls of an opened file: each lets other threads run instead."""
+    descriptor = os.open(name, os.O_RDONLY)
+    try:
+        left_bytes = os.fstat(descriptor).st_size
+        pieces = [os.read(descriptor, left_bytes or 1)]  # of a folder, too, so that it is said to be one
+        while pieces[-1] and (left_bytes := left_bytes - len(pieces[-1])) > 0:
+            pieces.append(os.read(descriptor, left_bytes))
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

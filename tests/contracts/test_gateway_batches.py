@@ -1,6 +1,7 @@
 """What one car says spoils nothing that others said in the same moment, on a real database."""
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,11 @@ from httpx import codes
 from ledger_nights import part, request
 
 from fleetbatch.gateway.admission import refusal
+from fleetbatch.gateway.arrivals import Arrived, Upload
 from fleetbatch.gateway.driving import driven
 from fleetbatch.gateway.identity import Assertion
-from fleetbatch.ledger.messages import Beat, Delivered, Granted, Release, Released
-from fleetbatch.units import CarId
+from fleetbatch.ledger.messages import Beat, Delivered, Delivery, Granted, Release, Released
+from fleetbatch.units import CarId, Sha256
 
 NUL = "no text of the database holds this: \0"
 SHARDS: dict[int, tuple[int, ...]] = dict.fromkeys(range(1, 8), (3, 4, 5))
@@ -50,12 +52,24 @@ def spoiled(door: Door, batcher: Any, questions: list[Any], poison: Any) -> list
     return answers
 
 
+def arrived(door: Door, parts: list[Delivery]) -> list[Arrived]:
+    """Return the parts as they are confirmed, each with bytes in the store."""
+    content, uploads = b"answers", [f"parts/{n}" for n in range(len(parts))]
+    for key in uploads:
+        door.gate.store.write(key, content)
+    sha256 = Sha256(hashlib.sha256(content).hexdigest())
+    return [
+        Arrived(Upload(key=key, size=len(content), sha256=sha256), one) for key, one in zip(uploads, parts, strict=True)
+    ]
+
+
 def test_a_part_that_the_ledger_cannot_hold_costs_no_other_car_its_own(door: Door) -> None:
     held = leases(door)
     parts = [part(lease, 0, 1, 3) for lease in held]
-    answers = spoiled(door, door.gate.deliveries, parts[:4], replace(parts[4], signature=NUL))
+    said = arrived(door, [*parts[:4], replace(parts[4], signature=NUL)])
+    answers = spoiled(door, door.gate.arrivals, said[:4], said[4])
     assert answers == [Delivered(done_through=1, complete=False)] * 4
-    assert together(door, door.gate.deliveries, parts[:1]) == [Delivered(done_through=1, complete=False)]
+    assert together(door, door.gate.arrivals, said[:1]) == [Delivered(done_through=1, complete=False)]
     [untouched] = door.ledger.leases([held[4].lease_id])
     assert untouched is not None
     assert untouched.done_through == 0
@@ -112,6 +126,6 @@ def test_an_assertion_that_the_ledger_cannot_hold_takes_no_others_first_use(door
 def test_of_many_that_cannot_be_held_each_hears_its_own_and_all_others_are_heard(door: Door, bad: int) -> None:
     parts = [part(lease, 0, 1, 3) for lease in leases(door)]
     words = [replace(one, signature=NUL) if n < bad else one for n, one in enumerate(parts)]
-    answers = together(door, door.gate.deliveries, words)
+    answers = together(door, door.gate.arrivals, arrived(door, words))
     assert [type(answer) for answer in answers[:bad]] == [psycopg.DataError] * bad
     assert answers[bad:] == [Delivered(done_through=1, complete=False)] * (5 - bad)

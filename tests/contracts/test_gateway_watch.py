@@ -159,7 +159,7 @@ def test_the_metrics_count_what_happened(door: Door, car: TestedCar) -> None:
     assert "fleetbatch_gateway_offers_held 1" in text
     assert 'fleetbatch_gateway_batch_seconds_bucket{batch="grants",le="+Inf"} 1' in text
     assert 'fleetbatch_gateway_batch_seconds_count{batch="grants"} 1' in text
-    assert 'fleetbatch_gateway_batch_seconds_count{batch="looks"} 0' in text
+    assert 'fleetbatch_gateway_batch_seconds_count{batch="announcements"} 0' in text
     assert "fleetbatch_gateway_loop_late_seconds_count " in text
 
 

@@ -11,8 +11,7 @@ from faults.simulation.faulty import DEADLY, CrashedError, Fault, FaultyLedger
 from ledger_nights import request
 
 from fleetbatch.errors import TransientError
-from fleetbatch.gateway import parts
-from fleetbatch.gateway.arrivals import look_at
+from fleetbatch.gateway.arrivals import look_at, part_key, upload_of
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.ledger.messages import Beat, Delivery, LeaseState, Release
 from fleetbatch.nouns import OrderKey
@@ -94,9 +93,9 @@ class SimulatedGateway:
     def checked(self, part: Delivery, order: OrderKey, shard: ShardId) -> bool | None:
         """Look at what lies in the store, as `/v1/part/confirm` does; None when that cannot be said now."""
         claim = _claim(part, shard_hex(shard))
-        key = parts._key(order, shard, claim)
+        key = part_key(order, shard, claim)
         try:
-            found = look_at(self.gate.store, self.gate.dials.part_bytes, parts.upload(key, claim))
+            found = look_at(self.gate.store, self.gate.dials.part_bytes, upload_of(key, claim))
             if found == "damaged":
                 row = self.ledger.lease(part.lease_id)
                 if row is not None and row.state is LeaseState.GRANTED and row.done_through <= part.start:
