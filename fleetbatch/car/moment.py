@@ -69,6 +69,11 @@ def lease_of(agent: n.Agent) -> Lease | None:
             assert_never(never)
 
 
+def asks_when_it_looks(agent: n.Agent, *, now: datetime) -> bool:
+    """Return whether the next look makes the car ask for work: then it need not wait for it, with all cores idle."""
+    return isinstance(agent.phase, n.Parked) and agent.phase.poll_at <= now
+
+
 def send_part(held: n.Held, at: Moment, *, all_finished: bool = False) -> tuple[n.Held, n.Actions]:
     """Send the part that is due, or repeat the one that failed; one is on its way at a time."""
     if held.sending:

@@ -12,10 +12,10 @@ from typing import IO, TypeAlias
 import pyarrow as pa
 
 from fleetbatch.protocol import Lease
-from fleetbatch.runner.allocator import let_go_of_libraries
+from fleetbatch.runner.allocator import let_go_of_libraries, pass_memory_on
 from fleetbatch.runner.forkserver import Forked, ForkServer
-from fleetbatch.runner.frames import Failed, GroupDone, Work, from_worker, read_frame, write_frame
-from fleetbatch.runner.rota import Rota, Worker, overdue
+from fleetbatch.runner.frames import Failed, GroupDone, Spare, Work, from_worker, read_frame, write_frame
+from fleetbatch.runner.rota import AHEAD, Rota, Task, Worker, overdue
 from fleetbatch.runner.whereabouts import Whereabouts
 from fleetbatch.runner.worker import WorkerSettings, load, work
 from fleetbatch.workloads import why_ended
@@ -34,10 +34,27 @@ class FromWorker:
     """What a worker says."""
 
     pid: int
-    said: GroupDone | Failed
+    said: GroupDone | Spare | Failed
 
 
 FromCrew: TypeAlias = FromWorker | WorkerEnded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """All of a row group."""
+
+    lease_id: str
+    row_group: int
+    answers: pa.Table
+    down_bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """Workers ended, and no row can be blamed: the work cannot go on."""
+
+    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +74,13 @@ class Crew:
         """Start no worker yet, but what they will be forked from: this process must have no second thread."""
         self._settings = settings
         self._heard = heard
+        pass_memory_on()
         self._forks = ForkServer(load, partial(work, settings))
         let_go_of_libraries()
         self._hands: dict[Worker, _Hand] = {}
         self._rota = Rota()
         self._lease: Lease | None = None
+        self._pieces: dict[int, dict[int, GroupDone]] = {}
 
     @property
     def at_work(self) -> bool:
@@ -70,22 +89,48 @@ class Crew:
 
     def start(self, lease: Lease, row_groups: Collection[int]) -> None:
         """Compute these row groups of a lease; workers that are idle are used again."""
-        self._lease, self._rota = lease, Rota.of(row_groups)
+        self._lease, self._pieces = lease, {}
+        self._rota = Rota.of(row_groups, workers=self._settings.workers)
         self._staff()
 
-    def note(self, message: FromCrew) -> str | None:
-        """Keep track of who computes what; return why the work cannot go on, or None when it does."""
+    def note(self, message: FromCrew) -> Computed | Failed | Lost | None:
+        """Keep track of who computes what; return what came of it, or None while there is more to come."""
         match message:
             case FromWorker(said=GroupDone() as done):
-                if self._rota.done(message.pid, done.row_group) and message.pid in self._hands:
-                    self._give(message.pid)
+                return self._done(message.pid, done)
+            case FromWorker(said=Spare() as spare):
+                piece = Task(row_group=spare.row_group, start=spare.start, stop=spare.stop, rows=spare.rows)
+                if self._rota.spared(message.pid, piece):
+                    self._give_all()
+                return None
+            case FromWorker(said=Failed() as failed):
+                return failed
             case WorkerEnded() if message.pid in self._hands:
                 if not self._lose(message.pid, why_ended(message.returncode)):
-                    return f"worker ended: {message.returncode}"
+                    return Lost(detail=f"worker ended: {message.returncode}")
                 self._staff()
             case _:
-                pass  # it failed, which is the agent's business, or we ended it
+                pass  # we ended it
         return None
+
+    def _done(self, pid: Worker, done: GroupDone) -> Computed | None:
+        """Let its worker go on; return the row group when this was the last of it."""
+        if not self._rota.done(pid, done.row_group, done.start):
+            return None
+        pieces = self._pieces.setdefault(done.row_group, {})
+        pieces[done.start] = done
+        if pid in self._hands:
+            self._give(pid)
+        if not self._rota.computed(done.row_group):
+            return None
+        del self._pieces[done.row_group]
+        tables = [pa.ipc.open_stream(pieces[start].answers).read_all() for start in sorted(pieces)]
+        return Computed(
+            lease_id=done.lease_id,
+            row_group=done.row_group,
+            answers=pa.concat_tables(tables),
+            down_bytes_per_s=done.down_bytes_per_s,
+        )
 
     def look(self) -> None:
         """Replace the workers that have been at one row for too long."""
@@ -100,7 +145,7 @@ class Crew:
         for pid in list(self._hands):
             if idle_too or self._rota.given.get(pid):
                 self._end(pid)
-        self._rota, self._lease = Rota(), None
+        self._rota, self._lease, self._pieces = Rota(), None, {}
 
     def close(self) -> None:
         """End all workers, and what they are forked from."""
@@ -112,18 +157,20 @@ class Crew:
         wanted = min(self._settings.workers, len(self._rota.waiting) + len(self._rota.given))
         while len(self._hands) < wanted:
             self._spawn()
-        for pid in list(self._hands):
-            self._give(pid)
+        self._give_all()
 
-    def _give(self, pid: Worker) -> None:
+    def _give_all(self) -> None:
+        """See that nobody is idle before anybody has something ahead."""
+        for ahead in range(1, AHEAD + 1):
+            for pid in list(self._hands):
+                self._give(pid, ahead)
+
+    def _give(self, pid: Worker, ahead: int = AHEAD) -> None:
         pipe = self._hands[pid].tell
         assert self._lease is not None
         try:
-            for task in self._rota.give(pid):
-                dead = dict(task.dead)
-                write_frame(
-                    pipe, Work(lease=self._lease, row_group=task.row_group, one_by_one=task.one_by_one, dead=dead)
-                )
+            for task in self._rota.give(pid, ahead):
+                write_frame(pipe, _work(self._lease, task))
         except BrokenPipeError:
             return  # its end is heard soon
 
@@ -161,6 +208,14 @@ class Crew:
         self._heard(WorkerEnded(pid=process.pid, returncode=process.wait()))
 
 
-def answers_of(message: GroupDone) -> pa.Table:
-    """Return the answers of a row group."""
-    return pa.ipc.open_stream(message.answers).read_all()
+def _work(lease: Lease, task: Task) -> Work:
+    return Work(
+        lease=lease,
+        row_group=task.row_group,
+        start=task.start,
+        stop=task.stop,
+        rows=task.rows,
+        pieces=task.pieces,
+        one_by_one=task.one_by_one,
+        dead=dict(task.dead),
+    )

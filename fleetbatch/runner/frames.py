@@ -11,10 +11,16 @@ _LENGTH: Final = struct.Struct(">I")
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """To the worker: compute one row group."""
+    """To the worker: compute one row group, or rows [start, stop) of it, which are here where another has read them."""
 
     lease: Lease
     row_group: int
+    start: int = 0
+    stop: int | None = None
+    """None: up to its end."""
+    rows: bytes = b""
+    pieces: int = 1
+    """So many pieces are made of it where it has the rows; all but the first come back for others to compute."""
     one_by_one: bool = False
     """Each row alone."""
     dead: dict[int, str] = {}
@@ -22,12 +28,26 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class GroupDone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """From the worker: the answers of one row group as an Arrow stream."""
+    """From the worker: the answers of one row group, from row `start` on, as an Arrow stream."""
 
     lease_id: str
     row_group: int
+    start: int
     answers: bytes
     down_bytes_per_s: float
+
+
+class Spare(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """From the worker: rows [start, stop) of its row group as an Arrow stream, opened, for whoever is idle.
+
+    The last piece comes first: what the worker has still to do ends where the newest spare begins.
+    """
+
+    lease_id: str
+    row_group: int
+    start: int
+    stop: int
+    rows: bytes
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -38,13 +58,14 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     detail: str
 
 
-FromWorker: TypeAlias = GroupDone | Failed
+FromWorker: TypeAlias = GroupDone | Spare | Failed
 
 
 def write_frame(pipe: IO[bytes], message: msgspec.Struct) -> None:
     """Write one message."""
     body = msgspec.msgpack.encode(message)
-    pipe.write(_LENGTH.pack(len(body)) + body)
+    pipe.write(_LENGTH.pack(len(body)))
+    pipe.write(body)
     pipe.flush()
 
 
@@ -65,4 +86,4 @@ def work_of(frame: bytes) -> Work:
 
 def from_worker(frame: bytes) -> FromWorker:
     """Decode what a worker says."""
-    return msgspec.msgpack.decode(frame, type=GroupDone | Failed)
+    return msgspec.msgpack.decode(frame, type=GroupDone | Spare | Failed)

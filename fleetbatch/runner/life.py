@@ -10,16 +10,16 @@ from typing import Final, Literal, TypeAlias, assert_never
 from fleetbatch.car import nouns as n
 from fleetbatch.car.agent import parked, step
 from fleetbatch.car.conditions import NOTHING_KNOWN, Limits, Reading, decide
-from fleetbatch.car.moment import Dials, lease_of
+from fleetbatch.car.moment import Dials, asks_when_it_looks, lease_of
 from fleetbatch.contracts import contract
 from fleetbatch.logs import say
 from fleetbatch.protocol import Hardware, PollRequest
 from fleetbatch.runner.cache import cached_models
 from fleetbatch.runner.calls import Broken, Calls, FromCalls
-from fleetbatch.runner.crew import Crew, FromCrew, FromWorker, WorkerEnded, answers_of
+from fleetbatch.runner.crew import Computed, Crew, FromCrew, FromWorker, Lost, WorkerEnded
 from fleetbatch.runner.delivery import GroupAnswers, make_part
 from fleetbatch.runner.energy import Account, PowerSignal
-from fleetbatch.runner.frames import Failed, GroupDone
+from fleetbatch.runner.frames import Failed
 from fleetbatch.runner.signals import SignalSource
 from fleetbatch.runner.worker import WorkerSettings
 
@@ -63,6 +63,8 @@ class Runner:
                 event = self._look(agent, crew, clock.now())
             agent, actions = step(agent, event, self.dials, now=clock.now())
             running = self._do(actions, agent, crew)
+            if asks_when_it_looks(agent, now=clock.now()):
+                look_at = time.monotonic()
         crew.close()
 
     def _next(self, crew: Crew, agent: n.Agent, look_at: float) -> n.Event | None:
@@ -85,23 +87,24 @@ class Runner:
 
     def _from_crew(self, message: FromCrew, crew: Crew, agent: n.Agent) -> n.Event | None:
         lease = lease_of(agent)
-        broken = crew.note(message)
-        match message:
-            case FromWorker(said=GroupDone() as done):
+        match crew.note(message):
+            case Computed() as done:
                 return self._computed(done, crew) if lease is not None and done.lease_id == lease.lease_id else None
-            case FromWorker(said=Failed() as failed):
+            case Failed() as failed:
                 say("work failed", level=logging.ERROR, lease=failed.lease_id, detail=failed.detail)
                 kind: Literal["refused", "unreached"] = "refused" if failed.refused else "unreached"
                 return n.WorkFailed(lease_id=failed.lease_id, kind=kind, detail=failed.detail)
-            case WorkerEnded():
-                if broken is None or lease is None:
+            case Lost() as lost:
+                if lease is None:
                     return None
-                say("worker died", level=logging.ERROR, lease=lease.lease_id, returncode=message.returncode)
-                return n.WorkFailed(lease_id=lease.lease_id, kind="crashed", detail=broken)
-            case _:
+                say("worker died", level=logging.ERROR, lease=lease.lease_id, detail=lost.detail)
+                return n.WorkFailed(lease_id=lease.lease_id, kind="crashed", detail=lost.detail)
+            case None:
                 return None
+            case _ as never:
+                assert_never(never)
 
-    def _computed(self, done: GroupDone, crew: Crew) -> n.Event:
+    def _computed(self, done: Computed, crew: Crew) -> n.Event:
         """Keep a row group's answers, and what was drawn since the one before."""
         if not self.first_told:
             self.first_told = True
@@ -109,7 +112,7 @@ class Runner:
         drawn = self.account.cut()
         if not crew.at_work:
             self.account.end()
-        self.answers[done.row_group] = GroupAnswers(table=answers_of(done), drawn=drawn)
+        self.answers[done.row_group] = GroupAnswers(table=done.answers, drawn=drawn)
         self.down_bytes_per_s = done.down_bytes_per_s
         return n.RowGroupDone(lease_id=done.lease_id, row_group=done.row_group, busy_s=drawn.busy_s)
 

@@ -9,11 +9,12 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,10 +22,10 @@ import pyarrow.compute as pc
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.inference import load_runtime
 from fleetbatch.protocol import Lease
-from fleetbatch.runner.allocator import give_back, keep_freed_memory, let_go_of_libraries
+from fleetbatch.runner.allocator import Heap, keep_freed_memory, let_go_of_libraries
 from fleetbatch.runner.cache import fetch_bundle
 from fleetbatch.runner.download import Downloads
-from fleetbatch.runner.frames import Failed, GroupDone, Work, read_frame, work_of, write_frame
+from fleetbatch.runner.frames import Failed, FromWorker, GroupDone, Spare, Work, read_frame, work_of, write_frame
 from fleetbatch.runner.memory import refuse_too_large
 from fleetbatch.runner.remote import RemoteShard
 from fleetbatch.runner.whereabouts import Whereabouts
@@ -32,6 +33,12 @@ from fleetbatch.workloads import Answer, Device, Workload, answer_rows, with_dea
 
 ROWS_AT_ONCE: Final = 16
 """Rows that the workload is asked for at once: so many can be to blame for a hang until they are tried one by one."""
+
+SPARE_BYTES_MAX: Final = 8 << 20
+"""A larger row group is not cut into pieces, which the runner keeps in its own memory until somebody is idle."""
+
+Told: TypeAlias = "tuple[Work, Future[RemoteShard] | None]"
+"""What to compute, and its bytes, which are on their way unless they came with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,23 +117,33 @@ class Bench:
     reader: Reader
     whereabouts: Whereabouts
     downloads: Downloads = field(default_factory=Downloads)
+    heap: Heap = field(default_factory=Heap)
     opened: Opened | None = None
 
-    def compute(self, work: Work, fetched: "Future[RemoteShard]") -> GroupDone | Failed:
-        """Return a row group's answers, or why this lease cannot be done here."""
+    def compute(self, work: Work, fetched: "Future[RemoteShard] | None") -> Iterator[FromWorker]:
+        """Yield what others may compute of a row group, and the answers of the rest; or why this lease fails here."""
         try:
             opened = self._open(work.lease)
-            answers = self._answer(opened, work, self.reader.read(work, fetched.result()))
+            rows, spares = parted(self._rows(work, fetched), work)
+            yield from spares
+            answers = self._answer(opened, work, rows)
         except RejectedError as error:
-            return Failed(lease_id=work.lease.lease_id, refused=True, detail=str(error))
+            yield Failed(lease_id=work.lease.lease_id, refused=True, detail=str(error))
         except TransientError as error:
-            return Failed(lease_id=work.lease.lease_id, refused=False, detail=str(error))
-        return GroupDone(
-            lease_id=work.lease.lease_id,
-            row_group=work.row_group,
-            answers=_stream(answers),
-            down_bytes_per_s=self.reader.bytes_per_s,
-        )
+            yield Failed(lease_id=work.lease.lease_id, refused=False, detail=str(error))
+        else:
+            yield GroupDone(
+                lease_id=work.lease.lease_id,
+                row_group=work.row_group,
+                start=work.start,
+                answers=_stream(answers),
+                down_bytes_per_s=self.reader.bytes_per_s,
+            )
+
+    def _rows(self, work: Work, fetched: "Future[RemoteShard] | None") -> pa.Table:
+        if fetched is None:
+            return pa.ipc.open_stream(work.rows).read_all()
+        return self.reader.read(work, fetched.result()).slice(work.start).slice(0, _length(work))
 
     def _open(self, lease: Lease) -> Opened:
         """Return what answers the lease's rows; a model is opened, and its goldens checked, once per process."""
@@ -136,7 +153,7 @@ class Bench:
             kind = workload(lease.workload)
             answer = kind.open(self._model(lease), self.device, lease.options)
             self.opened = Opened(wanted=wanted, kind=kind, answer=answer)
-            give_back()
+            self.heap.give_back()
         return self.opened
 
     def _model(self, lease: Lease) -> bytes | None:
@@ -148,16 +165,34 @@ class Bench:
 
     def _answer(self, opened: Opened, work: Work, rows: pa.Table) -> pa.Table:
         """Ask the workload for a few rows at a time, and say which before each time."""
-        rows = with_dead(rows, work.dead)
+        rows = with_dead(rows, {row - work.start: why for row, why in work.dead.items()})
         step = 1 if work.one_by_one else ROWS_AT_ONCE
         pieces = []
         for start in range(0, rows.num_rows, step):
             some = rows.slice(start, step)
-            self.whereabouts.enter(work.row_group, start, start + some.num_rows)
+            place = work.start + start
+            self.whereabouts.enter(work.row_group, place, place + some.num_rows)
             pieces.append(answer_rows(opened.kind, opened.answer, some, row_group=work.row_group))
         self.whereabouts.leave()
-        give_back()
+        self.heap.settle()
         return pa.concat_tables(pieces)
+
+
+def parted(rows: pa.Table, work: Work) -> tuple[pa.Table, list[Spare]]:
+    """Return the first of the pieces that a row group is to be cut into, and the others, the last first. Pure."""
+    pieces = min(work.pieces, rows.num_rows) if rows.nbytes <= SPARE_BYTES_MAX else 1
+    cuts = [rows.num_rows * piece // max(pieces, 1) for piece in range(1, pieces + 1)] or [0]
+    spares = [
+        Spare(
+            lease_id=work.lease.lease_id,
+            row_group=work.row_group,
+            start=work.start + start,
+            stop=work.start + stop,
+            rows=_stream(rows.slice(start, stop - start)),
+        )
+        for start, stop in pairwise(cuts)
+    ]
+    return rows.slice(0, cuts[0]), spares[::-1]
 
 
 def load() -> None:
@@ -177,20 +212,25 @@ def work(settings: WorkerSettings, descriptors: Sequence[int]) -> None:
         reader=Reader(worker_bytes=settings.memory_bytes),
         whereabouts=Whereabouts(whereabouts),
     )
-    waiting: queue.SimpleQueue[tuple[Work, Future[RemoteShard]]] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[Told] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(os.fdopen(told, "rb"), bench.reader, waiting), daemon=True).start()
     with os.fdopen(says, "wb") as out:
         while True:
-            write_frame(out, bench.compute(*waiting.get()))
+            for said in bench.compute(*waiting.get()):
+                write_frame(out, said)
 
 
-def _listen(pipe: IO[bytes], reader: Reader, told: "queue.SimpleQueue[tuple[Work, Future[RemoteShard]]]") -> None:
+def _listen(pipe: IO[bytes], reader: Reader, told: "queue.SimpleQueue[Told]") -> None:
     """Fetch what the runner says while the rest computes; end the whole process at once when the runner is gone."""
     with ThreadPoolExecutor(max_workers=1) as fetching:
         while (frame := read_frame(pipe)) is not None:
             work = work_of(frame)
-            told.put((work, fetching.submit(reader.fetch, work)))
+            told.put((work, None if work.rows else fetching.submit(reader.fetch, work)))
         os._exit(0)
+
+
+def _length(work: Work) -> int | None:
+    return None if work.stop is None else work.stop - work.start
 
 
 def _stream(table: pa.Table) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from agent_story import Car, lease, of
 
 from fleetbatch.car import nouns as n
-from fleetbatch.car.moment import lease_of
+from fleetbatch.car.moment import asks_when_it_looks, lease_of
 
 
 def test_a_car_that_is_switched_on_asks_at_once_and_then_when_the_server_says() -> None:
@@ -144,6 +144,21 @@ def test_a_gateway_that_says_stop_ends_the_work_and_everything_is_forgotten() ->
     car.look(seconds=60)
     assert car.beat_answered(go_on=False) == [n.KillWork(), n.Forget(lease_id="lease-1")]
     assert lease_of(car.agent) is None
+
+
+def test_a_car_asks_for_the_next_shard_as_soon_as_one_is_delivered() -> None:
+    car = Car()
+    assert asks_when_it_looks(car.agent, now=car.now)
+    car.take(lease(row_groups=1))
+    assert not asks_when_it_looks(car.agent, now=car.now)
+    car.compute(0)
+    car.delivered(1, complete=True)
+    assert asks_when_it_looks(car.agent, now=car.now)
+    car.look()
+    assert not asks_when_it_looks(car.agent, now=car.now)  # the answer is on its way
+    car.happens(n.PollAnswered(lease=None, retry_after=timedelta(seconds=30), chance=0.0))
+    assert not asks_when_it_looks(car.agent, now=car.now + timedelta(seconds=29))
+    assert asks_when_it_looks(car.agent, now=car.now + timedelta(seconds=30))
 
 
 @pytest.mark.parametrize("through", ["beat", "part"])

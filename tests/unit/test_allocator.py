@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetbatch.runner.allocator import unwritten
+from fleetbatch.runner.allocator import KEPT_BYTES, unwritten
 
 LETS_GO = """
 import ctypes, msgspec, numpy, pyarrow.parquet as pq, pyarrow as pa
@@ -22,6 +22,24 @@ sink = pa.BufferOutputStream()
 pq.write_table(pa.table({"a": numpy.arange(1000)}), sink, compression="zstd")
 assert pq.read_table(pa.BufferReader(sink.getvalue()))["a"].to_pylist() == list(range(1000))
 print(before, after)
+"""
+
+KEEPS = """
+import sys
+from fleetbatch.runner.allocator import KEPT_BYTES, Heap, keep_freed_memory, own_bytes
+keep_freed_memory()
+def use_and_free(size):
+    pieces = [bytearray(1 << 20) for _ in range(size >> 20)]
+    last = bytearray(1 << 20)  # what is freed below it is a hole
+    del pieces
+    return last
+heap, held = Heap(), []
+heap.give_back()
+for size in map(int, sys.argv[1:]):
+    held.append(use_and_free(size))
+    before = own_bytes()
+    heap.settle()
+    print(before - own_bytes())
 """
 
 
@@ -58,3 +76,15 @@ def test_a_process_computes_on_with_a_third_less_in_memory() -> None:
     )
     before, after = map(int, done.stdout.split())
     assert after < before * 2 / 3
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "confstr") or "glibc" not in (os.confstr("CS_GNU_LIBC_VERSION") or ""), reason="glibc"
+)
+def test_what_ordinary_pictures_leave_is_kept_and_what_a_large_one_leaves_is_given_back() -> None:
+    sizes = [str(KEPT_BYTES // 2), str(KEPT_BYTES * 3)]
+    command = [sys.executable, "-c", KEEPS, *sizes]
+    done = subprocess.run(command, env=os.environ, check=True, capture_output=True, text=True, timeout=60)
+    small, large = map(int, done.stdout.split())
+    assert small == 0
+    assert large > KEPT_BYTES * 2

@@ -1,5 +1,7 @@
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from fleetbatch.errors import RejectedError
 from fleetbatch.runner.energy import Account, Drawn, Estimate, Packages, PowerSignal, open_meter
 from fleetbatch.runner.memory import RUNNER_BYTES, refuse_too_large, share
-from fleetbatch.runner.rota import AHEAD, Rota, Task, overdue
+from fleetbatch.runner.rota import AHEAD, LAST_MAX, PIECES, Rota, Task, overdue
 from fleetbatch.runner.whereabouts import Place, Whereabouts
 from fleetbatch.units import MIB
 
@@ -47,26 +49,94 @@ def test_nobody_is_blamed_for_a_worker_that_was_lost_elsewhere() -> None:
     assert rota.lost(9, None, "it had nothing to do")
 
 
-@given(st.integers(0, 12), st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=60))
-def test_whoever_is_lost_every_row_group_is_computed_once(groups: int, events: list[tuple[int, bool]]) -> None:
-    rota, computed = Rota.of(range(groups)), []
-    work: dict[int, list[int]] = {}
-    for worker, lost in [*events, *[(worker, False) for worker in range(4)] * groups]:
-        work.setdefault(worker, []).extend(task.row_group for task in rota.give(worker))
-        assert len(work[worker]) <= AHEAD
-        if lost:
-            rota.lost(worker, None, "")
-            work[worker] = []
-        elif work[worker]:
-            computed.append(work[worker][0])
-            assert rota.done(worker, work[worker].pop(0))
-    for worker, left in work.items():
-        computed += left
-        assert all(rota.done(worker, group) for group in list(left))
-    while told := rota.give(99):
-        computed += [task.row_group for task in told if rota.done(99, task.row_group)]
-    assert sorted(computed) == list(range(groups))
+def test_the_last_row_groups_are_cut_into_pieces_where_somebody_can_take_them() -> None:
+    assert [task.pieces for task in Rota.of(range(5), workers=2).waiting] == [1, 1, 1, PIECES, PIECES]
+    assert [task.pieces for task in Rota.of([7], workers=8).waiting] == [PIECES]
+    assert sum(task.pieces > 1 for task in Rota.of(range(99), workers=64).waiting) == LAST_MAX
+    assert all(task.pieces == 1 for task in Rota.of(range(5)).waiting)
+
+
+def test_a_piece_goes_to_who_has_nothing_else_and_a_row_group_is_computed_with_its_last_piece() -> None:
+    rota = Rota.of(range(2), workers=2)
+    rota.give(1, ahead=1)
+    rota.give(2, ahead=1)
+    piece = Task(row_group=0, start=8, stop=16, rows=b"rows")
+    assert rota.spared(1, piece)
+    assert rota.give(2) == []
+    assert rota.done(2, 1)
+    assert rota.computed(1)
+    assert rota.give(2) == [piece]
+    assert rota.done(1, 0)
+    assert not rota.computed(0)
+    assert rota.done(2, 0, 8)
+    assert rota.computed(0)
     assert rota.idle
+
+
+def test_a_worker_lost_after_it_spared_rows_leaves_only_what_it_had_kept() -> None:
+    rota = Rota.of([3], workers=2)
+    rota.give(1)
+    piece = Task(row_group=3, start=4, stop=8, rows=b"rows")
+    rota.spared(1, piece)
+    assert rota.lost(1, at(3, 0, 4), "hangs")
+    assert rota.waiting == [Task(row_group=3, stop=4, one_by_one=True), piece]
+    assert not rota.spared(1, Task(row_group=3, start=2, stop=4, rows=b"rows"))
+    assert rota.give(2) == [Task(row_group=3, stop=4, one_by_one=True)]
+
+
+ROWS = 8
+"""Of every row group in the story below."""
+
+
+class Crowd:
+    """Four workers under one rota; every row that somebody computed, as (row group, row)."""
+
+    def __init__(self, groups: int) -> None:
+        self.rota, self.computed = Rota.of(range(groups), workers=4), list[tuple[int, int]]()
+        self.work: dict[int, list[Task]] = {}
+
+    def give(self, worker: int) -> None:
+        self.work.setdefault(worker, []).extend(self.rota.give(worker))
+        assert len(self.work[worker]) <= AHEAD
+
+    def lose(self, worker: int) -> None:
+        self.rota.lost(worker, None, "")
+        self.work[worker] = []
+
+    def spare(self, worker: int) -> None:
+        """Hand the later half of what is in work over, as often as that is asked for."""
+        for task in self.work[worker][:1]:
+            stop = ROWS if task.stop is None else task.stop
+            cut = (task.start + stop) // 2
+            if task.start < cut:
+                assert self.rota.spared(worker, Task(row_group=task.row_group, start=cut, stop=stop, rows=b"rows"))
+                self.work[worker][0] = replace(task, stop=cut)
+
+    def finish(self, worker: int) -> None:
+        for task in self.work[worker][:1]:
+            stop = ROWS if task.stop is None else task.stop
+            self.computed += [(task.row_group, row) for row in range(task.start, stop)]
+            assert self.rota.done(worker, task.row_group, task.start)
+            self.work[worker].pop(0)
+
+
+@given(
+    st.integers(0, 8), st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["lose", "spare", "finish"])), max_size=60)
+)
+def test_whoever_is_lost_and_whatever_is_spared_every_row_is_computed_once(
+    groups: int, events: list[tuple[int, Literal["lose", "spare", "finish"]]]
+) -> None:
+    crowd = Crowd(groups)
+    for worker, happens in events:
+        crowd.give(worker)
+        getattr(crowd, happens)(worker)
+        assert crowd.rota.idle == (len(crowd.computed) == groups * ROWS)
+    while not crowd.rota.idle:
+        for worker in range(4):
+            crowd.give(worker)
+            crowd.finish(worker)
+    assert sorted(crowd.computed) == [(group, row) for group in range(groups) for row in range(ROWS)]
+    assert all(crowd.rota.computed(group) for group in range(groups))
 
 
 def test_where_a_worker_is_can_be_read_by_another_and_has_an_age() -> None:

@@ -21,7 +21,7 @@ from fleetbatch.bundle import Bundle, open_bundle
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import TransientError
 from fleetbatch.protocol import Lease
-from fleetbatch.runner.crew import Crew, FromCrew, FromWorker
+from fleetbatch.runner.crew import Crew, FromCrew, Lost
 from fleetbatch.runner.frames import Failed
 from fleetbatch.runner.worker import WorkerSettings
 from fleetbatch.sealing import KEY_BYTES, seal
@@ -72,11 +72,11 @@ def _watch(crew: Crew, heard: "queue.SimpleQueue[FromCrew]", began: float, secon
         except queue.Empty as error:
             summary = f"the workers answered nothing for {PATIENCE_S:g} s"
             raise TransientError(summary) from error
-        broken = crew.note(message)
-        if broken is not None:
-            return _refused(broken)
-        if isinstance(message, FromWorker) and isinstance(message.said, Failed):
-            return _refused(message.said.detail)
+        came = crew.note(message)
+        if isinstance(came, Failed | Lost):
+            return _refused(came.detail)
+        if came is None:
+            continue
         first_at = first_at or time.monotonic()
         groups += 1
         peak = max([peak, *(one.memory_info().rss for one in psutil.Process().children(recursive=True))])
