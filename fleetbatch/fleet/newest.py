@@ -1,4 +1,8 @@
-"""Each car's newest word, and what its running stay began with. Pure: a fold over telemetry files."""
+"""Each car's newest word, and what its running stay began with. Pure: a fold over telemetry files.
+
+Of a car whose owner does not consent to telemetry the gateway keeps nothing of the vehicle. Work does not hang on that
+consent: such a car is taken by its own word, and its stay begins when it first says that it is willing.
+"""
 
 from datetime import timedelta
 from typing import Final
@@ -29,24 +33,31 @@ def fold(newest: pl.DataFrame, fresh: pa.Table) -> pl.DataFrame:
 
     `plugged_in_at` is the first instant of the unbroken plugged-in run that ends in the car's newest row, and
     `soc_at_plug_in` and `charge_complete_at` are the first of their kind in it; null when that row does not say plugged
-    in. Raises RejectedError when `fresh` breaks its contract.
+    in. Rows that say nothing of the cable are runs of their own, plugged in while the car is willing: what was heard
+    before telemetry was withdrawn is not carried on. Raises RejectedError when `fresh` breaks its contract.
     """
     if fresh.num_rows == 0:
         return newest
     rows = pl.concat([newest, _stateless(conform(fresh, "signals"))])
     order = np.lexsort((rows["at"].to_physical().to_numpy(), rows["car_id"].to_numpy()))
-    runs = _runs(rows.select(pl.col("car_id", "at", PLUGGED, _CHARGING, _SOC, *_FIRSTS).gather(order)))
+    runs = _runs(rows.select(pl.col("car_id", "at", "willing", PLUGGED, _CHARGING, _SOC, *_FIRSTS).gather(order)))
     last = runs.select(pl.col("car_id").ne(pl.col("car_id").shift(-1)).fill_null(value=True).arg_true()).to_series()
     firsts = [_first_of_its_run(runs, name).gather(last) for name in _FIRSTS]
     return rows.select(pl.all().gather(order[last.to_numpy()])).with_columns(firsts)
 
 
+def by_its_own_word() -> pl.Expr:
+    """Return whether a row says nothing of the cable: then that the car is willing must do."""
+    return pl.col(PLUGGED).is_null()
+
+
 def _runs(rows: pl.DataFrame) -> pl.DataFrame:
     """Number the plugged-in runs of rows in order of car and time, and fill in what each plugged-in row brings."""
-    plugged = pl.col(PLUGGED).fill_null(value=False)
+    plugged = pl.coalesce(PLUGGED, "willing")
     same_car = pl.col("car_id") == pl.col("car_id").shift(1)
+    same_source = by_its_own_word() == by_its_own_word().shift(1)
     unbroken = plugged.shift(1) & (pl.col("at").diff() <= SILENCE_ENDS_STAY) & pl.col("plugged_in_at").is_null()
-    goes_on = (same_car & unbroken).fill_null(value=False)
+    goes_on = (same_car & same_source & unbroken).fill_null(value=False)
     full = plugged & ~pl.col(_CHARGING) & (pl.col(_SOC) >= FULL_PERCENT)
     firsts = (
         pl.coalesce("plugged_in_at", "at"),

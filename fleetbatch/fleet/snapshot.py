@@ -13,7 +13,7 @@ import pyarrow as pa
 from fleetbatch.contracts import conform
 from fleetbatch.fleet.charge import Charging, limit_s, ready_s
 from fleetbatch.fleet.frame import Frame
-from fleetbatch.fleet.newest import PLUGGED
+from fleetbatch.fleet.newest import PLUGGED, by_its_own_word
 
 _CHARGING = "Vehicle.Powertrain.TractionBattery.Charging."
 _BATTERY = "Vehicle.Powertrain.TractionBattery."
@@ -65,7 +65,10 @@ def snapshot(
 
 
 def plugged(newest: pl.DataFrame, timezone: str) -> pa.Table:
-    """Return the plugged-in cars as contract plugged, for the forecast of their stay."""
+    """Return the plugged-in cars as contract plugged, for the forecast of their stay.
+
+    One that is taken by its own word is forecast as a car never seen before, also where its habits were once known.
+    """
     cars = newest.filter(pl.col("plugged_in_at").is_not_null()).select(
         "car_id",
         "plugged_in_at",
@@ -74,6 +77,7 @@ def plugged(newest: pl.DataFrame, timezone: str) -> pa.Table:
         "departure_at",
         "next_trip_at",
         timezone=pl.lit(timezone),
+        habits=~by_its_own_word(),
     )
     return conform(cars.to_arrow(), "plugged")
 
@@ -85,7 +89,7 @@ def _joined(newest: pl.DataFrame, ledger_cars: pa.Table, windows: pa.Table) -> p
     ahead = _frame(windows).select("car_id", "survival")
     joined = known.join(heard, on="car_id", how="full", coalesce=True, maintain_order="left")
     joined = joined.join(ahead, on="car_id", how="left", maintain_order="left")
-    flags = ("enrolled", "heard", "revoked", "consent", "willing", PLUGGED)
+    flags = ("enrolled", "heard", "revoked", "consent", "willing")
     joined = joined.with_columns(pl.col(*flags).fill_null(value=False))
     return joined if joined["car_id"].is_sorted() else joined.sort("car_id")
 
@@ -103,7 +107,7 @@ def _doubts(dials: Dials) -> Mapping[str, pl.Expr]:
         "no_consent": ~pl.col("consent"),
         "no_signals": ~pl.col("heard"),
         "silent": pl.col("_last_seen_s") > dials.silent_after_s,
-        "unplugged": ~pl.col(PLUGGED),
+        "unplugged": ~pl.col(PLUGGED).fill_null(value=True),  # one that may not say is taken by its own word
         "driving": pl.col("Vehicle.Speed").fill_null(0.0) > 0.0,
         "unwilling": ~(pl.col("willing") | (_waits_for_its_charge() & (pl.col("_ready_s") > 0.0))),
         "distrusted": pl.col("_reputation") < dials.reputation_min,

@@ -20,7 +20,7 @@ from fleetbatch.windows.features import see
 from fleetbatch.windows.groups import GRID_H, GroupDials, fit_groups
 from fleetbatch.windows.heed import HeedDials, heed, trust_in_statements
 from fleetbatch.windows.shrink import ShrinkDials, shrunk_log_survival
-from fleetbatch.windows.stays import Moments, Stays, read_moments, read_stays
+from fleetbatch.windows.stays import Moments, Stays, read_moments, read_stays, without_habits
 
 CHUNK: Final = 4_000
 """Moments at a time: what they need stays in a core's cache."""
@@ -62,14 +62,14 @@ def predict(
 
     `stays` (contract `stays`) may hold anything: what happened after `now` is not looked at. With a forecaster every
     car gets the model's curve (L2); without, a car with no past stay gets its group's (L0), others their own habits
-    shrunk to it (L1). Statements of owners bend the curve. Reading the past of a million cars takes longer than
-    forecasting them, so what `read_stays` once returned may be given again; it knows nothing newer. Raises
-    RejectedError when a table breaks its contract.
+    shrunk to it (L1). A car whose `habits` may not be used counts as one without a past stay. Statements of owners bend
+    the curve. Reading the past of a million cars takes longer than forecasting them, so what `read_stays` once returned
+    may be given again; it knows nothing newer. Raises RejectedError when a table breaks its contract.
     """
     past = stays if isinstance(stays, Stays) else read_stays(stays, now)
     assert past.known_at_h <= hours(now), "a past that was read later would tell the future"
     moments = read_moments(cars, now)
-    survival, used = forecast(past, moments, forecaster, dials or WindowDials())
+    survival, used = forecast(past, without_habits(moments, cars), forecaster, dials or WindowDials())
     return _as_table(moments, survival, used, forecaster)
 
 

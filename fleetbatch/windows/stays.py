@@ -1,6 +1,6 @@
 """The two tables the room reads, as columns of numbers: past stays, and moments that ask for a forecast. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
+from fleetbatch.units import CLOUD_CAR
 from fleetbatch.windows.clock import THURSDAY, BoolArray, FloatArray, IntArray, Named, Zones, days_off, hours, wall_h
 
 DAY_CUT_H: Final = 4.0
@@ -162,6 +163,13 @@ def read_moments(table: pa.Table, now: datetime) -> Moments:
     begun = pl.min_horizontal("plugged_in_at", pl.lit(now.astimezone(UTC)))
     stay = _started(frame.with_columns(plugged_in_at=begun, stated_at=pl.lit(None, pl.Datetime("us", "UTC"))))
     return Moments(stay=stay, now_h=np.full(len(stay), hours(now)))
+
+
+def without_habits(moments: Moments, table: pa.Table) -> Moments:
+    """Return the moments with nobody's past for the cars of contract `plugged` whose habits may not be used."""
+    habits = pl.DataFrame(conform(table, "plugged").select(["habits"]))["habits"].fill_null(value=True).to_numpy()
+    nobody = np.uint64(CLOUD_CAR)  # is no car and never stands anywhere
+    return replace(moments, stay=replace(moments.stay, car=np.where(habits, moments.stay.car, nobody)))
 
 
 def _known(frame: pl.DataFrame | pl.Series, now: datetime) -> pl.DataFrame:

@@ -8,15 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ledger_nights import no
 from night import Night, night_in
 
-from fleetbatch.ledger.messages import ConsentChange
 from fleetbatch.local.postgres import Postgres, restart_postgres
 from fleetbatch.nouns import Merged
 from fleetbatch.orders import stored_order
 from fleetbatch.steps.closing import check_step, publish_step, report_step
 from fleetbatch.steps.keeping import forget_step, keep_tables_step
-from fleetbatch.units import Sha256
 
 
 @pytest.fixture
@@ -127,20 +126,22 @@ def test_a_car_without_consent_gets_nothing_and_one_that_withdraws_stops(night: 
     night.wait_until(lambda: second.lease)
     night.pass_time(minutes=2)
 
-    change = ConsentChange(
-        car_id=second.identity.car_id,
-        purpose="compute",
-        granted=False,
-        notice_version="1",
-        notice_sha256=Sha256("0" * 64),
-    )
-    night.cells["eu-1"].ledger.set_consent(change)
+    night.cells["eu-1"].ledger.set_consent(no(second.identity.car_id))
     night.pass_time(minutes=2)
 
     assert second.lease is None
     assert night.stats()["revoked"] == 1
     night.pass_time(minutes=30)
     assert night.stats()["leases"] == 1
+
+
+def test_a_car_works_without_its_owners_consent_to_telemetry(night: Night) -> None:
+    quiet, other = night.park("car-1"), night.park("car-2")
+    night.cells["eu-1"].ledger.set_consent(no(quiet.identity.car_id, "telemetry"))
+    night.begin(rows=24)
+    night.wait_until(lambda: quiet.lease and other.lease)
+    assert whole(night.merge(), 24)
+    assert {who for *_, who in night.parts()} == {"car-1", "car-2"}
 
 
 def test_when_all_cars_are_gone_trusted_machines_finish_the_night_in_time(night: Night) -> None:

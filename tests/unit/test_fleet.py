@@ -16,6 +16,8 @@ from fleetbatch.fleet.charge import HORIZON_S, Charging, limit_s, ready_s
 NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
 MODEL = "ab" * 32
 BATTERY = "Vehicle.Powertrain.TractionBattery"
+SILENT: dict[str, Any] = {PLUGGED: None, "Vehicle.Speed": None}
+"""What is left of a vehicle's words without its owner's consent to telemetry."""
 SOC, CHARGING = f"{BATTERY}.StateOfCharge.Current", f"{BATTERY}.Charging.IsCharging"
 
 
@@ -95,7 +97,7 @@ def test_a_willing_car_becomes_a_row_of_the_planner() -> None:
         ([], ledger_cars({"car_id": 1}), windows(), "no_signals"),
         ([said(1, NOW - timedelta(hours=1))], ledger_cars({"car_id": 1}), windows(1), "silent"),
         ([said(1, NOW, **{PLUGGED: False})], ledger_cars({"car_id": 1}), windows(1), "unplugged"),
-        ([said(1, NOW, **{PLUGGED: None})], ledger_cars({"car_id": 1}), windows(1), "unplugged"),
+        ([said(1, NOW, **SILENT, willing=False)], ledger_cars({"car_id": 1}), windows(1), "unwilling"),
         ([said(1, NOW, **{"Vehicle.Speed": 3.0})], ledger_cars({"car_id": 1}), windows(1), "driving"),
         ([said(1, NOW, willing=False)], ledger_cars({"car_id": 1}), windows(1), "unwilling"),
         ([said(1, NOW)], ledger_cars({"car_id": 1, "reputation": 0.2}), windows(1), "distrusted"),
@@ -187,6 +189,26 @@ def test_folding_file_by_file_or_all_at_once_is_the_same() -> None:
 def test_a_long_silence_ends_a_stay() -> None:
     newest = fold(nothing_heard(), signals(said(1, NOW - timedelta(hours=9)), said(1, NOW)))
     assert newest["plugged_in_at"].to_list() == [NOW]
+
+
+def test_a_car_that_may_not_speak_of_its_vehicle_is_taken_by_its_own_word() -> None:
+    [row], out = seen([said(1, NOW, **SILENT)], ledger_cars({"car_id": 1}), windows(1))
+    assert (row["car_id"], row["ready_s"], row["limit_s"], out) == (1, 0.0, HORIZON_S, {})
+
+
+def test_a_stay_by_a_cars_own_word_lasts_while_it_is_willing_and_carries_nothing_heard_before() -> None:
+    ago = [NOW - timedelta(hours=h) for h in (5, 4, 3, 2, 1)]
+    words = [said(1, ago[0], **{SOC: 20.0}), said(1, ago[1], **SILENT), said(1, ago[2], **SILENT, willing=False)]
+    words += [said(1, ago[3], **SILENT), said(1, ago[4], **SILENT)]
+    begun = [ago[0], ago[1], None, ago[3], ago[3]]
+    newest = nothing_heard()
+    for number, word in enumerate(words):
+        newest = fold(newest, signals(word))
+        assert newest.equals(fold(nothing_heard(), signals(*words[: number + 1])))
+        assert newest["plugged_in_at"].to_list() == [begun[number]]
+        rows = plugged(newest, "UTC").to_pylist()
+        assert [row["habits"] for row in rows] == ([] if begun[number] is None else [number == 0])
+        assert {row["soc_at_plug_in"] for row in rows} <= {0.2 if number == 0 else None}
 
 
 def test_only_plugged_cars_are_asked_how_long_they_stay() -> None:

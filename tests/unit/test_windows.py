@@ -65,6 +65,16 @@ def test_a_new_car_is_a_group_car_and_gets_a_whole_curve() -> None:
     assert np.isfinite(survival_of(answer)).all()
 
 
+def test_a_car_whose_habits_may_not_be_used_is_forecast_as_one_never_seen() -> None:
+    past = pa.concat_tables([fleet()[1], commuter(500, 60, until=NOW)])
+    known, stranger = (plugged([(car, NOW - timedelta(hours=3))]) for car in (500, 999_999))
+    forgotten = known.append_column("habits", pa.array([False]))
+    told = predict(forgotten, past, NOW)
+    assert told["car_id"].to_pylist() == [500]
+    assert told.drop(["car_id"]) == predict(stranger, past, NOW).drop(["car_id"])
+    assert told["survival"] != predict(known, past, NOW)["survival"]
+
+
 def test_a_fleet_without_any_past_still_gets_curves() -> None:
     answer = predict(plugged([(1, NOW)]), empty("stays"), NOW)
     curve = survival_of(answer)[0]
