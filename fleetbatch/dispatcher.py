@@ -136,6 +136,7 @@ class Dispatcher:
         if self.lock is None:
             return None
         self.ledger.finish_giving_up()  # what somebody began who was interrupted
+        self.ledger.add_up_rates()
         self.memory = remember(self.memory, self.store, self.cell, now=now)
         seen = Seen(cars=self.ledger.cars(), open_shards=self.ledger.open_shards(), rates=self.ledger.rates())
         self.memory = with_turns(self.memory, self.ledger, seen.cars, self.dials, now=now)

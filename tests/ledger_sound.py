@@ -84,8 +84,10 @@ def wipe(url: str) -> None:
         owner.execute(
             "TRUNCATE fleetbatch.consents, fleetbatch.orders, fleetbatch.shards, fleetbatch.open_leases,"
             " fleetbatch.leases, fleetbatch.parts, fleetbatch.audits, fleetbatch.planner_locks, fleetbatch.rounds,"
-            " fleetbatch.offers, fleetbatch.book, fleetbatch.tariffs, fleetbatch.used_assertions RESTART IDENTITY"
+            " fleetbatch.offers, fleetbatch.book, fleetbatch.tariffs, fleetbatch.used_assertions, fleetbatch.voices"
+            " RESTART IDENTITY"
         )
         owner.execute("DELETE FROM fleetbatch.terms WHERE number > 1")
         owner.execute("DELETE FROM fleetbatch.cars WHERE car_id <> 0")
+        owner.execute("UPDATE fleetbatch.rates_added SET added_through = '-infinity'")
         owner.execute("UPDATE fleetbatch.service SET served_at = '-infinity', resumed_at = '-infinity'")

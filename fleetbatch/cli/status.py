@@ -59,6 +59,7 @@ def told(glance: CellGlance) -> dict[str, Any]:
         },
         "cars": {"enrolled": glance.cars.total, **asdict(glance.cars)},
         "last_round": asdict(glance.last_round) if glance.last_round else None,
+        "publishing": [str(key) for key in glance.publishing],
         "orders": [
             {
                 "order": str(one.key),
@@ -80,7 +81,7 @@ def print_status(status: Mapping[str, Any]) -> None:
         table.add_row(name, cell["gateway"], *_numbers(cell))
     console.print(table)
     for name, cell in status["cells"].items():
-        for line in (cell["error"],) if "error" in cell else _details(cell):
+        for line in status_lines(cell):
             console.print(f"{name}: {line}", soft_wrap=True, markup=False)
 
 
@@ -119,14 +120,25 @@ def _numbers(cell: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _details(cell: Mapping[str, Any]) -> list[str]:
+def status_lines(cell: Mapping[str, Any]) -> list[str]:
+    """Return what people read of a cell below its line in the table. Pure."""
+    if "error" in cell:
+        return [cell["error"]]
     cars, ages = cell["cars"], cell["open_leases"]["by_age"]
     lines = [f"{cars['enrolled']:,} cars enrolled, {cars['unwilling']:,} without consent, {cars['revoked']:,} revoked"]
     if cell["open_leases"]["total"]:
         spans = ", ".join(f"{count:,} {name}" for name, count in ages.items() if count)
         lines.append(f"open leases by age: {spans} ({cell['open_leases']['cloud']:,} in the cloud lane)")
-    return lines + [
-        f"order {order['order']} is {order['state']}: {order['left']:,} of {order['shards']:,} shards left,"
-        f" deadline {order['deadline_at'][:16].replace('T', ' ')} UTC"
-        for order in cell["orders"]
-    ]
+    return (
+        lines
+        + [
+            f"order {order['order']} is {order['state']}: {order['left']:,} of {order['shards']:,} shards left,"
+            f" deadline {order['deadline_at'][:16].replace('T', ' ')} UTC"
+            for order in cell["orders"]
+        ]
+        + [
+            f"order {key} is being published: closed for good, not published yet; unless its publish task runs,"
+            " run its publish task again"
+            for key in cell["publishing"]
+        ]
+    )

@@ -101,6 +101,7 @@ def _cell_lines(cell: CellGlance) -> Iterator[str]:
     yield from _gauges("cloud_leases", "", {"": cell.leases.cloud})
     yield from _gauges("cars", "state", asdict(cell.cars))
     yield from _gauges("orders_open", "", {"": len(cell.orders)})
+    yield from _gauges("orders_publishing", "", {"": len(cell.publishing)})
     if cell.last_round is not None:
         yield from _gauges("round_id", "", {"": cell.last_round.round_id})
         yield from _gauges("round_offers", "", {"": cell.last_round.offers})

@@ -39,6 +39,16 @@ class LedgerDials:
     decisions_a_day: int = 20
     """Records of what its owner said that a car has of the last day, from which on a further yes must wait: records are
     kept for ever, and each is read with every statement. A withdrawal never waits."""
+    rates_over: timedelta = timedelta(days=7)
+    """For how long what a car said of its speed counts."""
+    voices: int = 1000
+    """How many cars of a class are asked how fast it is, at most: the middle of a thousand lies, nineteen times of
+    twenty, between the 47th and the 53rd hundredth of all."""
+    rates_batch: timedelta = timedelta(minutes=5)
+    """How much of a night one statement adds up at most: 130,000 leases of a cell that ends 450 in a second."""
+    rates_batches: int = 100
+    rates_settled_after: timedelta = timedelta(minutes=5)
+    """Who has ended a lease has committed by then; a lease that comes later counts in no rate."""
     retries: int = 5
     """How often a statement is sent again after a deadlock or a lost connection; every statement may be repeated."""
     retry_after: timedelta = timedelta(milliseconds=50)

@@ -69,6 +69,8 @@ class CellGlance:
     """What a cell is doing now."""
 
     orders: tuple[OrderGlance, ...]
+    publishing: tuple[OrderKey, ...]
+    """Orders that are closed and not published: their publish task runs, or must be run again."""
     leases: LeaseAges
     cars: CarCounts
     last_round: RoundGlance | None
@@ -95,6 +97,7 @@ class Glances:
         computing = min(leases.total - leases.cloud, cars["willing"])
         return CellGlance(
             orders=orders,
+            publishing=tuple(map(order_key, self._pool.rows("glance_publishing"))),
             leases=leases,
             cars=CarCounts(
                 computing=computing,

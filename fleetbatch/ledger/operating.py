@@ -82,6 +82,7 @@ class Operating(Orders):
             publishing = row["state"] == OrderState.CLOSED.value and row["published_at"] is None
             now = "being published" if publishing else row["state"]
             summary = f"the order {key} is {now}, for good; its next generation can be run"
+            summary += "; unless it is published in a moment, run its publish task again" if publishing else ""
             raise RejectedError(summary)
         return self.finish_giving_up(asked["order_no"]) if gone else 0
 

@@ -17,7 +17,7 @@ from fleetbatch.ledger.leases import order_key
 from fleetbatch.ledger.messages import CloudShard, NightStats, OrderRow, OrderState, ShardCounts
 from fleetbatch.ledger.pool import Connection, Pool, Row, statement
 from fleetbatch.nouns import FrozenOrder, Order, OrderKey
-from fleetbatch.units import CLOUD_CLASS, Night, OrderName, Sha256, ShardId
+from fleetbatch.units import Night, OrderName, Sha256, ShardId
 
 _REGISTER_ROWS: Final = 20_000
 CAR_POWER_W_MAX: Final = 2000.0
@@ -137,14 +137,6 @@ class Orders:
             for row in rows
         ]
 
-    def rates(self, since: dt.timedelta = dt.timedelta(days=7)) -> pa.Table:
-        """Return what was measured from confirmed parts: workload, hardware_class, provider, cars, rows, busy_s.
-
-        `busy_s` is what the rows take at the rate of the middle one of the cars.
-        """
-        rows = self._pool.rows("rates", {"since": since, "cloud_class": CLOUD_CLASS})
-        return pa.Table.from_pylist(rows, pa.schema(_RATES))
-
     def missing_shards(self, key: OrderKey) -> pa.Table:
         """Return shard_id (uint64) and reason of the shards that were given up."""
         rows = self._pool.rows("missing_shards", self._where(key))
@@ -194,14 +186,6 @@ class Orders:
         return {"night": _night(key), "order_no": self._number(key)}
 
 
-_RATES: Final[Mapping[str, pa.DataType]] = {
-    "workload": pa.string(),
-    "hardware_class": pa.string(),
-    "provider": pa.string(),
-    "cars": pa.int64(),
-    "rows": pa.int64(),
-    "busy_s": pa.float64(),
-}
 _MISSING: Final[Mapping[str, pa.DataType]] = {"shard_id": pa.uint64(), "reason": pa.string()}
 _PARTS: Final[Mapping[str, pa.DataType]] = {
     "shard_id": pa.uint64(),

@@ -20,12 +20,13 @@ from fleetbatch.ledger.messages import LedgerDials
 from fleetbatch.ledger.operating import Operating
 from fleetbatch.ledger.past import Past
 from fleetbatch.ledger.pool import Connection, Pool
+from fleetbatch.ledger.rates import Rates
 from fleetbatch.ledger.rounds import Rounds
 
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
-class PostgresLedger(Leases, Cars, Operating, Rounds, Audits, Glances, Past, Books):
+class PostgresLedger(Leases, Cars, Operating, Rates, Rounds, Audits, Glances, Past, Books):
     """A cell's ledger. Every verb raises TransientError when the database does not answer."""
 
     def __init__(self, url: str, dials: LedgerDials) -> None:

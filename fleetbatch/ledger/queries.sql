@@ -579,32 +579,152 @@ FROM live o CROSS JOIN LATERAL (
 ORDER BY o.priority, o.deadline_at, s.shard_id
 LIMIT %(limit)s;
 
+-- name: start_rates
+-- A new cell begins with its first order. A clock that was set back has added up a future that is still to come: it is
+-- begun anew. The row's lock makes a second dispatcher wait, and then see that it was done.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+behind AS MATERIALIZED (
+    SELECT a.added_through > clock.at AS set_back
+    FROM rates_added a, clock
+    WHERE a.added_through > clock.at OR a.added_through < clock.at - %(over)s::interval
+    FOR UPDATE OF a
+),
+started AS (
+    UPDATE rates_added SET added_through = greatest(clock.at - %(over)s::interval, (
+        SELECT min(opened_at) FROM orders, clock WHERE deadline_at > clock.at - %(over)s::interval - interval '1 day'))
+    FROM behind, clock
+)
+DELETE FROM voices USING behind WHERE behind.set_back;
+
+-- name: add_up_rates
+-- No row: all is added up that has settled. Nights first, whatever the statistics say: those whose orders were not over a
+-- day before. Of a day that has its voices, who has a larger lot than all of them is not kept.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+span AS MATERIALIZED (
+    SELECT a.added_through AS since,
+           least(a.added_through + %(batch)s::interval, clock.at - %(settled_after)s::interval) AS until
+    FROM rates_added a, clock
+    WHERE a.added_through < clock.at - %(settled_after)s::interval
+    FOR UPDATE OF a
+),
+said AS MATERIALIZED (
+    SELECT (l.ended_at AT TIME ZONE 'UTC')::date AS day, o.workload, l.hardware_class, l.car_id,
+           max(l.provider) AS provider, sum(l.delivered_rows) AS rows,
+           sum(busy_s(l.car_id, l.delivered_busy_s, l.granted_at, l.ended_at)) AS busy_s
+    FROM span CROSS JOIN LATERAL (
+        SELECT DISTINCT night FROM orders
+        WHERE opened_at <= span.until AND deadline_at > span.since - interval '1 day'
+    ) n CROSS JOIN LATERAL (
+        SELECT * FROM leases WHERE night = n.night AND ended_at > span.since AND ended_at <= span.until OFFSET 0
+    ) l JOIN orders o ON o.order_no = l.order_no
+    WHERE l.delivered_rows > 0 AND (l.car_id = 0 OR l.hardware_class <> %(cloud_class)s)
+    GROUP BY 1, 2, 3, 4
+),
+full_day AS MATERIALIZED (
+    SELECT g.*, f.lot AS last
+    FROM (SELECT DISTINCT day, workload, hardware_class FROM said) g CROSS JOIN LATERAL (
+        SELECT lot FROM voices
+        WHERE day = g.day AND workload = g.workload AND hardware_class = g.hardware_class
+        ORDER BY lot OFFSET %(voices)s LIMIT 1
+    ) f
+),
+drawn AS (
+    SELECT s.*, row_number() OVER (PARTITION BY day, workload, hardware_class ORDER BY lot, car_id) AS n
+    FROM (SELECT s.*, lot(s.car_id, a.seed) AS lot FROM said s, rates_added a) s
+    LEFT JOIN full_day f USING (day, workload, hardware_class)
+    WHERE f.last IS NULL OR lot <= f.last
+),
+kept AS (
+    INSERT INTO voices AS v (day, workload, hardware_class, lot, car_id, provider, rows, busy_s)
+    SELECT day, workload, hardware_class, lot, car_id, provider, rows, busy_s
+    FROM drawn
+    WHERE n <= %(voices)s + 1
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (day, workload, hardware_class, lot, car_id) DO UPDATE
+    SET rows = v.rows + excluded.rows, busy_s = v.busy_s + excluded.busy_s,
+        provider = greatest(v.provider, excluded.provider)
+)
+UPDATE rates_added SET added_through = span.until FROM span
+RETURNING added_through;
+
+-- name: forget_rates
+-- Days that are over, and whom others with smaller lots have outnumbered. One more than speak stays: its lot says how
+-- large their share is.
+WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
+full_day AS MATERIALIZED (
+    SELECT day, workload, hardware_class FROM voices GROUP BY 1, 2, 3 HAVING count(*) > %(voices)s + 1
+),
+last AS MATERIALIZED (
+    SELECT f.*, (SELECT lot FROM voices v
+                 WHERE v.day = f.day AND v.workload = f.workload AND v.hardware_class = f.hardware_class
+                 ORDER BY lot OFFSET %(voices)s LIMIT 1) AS lot
+    FROM full_day f
+),
+outnumbered AS (
+    DELETE FROM voices v USING last f
+    WHERE v.day = f.day AND v.workload = f.workload AND v.hardware_class = f.hardware_class AND v.lot > f.lot
+)
+DELETE FROM voices USING clock WHERE day < ((clock.at - %(over)s::interval) AT TIME ZONE 'UTC')::date;
+
 -- name: rates
 -- How long a car computed is its own word: it counts up to the time for which it held the lease, a car has one voice in
 -- a class whatever it delivered and with whatever providers, and the seconds a row are what the middle car says. Whoever
--- was struck since is not asked. Nobody but a trusted machine, whose word stands, speaks for the trusted machines.
+-- was struck since is not asked. Nobody but a trusted machine, whose word stands, speaks for the trusted machines. What is
+-- not added up yet is read beside what is: open leases, and those that ended just now.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
-heard AS (
-    SELECT order_no, car_id, hardware_class, provider, delivered_rows AS rows, delivered_busy_s AS said_s,
-           extract(epoch FROM clock.at - granted_at)::double precision AS held_s
+added AS MATERIALIZED (
+    SELECT a.seed, greatest(a.added_through, clock.at - %(over)s::interval) AS through FROM rates_added a, clock
+),
+known AS MATERIALIZED (
+    SELECT v.* FROM voices v, clock WHERE v.day >= ((clock.at - %(over)s::interval) AT TIME ZONE 'UTC')::date
+),
+last AS MATERIALIZED (
+    SELECT workload, hardware_class, lot
+    FROM (SELECT workload, hardware_class, lot,
+                 row_number() OVER (PARTITION BY workload, hardware_class ORDER BY lot) AS n
+          FROM (SELECT DISTINCT workload, hardware_class, lot FROM known) k) k
+    WHERE n = %(voices)s + 1
+),
+recent AS (
+    SELECT order_no, car_id, hardware_class, provider, delivered_rows AS rows,
+           busy_s(car_id, delivered_busy_s, granted_at, clock.at) AS busy_s
     FROM open_leases, clock WHERE delivered_rows > 0
     UNION ALL
-    SELECT order_no, car_id, hardware_class, provider, delivered_rows, delivered_busy_s,
-           extract(epoch FROM ended_at - granted_at)::double precision
-    FROM leases, clock
-    WHERE delivered_rows > 0 AND credit <> 'refused' AND ended_at > clock.at - %(since)s::interval
+    SELECT l.order_no, l.car_id, l.hardware_class, l.provider, l.delivered_rows,
+           busy_s(l.car_id, l.delivered_busy_s, l.granted_at, l.ended_at)
+    FROM added CROSS JOIN LATERAL (
+        SELECT DISTINCT night FROM orders WHERE deadline_at > added.through - interval '1 day'
+    ) n CROSS JOIN LATERAL (
+        SELECT * FROM leases WHERE night = n.night AND ended_at > added.through OFFSET 0
+    ) l
+    WHERE l.delivered_rows > 0
 ),
-voices AS (
-    SELECT o.workload, h.hardware_class, max(h.provider) AS provider, sum(h.rows)::double precision AS rows,
-           sum(CASE WHEN h.car_id = 0 THEN h.said_s ELSE greatest(least(h.said_s, h.held_s), 0) END) AS busy_s
-    FROM clock, heard h JOIN orders o ON o.order_no = h.order_no JOIN cars c ON c.car_id = h.car_id
-    WHERE (c.struck_at IS NULL OR c.struck_at <= clock.at - %(since)s::interval)
-      AND (h.car_id = 0 OR h.hardware_class <> %(cloud_class)s)
-    GROUP BY o.workload, h.hardware_class, h.car_id
+heard AS (
+    SELECT workload, hardware_class, lot, car_id, provider, rows, busy_s FROM known
+    UNION ALL
+    SELECT o.workload, r.hardware_class, lot(r.car_id, added.seed), r.car_id, r.provider, r.rows, r.busy_s
+    FROM added CROSS JOIN recent r JOIN orders o ON o.order_no = r.order_no
+    LEFT JOIN last ON last.workload = o.workload AND last.hardware_class = r.hardware_class
+    WHERE (r.car_id = 0 OR r.hardware_class <> %(cloud_class)s)
+      AND (last.lot IS NULL OR lot(r.car_id, added.seed) <= last.lot)
+),
+speak AS MATERIALIZED (
+    SELECT workload, hardware_class, lot, car_id, max(provider) AS provider, sum(rows)::double precision AS rows,
+           sum(busy_s) AS busy_s, row_number() OVER (PARTITION BY workload, hardware_class ORDER BY lot, car_id) AS n
+    FROM heard
+    GROUP BY workload, hardware_class, lot, car_id
+),
+asked AS (
+    SELECT v.*, share_below(b.lot) AS share
+    FROM speak v
+    LEFT JOIN speak b
+        ON b.workload = v.workload AND b.hardware_class = v.hardware_class AND b.n = %(voices)s + 1
+    WHERE v.n <= %(voices)s
 )
-SELECT workload, hardware_class, provider, count(*) AS cars, sum(rows)::bigint AS rows,
-       sum(rows) * percentile_disc(0.5) WITHIN GROUP (ORDER BY busy_s / rows) AS busy_s
-FROM voices
+SELECT workload, hardware_class, provider, count(*) AS cars, (sum(rows) / max(share))::bigint AS rows,
+       sum(rows) / max(share) * percentile_disc(0.5) WITHIN GROUP (ORDER BY busy_s / rows) AS busy_s
+FROM asked, clock
+WHERE NOT coalesce((SELECT struck_at > clock.at - %(over)s::interval FROM cars c WHERE c.car_id = asked.car_id), false)
 GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3;
 
@@ -849,6 +969,10 @@ FROM orders o LEFT JOIN shards s ON s.night = o.night AND s.order_no = o.order_n
 WHERE o.state IN ('open', 'paused')
 GROUP BY o.order_no, s.state
 ORDER BY o.order_no;
+
+-- name: glance_publishing
+-- Closed for good, and not marked as published: somebody publishes it now, or was interrupted.
+SELECT night, name, generation FROM orders WHERE state = 'closed' AND published_at IS NULL ORDER BY order_no;
 
 -- name: glance_leases
 SELECT width_bucket(extract(epoch FROM fleetbatch.now() - granted_at)::double precision, %(ages_s)s::double precision[]) AS age,

@@ -16,6 +16,7 @@ _PARTS = "contracts/test_gateway_parts.py::test_"
 _UPLOADS = "contracts/test_gateway_uploads.py::test_"
 _DECISIONS = "contracts/ledger/test_ledger_decisions.py::test_"
 _BOOKS = "contracts/test_credits_archives.py::test_"
+_RATES = "contracts/ledger/test_ledger_rates.py::test_"
 _CLAIMS = "contracts/ledger/test_ledger_claims.py::test_"
 _CONDITIONS = '{"ChecksumSHA256": checksum, "IfNoneMatch": "*"}'
 
@@ -41,13 +42,19 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
     (_without("an assertion buys any number of tokens", "gateway/tokens.py", "if not await gate.first_uses.ask(assertion):", "if await gate.first_uses.ask(assertion) is None:"), "contracts/test_gateway_callers.py::test_an_assertion_buys_one_token_only"),
     (_without("a revoked car's key is a key", "gateway/gate.py", "None if row.revoked else es256_key(row.public_key_pem)", "es256_key(row.public_key_pem)"), _MATRIX),
     # -- what a car says of itself
-    (_without("a car was busy as long as it says", QUERIES, "least(h.said_s, h.held_s)", "h.said_s", within="rates"), f"{_CLAIMS}a_car_was_busy_no_longer_than_it_held_its_lease"),
+    (_without("a car was busy as long as it says", "ledger/migrations/0010_rates.sql", "least(said_s, extract(epoch FROM until - since)::double precision)", "said_s"), f"{_CLAIMS}a_car_was_busy_no_longer_than_it_held_its_lease"),
     (_without("a night was busy as long as its cars say", QUERIES, "least(busy_s, most_s) AS busy_s", "busy_s", within="night_stats"), f"{_CLAIMS}a_car_was_busy_no_longer_than_it_held_its_lease"),
     (_without("results tell any energy", QUERIES, "least(1, h.most_wh / nullif(l.delivered_wh, 0))", "1", within="valid_parts"), f"{_CLAIMS}energy_counts_up_to_what_a_car_can_draw_in_the_time"),
     (_without("a night tells any energy", QUERIES, "least(energy_wh, most_s * %(power_w_max)s / 3600)", "energy_wh", within="night_stats"), f"{_CLAIMS}energy_counts_up_to_what_a_car_can_draw_in_the_time"),
     (_without("a class is as fast as its slowest car says", QUERIES, "percentile_disc(0.5)", "percentile_disc(1)", within="rates"), f"{_CLAIMS}a_class_is_as_fast_as_its_middle_car_says"),
-    (_without("who was struck is asked how fast a class is", QUERIES, "(c.struck_at IS NULL OR c.struck_at <= clock.at - %(since)s::interval)", "true", within="rates"), f"{_CLAIMS}a_car_that_was_struck_is_not_asked_how_fast_its_class_is"),
-    (_without("a car speaks for the trusted machines", QUERIES, "(h.car_id = 0 OR h.hardware_class <> %(cloud_class)s)", "true", within="rates"), f"{_CLAIMS}a_car_does_not_speak_for_the_trusted_machines"),
+    (_without("who was struck is asked how fast a class is", QUERIES, "WHERE NOT coalesce((SELECT struck_at", "WHERE coalesce((SELECT true OR struck_at", within="rates"), f"{_CLAIMS}a_car_that_was_struck_is_not_asked_how_fast_its_class_is"),
+    (_without("a car speaks for the trusted machines", QUERIES, "(r.car_id = 0 OR r.hardware_class <> %(cloud_class)s)", "true", within="rates"), f"{_CLAIMS}a_car_does_not_speak_for_the_trusted_machines"),
+    (_without("a car speaks for the trusted machines once it is added up", QUERIES, "(l.car_id = 0 OR l.hardware_class <> %(cloud_class)s)", "true", within="add_up_rates"), f"{_RATES}of_what_is_added_up_too_the_struck_and_who_claims_to_be_a_trusted_machine_have_no_voice"),
+    (_without("leases are added up before all have committed", QUERIES, "%(batch)s::interval, clock.at - %(settled_after)s::interval)", "%(batch)s::interval, clock.at)", within="add_up_rates"), f"{_RATES}what_is_added_up_says_the_same_as_the_leases_did"),
+    (_without("leases are added up twice", QUERIES, "ended_at > span.since AND", "ended_at >= span.since - interval '1 hour' AND", within="add_up_rates"), f"{_RATES}what_is_added_up_says_the_same_as_the_leases_did"),
+    (_without("who speaks for a class is not drawn", QUERIES, "ORDER BY lot, car_id) AS n", "ORDER BY car_id) AS n", within="add_up_rates"), f"{_RATES}a_full_class_is_asked_by_as_many_cars_as_speak_and_tells_the_rows_of_all"),
+    (_without("a clock that was ahead has added up for ever", QUERIES, "WHERE a.added_through > clock.at OR", "WHERE", within="start_rates"), f"{_RATES}after_a_clock_was_ahead_and_is_set_right_all_is_added_up_anew"),
+    (_without("cars have a voice for every day", QUERIES, "    GROUP BY workload, hardware_class, lot, car_id\n", "    GROUP BY workload, hardware_class, lot, car_id, rows, busy_s\n", within="rates"), f"{_RATES}a_car_has_one_voice_over_all_its_days"),
     # -- what is over
     (_without("a verdict counts while its night is archived", "ledger/past.py", '            fetch(connection, "close_audits", {"night": night})\n', ""), "contracts/ledger/test_ledger_past.py::test_a_verdict_that_comes_while_its_night_is_archived_does_not_count"),
     (_without("a book is recomputed from whatever lies in the store", "owners/archives.py", "        _refuse_changed(self.store, self.key)\n", ""), f"{_BOOKS}an_archive_of_which_a_byte_was_changed_is_no_ground_for_a_book"),
