@@ -194,6 +194,11 @@ def archive_hashes(key: str) -> tuple[str, str]:
     return sha256, footer_sha256
 
 
+def archived_night(key: str) -> str:
+    """Return which night's rows an archive holds."""
+    return key.rpartition("/")[0].rpartition("night=")[2]
+
+
 def archived(cell: CellName, table: str, night: str) -> str:
     """Where a night's rows of a table of the ledger lie."""
     return f"{archives(cell, table)}night={night}/"

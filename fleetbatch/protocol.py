@@ -262,6 +262,8 @@ class StatementReply(_Message, frozen=True, kw_only=True):
     car_id: str
     consents: list[ConsentEntry]
     nights: list[StatementNight] = []
+    unreadable_nights: list[str] = []
+    """Archived nights of which it cannot be told now, or not wholly, what the car did; the sums below lack nothing."""
     escrow_micro: int = 0
     """Of this car."""
     owner_paid_micro: int = 0

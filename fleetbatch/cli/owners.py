@@ -13,6 +13,7 @@ from rich.table import Table
 from fleetbatch.cli.cars import car_of, owner_of
 from fleetbatch.cli.show import print_json
 from fleetbatch.errors import RejectedError
+from fleetbatch.owners.page import UNREADABLE
 
 owners = typer.Typer(help="What owners may know.", no_args_is_help=True)
 credits_app = typer.Typer(help="What owners earn.", no_args_is_help=True)
@@ -163,6 +164,8 @@ def _print_statement(told: Mapping[str, Any]) -> None:
             *(f"{night['paid_micro'] / _MICRO:.6f}", f"{night['escrow_micro'] / _MICRO:.6f}"),
         )
     console.print(table)
+    for lacking in told["unreadable_nights"]:
+        console.print(f"night {lacking} {UNREADABLE}", soft_wrap=True)
     console.print(f"paid to the owner so far: {told['owner_paid_micro'] / _MICRO:.6f} credits")
 
 

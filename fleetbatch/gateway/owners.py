@@ -51,7 +51,9 @@ async def statement(gate: Gate, owner: OwnerId, query: Mapping[str, str]) -> Sta
     car = await _own_car(gate, owner, query.get("car", ""))
     archive = Archive(store=gate.store, cell=gate.cell.name)
     async with gate.statements:
-        return await gate.off_loop(car_statement, gate.ledger, archive, car)
+        told: StatementReply = await gate.off_loop(car_statement, gate.ledger, archive, car)
+    gate.metrics.events["archives_unreadable"] += len(told.unreadable_nights)
+    return told
 
 
 async def _own_car(gate: Gate, owner: OwnerId, name: str) -> CarId:

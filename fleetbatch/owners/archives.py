@@ -43,22 +43,37 @@ _BYTES: Final = ("bytes_read", "bytes_sent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """An archived night of which a file cannot be read, and what an operator does about it."""
+
+    night: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
     """The nights of one cell that were archived."""
 
     store: Store
     cell: CellName
 
-    def ended_leases(self, car: CarId) -> list[EndedLease]:
-        """Return what a car did in archived nights, by night; a night that was archived twice may tell a lease twice.
+    def ended_leases(self, car: CarId) -> tuple[list[EndedLease], list[Unreadable]]:
+        """Return what a car did in archived nights, by night, and which files could not be read.
 
-        Time grows with the number of nights, memory with the car's own leases. Raises RejectedError for a file that
-        cannot be read.
+        A night that was archived twice may tell a lease twice. Time grows with the number of nights, memory with the
+        car's own leases. What a file that is damaged holds of the car nobody knows: its whole night is in doubt.
         """
         keys = list(self.store.keys(layout.archives(self.cell, "leases")))
         with ThreadPoolExecutor(_READERS) as readers:
-            found = list(readers.map(lambda key: self._night(key, car), keys))
-        return [lease for night in found for lease in night]
+            found = list(readers.map(lambda key: self._told(key, car), keys))
+        leases = [lease for night in found if not isinstance(night, Unreadable) for lease in night]
+        return leases, [night for night in found if isinstance(night, Unreadable)]
+
+    def _told(self, key: str, car: CarId) -> list[EndedLease] | Unreadable:
+        try:
+            return self._night(key, car)
+        except RejectedError as error:
+            return Unreadable(night=layout.archived_night(key), why=str(error))
 
     def _night(self, key: str, car: CarId) -> list[EndedLease]:
         rows = _rows_with(self.store, key, "car_id", [car], (*_LEASE, *_BYTES))

@@ -4,6 +4,8 @@ from fleetbatch.pages import page, paragraph, section, table
 from fleetbatch.protocol import ConsentEntry, StatementNight, StatementReply
 
 _MICRO = 1_000_000
+UNREADABLE = "cannot be told now, its archive cannot be read; what was paid for it is in what was paid so far"
+"""Of a night that a statement lacks."""
 _HEAD = ("night", "order", "data", "rows", "minutes", "kWh", "MB read", "MB sent", "credits", "in escrow")
 
 
@@ -15,7 +17,11 @@ def statement_page(told: StatementReply) -> str:
         f"Statement of car {told.car_id}",
         [
             section("What it earned", paragraph(paid), paragraph(waits)),
-            section("What it did, night by night", table(_HEAD, [_night(night) for night in told.nights])),
+            section(
+                "What it did, night by night",
+                *(paragraph(f"night {night} {UNREADABLE}") for night in told.unreadable_nights),
+                table(_HEAD, [_night(night) for night in told.nights]),
+            ),
             section(
                 "What its owner said",
                 table(("when (UTC)", "answer", "to", "notice", "record"), [_consent(one) for one in told.consents]),

@@ -1,6 +1,7 @@
 """What an owner may know about a car: consent as it was given, what ran when and for whom, and what it earned."""
 
 import datetime as dt
+import logging
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -10,6 +11,7 @@ from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import Booked, EndedLease, LeaseRef
 from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.logs import say
 from fleetbatch.owners.archives import Archive
 from fleetbatch.owners.consents import consent_entry
 from fleetbatch.protocol import StatementNight, StatementReply
@@ -19,29 +21,41 @@ from fleetbatch.units import CarId
 def car_statement(ledger: PostgresLedger, archive: Archive, car: CarId) -> StatementReply:
     """Return everything that the cell keeps about a car, archived nights included.
 
-    Raises RejectedError for a car that never enrolled, and for an archive that cannot be read.
+    A night whose archive cannot be read is named in place of being told, and its file is logged for whoever restores
+    it. No sum lacks it: an archived night has nothing in escrow, and what was paid for it is in the book. Raises
+    RejectedError for a car that never enrolled.
     """
     known = ledger.car_key(car)
     if known is None:
         summary = f"car {car:016x} is not enrolled in this cell"
         raise RejectedError(summary)
     here = ledger.ended_leases(car)  # first: a night that is archived meanwhile is told by both, and not by neither
+    archived, unreadable = archive.ended_leases(car)
+    for one in unreadable:
+        say("archive cannot be read", level=logging.ERROR, night=one.night, detail=one.why)
     nights = [
         line
-        for night, leases in by_night([*archive.ended_leases(car), *here]).items()
+        for night, leases in by_night([*archived, *here]).items()
         for line in night_lines(leases, ledger.booked(night, leases))
     ]
     return StatementReply(
         car_id=f"{car:016x}",
         consents=[consent_entry(record) for record in ledger.consents(car)],
         nights=nights,
+        unreadable_nights=sorted({one.night for one in unreadable}),
         escrow_micro=sum(line.escrow_micro for line in nights),
         owner_paid_micro=ledger.owner_balance(known.owner_id),
     )
 
 
 def statement_table(told: StatementReply) -> pa.Table:
-    """Return the nights of a statement as a table of contract `statement`, oldest first. Pure."""
+    """Return the nights of a statement as a table of contract `statement`, oldest first. Pure.
+
+    Raises RejectedError for a statement that lacks a night: nothing in the table would say so.
+    """
+    if told.unreadable_nights:
+        summary = f"the statement of car {told.car_id} lacks nights whose archives cannot be read"
+        raise RejectedError(summary, told.unreadable_nights)
     rows = [{"car_id": told.car_id, **msgspec.structs.asdict(night)} for night in told.nights]
     return conform(pa.Table.from_pylist(rows, contract("statement").schema), "statement")
 

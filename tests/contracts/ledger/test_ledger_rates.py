@@ -53,6 +53,7 @@ def test_what_is_added_up_says_the_same_as_the_leases_did(cell: Cell, cell_url: 
     before = measured(cell)
     assert before[0] == {"workload": "image", "hardware_class": "orin", "provider": "CPUExecutionProvider",
                          "cars": 3, "rows": 30, "busy_s": 21.0}  # fmt: skip
+    cell.pass_time(minutes=2)
     cell.ledger.add_up_rates()
     assert voices(cell_url) == [(1, 10), (2, 10)]  # who ended just now may not have committed
     assert measured(cell) == before
@@ -69,7 +70,7 @@ def test_a_car_has_one_voice_over_all_its_days(cell: Cell) -> None:
         order = replace(frozen_order(f"2026-11-{22 + day}"), deadline_at=cell.now + timedelta(hours=10))
         cell.open({10 * day + car: (ROWS,) for car in (1, 2, 3)}, order)
         for car in (1, 2, 3) if day == 0 else (1,):
-            drive(cell, car, 1.0 if car == 1 else 50.0, shard=10 * day + car)
+            drive(cell, car, 1.0 + day if car == 1 else 50.0, shard=10 * day + car)
         cell.pass_time(days=1)
         cell.ledger.add_up_rates()
     [rate] = measured(cell)
