@@ -39,6 +39,10 @@ class Dials:
     """Share of tries from such an address that is looked at all the same; honest cars may share it."""
     failing_addresses_max: int = 50_000
     """Addresses that are counted apart; those beyond share one count."""
+    refusals_per_window: int = 8
+    """Leases that one car may refuse in a `refusals_window`, from which on it is offered nothing until the next begins,
+    at each gateway process: what so many of its shards are refused for is most likely the car's own."""
+    refusals_window: timedelta = timedelta(minutes=10)
     owner_requests_per_window: int = 100
     """What one owner may ask in ten seconds."""
     owner_calls_max: int = 8
@@ -74,6 +78,10 @@ class Dials:
     unconfirmed_max: int = 4
     """Parts of one lease that a PUT is signed for before one of them is confirmed, at each gateway process; an honest
     car sends one after the other. What is stored and never confirmed is kept as long as the night's objects."""
+    unconfirmed_of_car_max: int = 24
+    """Parts of one car, whatever its leases, that a PUT is signed for in an `unconfirmed_window` and that are not
+    confirmed, at each gateway process: a car that is cut off in the middle of a part leaves one behind."""
+    unconfirmed_window: timedelta = timedelta(minutes=30)
     puts_at_once_max: int = 2
     """PUTs of one object that are under way at one time, at each gateway process."""
     leases_signed_max: int = 20_000

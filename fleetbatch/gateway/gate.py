@@ -21,7 +21,7 @@ from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.hearing import Telemetry
 from fleetbatch.gateway.identity import Assertion, TokenKey, es256_key, token_key
 from fleetbatch.gateway.metrics import Metrics
-from fleetbatch.gateway.pacing import Allowance, Failures, beat_every_s, gather_s, pressure_holding, wait_s
+from fleetbatch.gateway.pacing import Allowance, Failures, beat_every_s, gather_s, pressure_holding, refusals, wait_s
 from fleetbatch.gateway.rounds import OfferBook
 from fleetbatch.gateway.uploads import Unconfirmed
 from fleetbatch.ledger.glance import CellGlance
@@ -124,6 +124,7 @@ class Gate:
     allowance: Allowance[CarId] = field(init=False)
     token_allowance: Allowance[CarId] = field(init=False)
     owner_allowance: Allowance[OwnerId] = field(init=False)
+    refusals: Allowance[CarId] = field(init=False)
     failures: Failures = field(init=False)
     unconfirmed: Unconfirmed = field(init=False)
     void_until: dict[int, float] = field(init=False, default_factory=dict)
@@ -146,8 +147,9 @@ class Gate:
         self.allowance = Allowance(self.dials.requests_per_window, now=self.clock())
         self.token_allowance = Allowance(self.dials.tokens_per_window, now=self.clock())
         self.owner_allowance = Allowance(self.dials.owner_requests_per_window, now=self.clock())
+        self.refusals = refusals(self.dials, now=self.clock())
         self.failures = Failures(self.dials, now=self.clock())
-        self.unconfirmed = Unconfirmed(self.dials)
+        self.unconfirmed = Unconfirmed(self.dials, now=self.clock())
         batcher = partial(
             Batcher,
             executor=self.executor,
@@ -156,8 +158,7 @@ class Gate:
         )
         took = self.metrics.batch
         self.grants = batcher(self.ledger.grant, lambda question: question.car_id, took=took("grants"))
-        gather_beats_s = self.dials.gather_beats_for.total_seconds()
-        beats = partial(batcher, gather_s=lambda: gather_beats_s, took=took("beats"))
+        beats = partial(batcher, gather_s=self.dials.gather_beats_for.total_seconds, took=took("beats"))
         self.beats = beats(self.ledger.beat, lambda question: question.lease_id)
         about_parts = self.ledger, self.store, self.dials.part_bytes
         announced, arrived = partial(looked_up, *about_parts), partial(counted, *about_parts)

@@ -7,6 +7,7 @@ from typing import Final, Generic, TypeVar
 
 from fleetbatch.gateway.addresses import NOWHERE, Address
 from fleetbatch.gateway.dials import Dials
+from fleetbatch.units import CarId
 
 Caller = TypeVar("Caller")
 
@@ -71,26 +72,40 @@ def _whole_s(left: timedelta) -> float:
 
 
 class Allowance(Generic[Caller]):
-    """Counts what each caller asked in the current ten seconds; only whoever has proven to be a caller is counted."""
+    """Counts what each caller asked in the current window; only whoever has proven to be a caller is counted."""
 
-    def __init__(self, limit: int, *, now: datetime) -> None:
+    def __init__(self, limit: int, *, now: datetime, window: timedelta = _WINDOW) -> None:
         """Start a window."""
-        self._limit = limit
-        self._ends_at = now + _WINDOW
+        self._limit, self._window = limit, window
+        self._ends_at = now + window
         self._asked: dict[Caller, int] = {}
 
     def left_s(self, caller: Caller, *, now: datetime) -> float:
         """Count one request; return 0, or in how many seconds a caller may ask again that is over its allowance."""
         if now >= self._ends_at:
             self._asked.clear()
-            self._ends_at = now + _WINDOW
+            self._ends_at = now + self._window
         asked = self._asked[caller] = self._asked.get(caller, 0) + 1
         return 0.0 if asked <= self._limit else _whole_s(self._ends_at - now)
 
+    def used_up_s(self, caller: Caller, *, now: datetime) -> float:
+        """Return 0, or in how many seconds a caller may ask again that has nothing left; count nothing."""
+        if self._asked.get(caller, 0) < self._limit or now >= self._ends_at:
+            return 0.0
+        return _whole_s(self._ends_at - now)
+
     def give_back(self, caller: Caller) -> None:
-        """Count one request less: it was not this caller's own."""
-        if caller in self._asked:
-            self._asked[caller] -= 1
+        """Count one request less: it was not this caller's own, or costs nothing any more."""
+        asked = self._asked.get(caller, 0)
+        if asked > 1:
+            self._asked[caller] = asked - 1
+        else:
+            self._asked.pop(caller, None)
+
+
+def refusals(dials: Dials, *, now: datetime) -> Allowance[CarId]:
+    """Return what counts the leases that each car refuses."""
+    return Allowance(dials.refusals_per_window, now=now, window=dials.refusals_window)
 
 
 class Failures:

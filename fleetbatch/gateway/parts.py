@@ -1,6 +1,7 @@
 """Parts and release: what a car computed becomes durable, or its shard free; every answer may be asked for again."""
 
 import logging
+from datetime import datetime
 from typing import assert_never
 
 from fleetbatch.gateway.arrivals import Announced, Arrived, Counted, Found, part_key, upload_of
@@ -43,10 +44,8 @@ async def _announced(gate: Gate, row: LeaseRow, request: PartRequest, found: Fou
             await _remove(gate, request, key)
         case "absent":
             pass
-    if not gate.unconfirmed.admits(row.lease_id, key, stop=request.stop, done_through=row.done_through):
-        detail = f"{gate.dials.unconfirmed_max} parts of this lease wait to be confirmed; confirm one before another"
-        raise ProblemError(Kind.TOO_MANY_PARTS, detail)
     now = gate.clock()
+    _refuse_unconfirmed(gate, row, request, key, now=now)
     put = gate.store.sign_put(
         key, size=request.bytes, sha256=Sha256(request.sha256), now=now, expires=gate.dials.put_for
     )
@@ -71,7 +70,9 @@ async def confirm(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
                 detail = f"the upload is not the {request.bytes} bytes of sha256 {request.sha256}; send it again"
                 raise ProblemError(Kind.PART_DAMAGED, detail)
             case Delivered() | Terminal() | Refused():
-                return _counted(gate, car, request, answer)
+                reply = _counted(gate, car, request, answer)
+                gate.unconfirmed.confirmed(car, LeaseId(request.lease_id), key)
+                return reply
             case _:
                 assert_never(answer)
 
@@ -97,6 +98,8 @@ async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseRep
         gate.book.freed(held.shard_id)
         if request.reason == REFUSED:
             gate.book.refused(car, held.shard_id)
+    if request.reason == REFUSED:
+        gate.refusals.left_s(car, now=gate.clock())
     gate.metrics.events["released"] += 1
     say(
         "released",
@@ -160,6 +163,17 @@ def _refuse_misfit(gate: Gate, row: LeaseRow, request: PartRequest) -> None:
         raise ProblemError(Kind.WRONG_ROWS, f"these row groups have {rows} rows, the part claims {request.rows}")
     if not 0 < request.bytes <= gate.dials.part_bytes:
         raise ProblemError(Kind.WRONG_SIZE, f"a part has 1 to {gate.dials.part_bytes} bytes")
+
+
+def _refuse_unconfirmed(gate: Gate, row: LeaseRow, request: PartRequest, key: str, *, now: datetime) -> None:
+    """Count the part; raise when too many of its lease, or of its car, lie in the store and are confirmed by nobody."""
+    if not gate.unconfirmed.admits(row.lease_id, key, done_through=row.done_through):
+        detail = f"{gate.dials.unconfirmed_max} parts of this lease wait to be confirmed; confirm one before another"
+        raise ProblemError(Kind.TOO_MANY_PARTS, detail)
+    over_s = gate.unconfirmed.count(row.car_id, row.lease_id, key, stop=request.stop, now=now)
+    if over_s:
+        detail = "too many parts of this car were never confirmed; confirm one, or come again later"
+        raise ProblemError(Kind.TOO_MANY_REQUESTS, detail, retry_after_s=over_s)
 
 
 async def _refuse_unsigned(gate: Gate, car: CarId, request: PartRequest) -> None:

@@ -114,8 +114,13 @@ async def _first_grant(gate: Gate, car: CarId, request: PollRequest) -> Lease | 
 
 
 def _wanted(gate: Gate, car: CarId) -> list[ShardId]:
-    """Return what to try: first the shard of a lease whose grant the car seems not to have heard of."""
+    """Return what to try: first the shard of a lease whose grant the car seems not to have heard of.
+
+    A car that has refused a lot of late is offered nothing for a while.
+    """
     held, offers = gate.shard_of(car), gate.book.offers_for(car)
+    if offers and gate.refusals.used_up_s(car, now=gate.clock()):
+        offers = []
     return offers if held is None else [held, *offers]
 
 

@@ -60,6 +60,8 @@ class Shard:
     void_fence: Fence = NO_FENCE
     done_through: int = 0
     attempts: int = 0
+    failed: frozenset[CarId] = frozenset()
+    """Cars that refused it or did it wrongly: none is given it once more."""
     cloud_only: bool = False
     reason: str = ""
     """Why it was given up, or will be if its audit refuses it."""
@@ -148,6 +150,8 @@ class Judge:
 
     fence: Fence
     passed: bool
+    wrong: frozenset[CarId] = frozenset()
+    """Whose work was found wrong, when it did not pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

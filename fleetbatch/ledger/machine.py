@@ -35,7 +35,7 @@ from fleetbatch.ledger.life import (
 )
 from fleetbatch.ledger.messages import BeatAnswer, Delivered, Refused, Released, Terminal
 from fleetbatch.ledger.states import LeaseState, ShardState
-from fleetbatch.units import CLOUD_CAR, Fence
+from fleetbatch.units import CLOUD_CAR, CarId, Fence
 
 ARCHIVED: Final = Terminal(reason="the lease is over: its night is archived")
 NOT_YOURS: Final = Terminal(reason="there is no such lease of this car")
@@ -81,6 +81,8 @@ def _take(shard: Shard, event: Take, now: datetime) -> tuple[Shard, Answer]:
         return shard, Refused(reason=f"the shard is {shard.state.value}")
     if shard.cloud_only and event.car_id != CLOUD_CAR:
         return shard, Refused(reason="the shard is left to the cloud lane")
+    if event.car_id in shard.failed and event.car_id != CLOUD_CAR:
+        return shard, Refused(reason="the car has failed at the shard")
     lease = OpenLease(
         car_id=event.car_id,
         fence=Fence(shard.fence + 1),
@@ -129,7 +131,7 @@ def _let_go(shard: Shard, event: LetGo) -> tuple[Shard, Answer]:
         return shard, Released(done_through=_ended(shard, event).done_through) if released else over
     after = _end(shard, LeaseState.RELEASED, event.reason)
     if event.reason == REFUSED:
-        after = _failed(after)
+        after = _failed(after, frozenset({event.car_id}))
     return after, Released(done_through=shard.done_through)
 
 
@@ -147,7 +149,7 @@ def _judge(shard: Shard, event: Judge) -> tuple[Shard, Answer]:
         return replace(shard, state=ShardState.VALID), True
     state = ShardState.MISSING if shard.reason else ShardState.READY
     void = replace(shard, state=state, done_through=0, void_fence=shard.fence)
-    return _failed(void), True
+    return _failed(void, event.wrong), True
 
 
 def _give_up(shard: Shard, event: GiveUp) -> tuple[Shard, Answer]:
@@ -201,7 +203,8 @@ def _end(shard: Shard, state: LeaseState, reason: str) -> Shard:
     return replace(shard, state=ShardState.READY, lease=None, ended=(*shard.ended, over))
 
 
-def _failed(shard: Shard) -> Shard:
+def _failed(shard: Shard, by: frozenset[CarId]) -> Shard:
     """Count an attempt that says something about the work; after too many only trusted machines try again."""
     attempts = shard.attempts + 1
-    return replace(shard, attempts=attempts, cloud_only=shard.cloud_only or attempts >= shard.attempts_max)
+    cloud_only = shard.cloud_only or attempts >= shard.attempts_max
+    return replace(shard, attempts=attempts, cloud_only=cloud_only, failed=shard.failed | by)

@@ -8,7 +8,9 @@
 
 -- name: grant
 -- The car is checked (known, not distrusted, willing, without an open lease) before the shard is reserved, and the shard
--- is locked before the lease is written, so that neither a busy car nor a lost race strands a shard.
+-- is locked before the lease is written, so that neither a busy car nor a lost race strands a shard. Whoever failed at a
+-- shard does not get it again, or one car alone could leave a whole night to the cloud lane; of a shard at which nobody
+-- failed, nearly every one, that is not looked up.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
 request AS MATERIALIZED (
     SELECT * FROM unnest(
@@ -31,7 +33,8 @@ free AS MATERIALIZED (
     JOIN shards s ON s.night = o.night AND s.shard_id = w.shard_id AND s.order_no = o.order_no
     WHERE s.state = 'ready' AND o.deadline_at > clock.at
       AND (w.car_id = 0
-           OR NOT s.cloud_only AND (o.data_class = 'open' OR 'data:' || o.data_class = ANY (w.consents)))
+           OR NOT s.cloud_only AND (o.data_class = 'open' OR 'data:' || o.data_class = ANY (w.consents))
+              AND (s.attempts = 0 OR NOT failed_before(s.night, s.shard_id, w.car_id)))
     ORDER BY w.shard_id
     FOR UPDATE OF s SKIP LOCKED
 ),
@@ -82,13 +85,15 @@ SELECT r.car_id, r.shard_id, CASE
     WHEN s.cloud_only AND r.car_id <> 0 THEN 'the shard is left to the cloud lane'
     WHEN s.data_class <> 'open' AND r.car_id <> 0 AND NOT 'data:' || s.data_class = ANY (c.consents)
         THEN 'the owner has not consented to ' || s.data_class || ' data'
+    WHEN s.attempts > 0 AND r.car_id <> 0 AND failed_before(s.night, s.shard_id, r.car_id)
+        THEN 'the car has failed at the shard'
     ELSE 'another car was faster' END AS reason
 FROM clock CROSS JOIN unnest(%(car_id)s::bigint[], %(shard_id)s::bigint[]) AS r (car_id, shard_id)
 LEFT JOIN cars c ON c.car_id = r.car_id
 LEFT JOIN LATERAL (
     SELECT f.*, k.state AS order_state, k.giving_up, k.giving_up_reason, k.deadline_at, k.data_class
     FROM known k CROSS JOIN LATERAL (
-        SELECT shard_id, state, cloud_only FROM shards
+        SELECT night, shard_id, state, cloud_only, attempts FROM shards
         WHERE night = k.night AND shard_id = r.shard_id AND order_no = k.order_no
         OFFSET 0 -- nights first, whatever the statistics say
     ) f

@@ -21,7 +21,12 @@ from fleetbatch.units import OwnerId
 codes = httpx.codes
 TRIES = 3
 SMALL = replace(
-    QUICK, failures_per_window=TRIES, tokens_per_window=TRIES, owner_requests_per_window=TRIES, failing_heard=0.05
+    QUICK,
+    failures_per_window=TRIES,
+    tokens_per_window=TRIES,
+    owner_requests_per_window=TRIES,
+    refusals_per_window=TRIES,
+    failing_heard=0.05,
 )
 
 
@@ -104,6 +109,23 @@ def test_whoever_replays_a_cars_assertion_uses_up_none_of_its_tokens(small: Door
     for n in range(2 * TRIES):
         assert buy(car, assertion, at=f"192.0.2.{n}").status_code == codes.UNAUTHORIZED
     assert [buy(car, at="198.51.100.7").status_code for _ in range(TRIES - 1)] == [codes.OK] * (TRIES - 1)
+
+
+# -- refusals
+
+
+def test_a_car_that_refuses_lease_after_lease_is_offered_nothing_for_a_while(small: Door) -> None:
+    car, other = small.car(1), small.car(2)
+    shards = range(7, 7 + TRIES + 1)
+    small.open(dict.fromkeys(shards, (3,)))
+    small.offer(*((car.id, shard) for shard in shards), (other.id, shards[-1]))
+    for _ in range(TRIES):
+        assert car.release(car.take(), "refused").is_success
+    assert car.poll().lease is None
+    assert other.release(other.take()).is_success
+    small.clock.now += SMALL.refusals_window
+    small.gate.ledger.turn_clock(small.clock.now)
+    assert car.poll().lease is not None
 
 
 # -- owners

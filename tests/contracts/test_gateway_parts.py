@@ -170,6 +170,44 @@ def test_another_lease_does_not_pay_for_what_one_left_unconfirmed(door: Door, ca
     assert other.deliver(*answers(other, other.take(), 0)).done_through == 1
 
 
+def left_behind(door: Door, car: TestedCar, number: int) -> httpx.Response:
+    """Return the answer to a part that a car asks for under a lease of its own, sends if it may, and never confirms."""
+    lease = car.take()
+    asked, content = answers(car, lease, number)
+    said = car.say("/v1/part", asked)
+    if said.is_success:
+        assert door.http.put(said.json()["url"], content=content).is_success
+    car.release(lease).raise_for_status()
+    return said
+
+
+def test_a_car_stores_a_few_parts_that_it_never_confirms_whatever_its_leases(door: Door, car: TestedCar) -> None:
+    few = QUICK.unconfirmed_of_car_max
+    said = [left_behind(door, car, number) for number in range(few + 1)]
+    assert [answer.status_code for answer in said] == [codes.OK] * few + [codes.TOO_MANY_REQUESTS]
+    window_s = QUICK.unconfirmed_window.total_seconds()
+    assert 1 <= int(said[few].headers["retry-after"]) <= window_s
+    assert sum("/parts/" in key for key in door.store.keys("nights/")) == few
+    other = door.car(2)
+    door.offer((car.id, 7), (other.id, 7))
+    assert left_behind(door, other, 0).status_code == codes.OK
+    door.pass_time(seconds=window_s)
+    assert left_behind(door, car, few).status_code == codes.OK
+
+
+def test_a_part_that_is_confirmed_gives_its_car_one_upload_back_and_only_one(door: Door, car: TestedCar) -> None:
+    for number in range(QUICK.unconfirmed_of_car_max - 1):
+        left_behind(door, car, number)
+    lease = car.take()
+    part, content = answers(car, lease, 0)
+    assert car.deliver(part, content).done_through == 1
+    for _ in range(3):
+        assert car.say("/v1/part/confirm", part).is_success
+    assert car.say("/v1/part", answers(car, lease, 1, start=1)[0]).status_code == codes.OK
+    refused = car.say("/v1/part", answers(car, lease, 2, start=1)[0])
+    assert refused.status_code == codes.TOO_MANY_REQUESTS
+
+
 # -- signed URLs of the folder
 
 

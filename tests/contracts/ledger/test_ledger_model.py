@@ -196,7 +196,9 @@ class NightMachine(RuleBasedStateMachine):
             passed=passed,
             findings=(finding,),
         )
-        assert self.ledger.record_audit(verdict) == self.model.tell(shard, life.Judge(fence=fence, passed=passed))
+        wrong = frozenset(e.car_id for e in self.model.shards[shard].ended if e.fence == fence and not passed)
+        event = life.Judge(fence=fence, passed=passed, wrong=wrong)
+        assert self.ledger.record_audit(verdict) == self.model.tell(shard, event)
 
     @rule(name=st.sampled_from(list(ORDERS)), paused=st.booleans())
     def pause_or_resume(self, name: str, paused: bool) -> None:  # noqa: FBT001 # drawn

@@ -63,6 +63,7 @@ GRANTS = (
     _sql("a paused order is worked on", "grant", "o.state = 'open'", "o.state IN ('open', 'paused')"),
     _python("a cancelled order keeps its free shards", "ledger/operating.py", "_UNCOMPUTED: Final = (ShardState.READY, ShardState.OUT)", "_UNCOMPUTED: Final = (ShardState.OUT,)"),
     _sql("the cloud lane's shards go to cars", "grant", "NOT s.cloud_only AND (", "("),
+    _sql("one car refuses a night into the cloud lane", "grant", "AND (s.attempts = 0 OR NOT failed_before(s.night, s.shard_id, w.car_id))", ""),
     _sql("the next car starts again at the beginning", "grant", "AS fence, s.done_through", "AS fence, 0::smallint AS done_through"),
     _sql("a lease is over when it begins", "grant", "clock.at + lease_for, clock.at, threads", "clock.at, clock.at, threads"),
     _sql("a grant leaves the shard's fence as it was", "grant", "SET state = 'out', fence = l.fence", "SET state = 'out'"),

@@ -24,6 +24,8 @@ class ShardFacts:
     fence: int = 0
     refusals: int = 0
     """Attempts that say something about the work."""
+    failed: set[int] = field(default_factory=set)
+    """Cars that refused it, or whose rows were found wrong."""
     judged: set[int] = field(default_factory=set)
     voided: set[int] = field(default_factory=set)
     """Fences whose work was, or may have been, refused: what is acknowledged once more of it is durable no more."""

@@ -163,7 +163,9 @@ class SimulatedAuditor:
             self.witness.judged(verdict.shard_id, verdict.fence)
             facts.valid = verdict.passed
         if not verdict.passed:
-            self.witness.refused_by_audit(verdict.shard_id, surely=bool(counted))
+            lies = {one.lease_id for one in verdict.findings if one.disagreements}
+            wrong = {car for lease, car in self.witness.owners.items() if lease in lies}
+            self.witness.refused_by_audit(verdict.shard_id, wrong=wrong, surely=bool(counted))
 
     def _covers(self, task: AuditTask) -> None:
         spans = [(part.start, part.stop) for part in task.parts]

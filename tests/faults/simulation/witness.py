@@ -111,6 +111,7 @@ class Witness:
         if not answer.again:
             left = facts.refusals < self.attempts_max[order]
             self.check("P2 too many attempts leave a shard to trusted machines", answer, holds=left)
+            self.check("P2 whoever failed at a shard does not get it again", answer, holds=car not in facts.failed)
 
     def beaten(self, beat: Beat, answer: BeatAnswer) -> None:
         if self._forged(beat, success=answer.go_on):
@@ -172,7 +173,7 @@ class Witness:
         else:
             self.over[release.car_id, release.lease_id] = answer
             if release.reason == "refused":
-                self._failed(shard_of(release.lease_id))
+                self._failed(shard_of(release.lease_id), {release.car_id})
             if release.fence == facts.fence:
                 self.check(
                     "P1 letting go keeps what is durable",
@@ -240,14 +241,14 @@ class Witness:
         self.check("P2 a planner that lost its lock writes nothing", planner, holds=self.planner.holder is planner)
         self.planner = LockFacts(holder=planner, until=self.now + lasts)
 
-    def refused_by_audit(self, shard: int, *, surely: bool) -> None:
+    def refused_by_audit(self, shard: int, *, wrong: set[int], surely: bool) -> None:
         """A refusal voids what was durable; one that may not have counted takes only the promise away."""
         facts = self.shards[shard]
         if surely or facts.fence not in facts.judged:
             facts.durable = 0
             facts.voided.add(facts.fence)
         if surely:
-            self._failed(shard)
+            self._failed(shard, wrong)
 
     def recalled(self, order: OrderKey) -> None:
         """Nothing of it may be published from here on."""
@@ -255,10 +256,11 @@ class Witness:
         for facts in self.shards.values():
             facts.valid = facts.valid and facts.order != order
 
-    def _failed(self, shard: int) -> None:
+    def _failed(self, shard: int, by: set[int]) -> None:
         """Count an attempt that says something about the work."""
         facts = self.shards[shard]
         facts.refusals += 1
+        facts.failed |= by
         if facts.refusals >= self.attempts_max[facts.order]:
             self.exhausted.add(shard)
 
