@@ -10,8 +10,8 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Cell, Cutting, OrderKey
 from fleetbatch.units import ID_BITS, CellName, ShardId
 
-ROW_GROUPS_MAX: Final = 60_000
-"""The planner counts a shard's row groups in 16 bits."""
+ROW_GROUPS_MAX: Final = 32_767
+"""Parquet counts a sealed file's row groups in 16 bits, one of them the sign; so does the planner, without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +102,17 @@ def plan_shards(entries: Iterable[Entry], dials: Cutting) -> Iterator[Plan]:
         yield _plan(ordinal, groups)
 
 
-def shard_id(key: OrderKey, dials: Cutting, ordinal: int, digests: Iterable[bytes]) -> ShardId:
-    """Return the id that follows from order, dials, place in the order and content: same input, same id."""
-    name = f"{key} {dials.shard_rows} {dials.shard_bytes} {dials.row_group_rows} {dials.row_group_bytes} {ordinal}\n"
-    hashed = hashlib.blake2b(name.encode(), digest_size=8, person=b"fleetbatch-shard")
-    for digest in digests:
-        hashed.update(digest)
-    return ShardId(int.from_bytes(hashed.digest(), "big") >> (64 - ID_BITS))
+def shard_id(key: OrderKey, dials: Cutting, ordinal: int, attempt: int) -> ShardId:
+    """Return the id that follows from order, dials and place in the order: a cut that is repeated has the same ids.
+
+    It is known before the shard's first byte is, so that items are read, sealed and hashed while the processor has them
+    at hand: an id that follows from the content asks for all of it twice. What an id stood for stays what it stands
+    for: where another cut of the order, from a source that changed, took it already, the shard has the next attempt's.
+    """
+    dialled = f"{dials.shard_rows} {dials.shard_bytes} {dials.row_group_rows} {dials.row_group_bytes}"
+    name = f"{key} {dialled} {ordinal} {attempt}"
+    digest = hashlib.blake2b(name.encode(), digest_size=8, person=b"fleetbatch-shard").digest()
+    return ShardId(int.from_bytes(digest, "big") >> (64 - ID_BITS))
 
 
 def next_cell(shares: Mapping[CellName, float], given: Mapping[CellName, float], work: float) -> CellName:

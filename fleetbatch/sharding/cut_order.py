@@ -16,15 +16,13 @@ import pyarrow.parquet as pq
 from fleetbatch import layout
 from fleetbatch.contracts import conform, contract
 from fleetbatch.nouns import FrozenOrder
-from fleetbatch.sealing import shard_key
-from fleetbatch.sharding.cut import Plan, next_cell, plan_shards, shard_id
-from fleetbatch.sharding.item_digest import ItemDigests
-from fleetbatch.sharding.openers import Input, check_usable, open_input
+from fleetbatch.sharding.cut import next_cell, plan_shards
+from fleetbatch.sharding.cut_shard import CutShard, Memory, Task, cut_shard
+from fleetbatch.sharding.openers import check_usable, open_input
 from fleetbatch.sharding.scratch import Scratch
-from fleetbatch.sharding.shard_file import ShardFile, describe_shard, sealed_shard
-from fleetbatch.sharding.shard_rows import ShardRows, item_id
+from fleetbatch.sharding.shard_rows import item_id
 from fleetbatch.store import Store
-from fleetbatch.units import CellName, ShardId, shard_hex
+from fleetbatch.units import CellName
 
 IN_FLIGHT: Final = 4
 """Shards handed to an engine and not yet back: bounds memory, keeps a few workers busy."""
@@ -41,30 +39,6 @@ class Progress:
     size_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """All that the cutting of one shard needs, also in another process."""
-
-    store: Store
-    frozen: FrozenOrder
-    given: Input
-    secret: bytes
-    plan: Plan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CutShard:
-    """One shard that is in the store."""
-
-    shard_id: ShardId
-    file: ShardFile
-    dead_rows: int
-    uris: tuple[str, ...]
-    """By row."""
-    answers: tuple[int | None, ...]
-    """By row: how many it must have, None when only computing it can tell."""
-
-
 def cut_order(
     store: Store,
     frozen: FrozenOrder,
@@ -76,9 +50,9 @@ def cut_order(
 ) -> pa.Table:
     """Cut an order's source and return its manifest (contract `manifest`, in the order of the source).
 
-    An order that has a manifest is not cut again. An interrupted cut goes on: shard files that are there are kept,
-    and described from what is stored. Memory does not grow with the number of items. The manifest is created last,
-    so a cut that fails leaves none. Raises RejectedError when the source holds nothing that can be used.
+    An order that has a manifest is not cut again. An interrupted cut goes on: shard files that hold what is cut are
+    kept, and described from what is stored. Memory does not grow with the number of items. The manifest is created
+    last, so a cut that fails leaves none. Raises RejectedError when the source holds nothing that can be used.
     """
     stored = _stored_manifest(store, frozen)
     if stored is not None:
@@ -98,33 +72,12 @@ def cut_order(
         return _put_manifest(store, frozen, manifest, Path(scratch) / "manifest.parquet")
 
 
-def cut_shard(task: Task, memory: Scratch) -> CutShard:
-    """Read one shard's items, write its sealed file once, and describe the stored file."""
-    bytes_max = task.frozen.order.cutting.shard_bytes
-    entries = [entry for group in task.plan.row_groups for entry in group]
-    size_bytes = sum(entry.size_bytes for entry in entries) + 1
-    rows = ShardRows(memory, size_bytes, rows=len(entries), groups=len(task.plan.row_groups))
-    digests, sums = ItemDigests(task.secret), []
-    for entry in entries:
-        row = task.given.row(entry, bytes_max=bytes_max, rows=rows)
-        sums.append(digests.of(row.content, row.error))
-        rows.add(row)
-    shard = shard_id(task.frozen.key, task.frozen.order.cutting, task.plan.ordinal, sums)
-    return CutShard(
-        shard_id=shard,
-        file=_store_shard(task, shard, rows),
-        dead_rows=rows.dead,
-        uris=tuple(entry.uri for entry in entries),
-        answers=rows.answers,
-    )
-
-
 class _Own(threading.local):
     """What a worker's thread keeps from shard to shard: an engine's threads cut at the same time."""
 
     def __init__(self) -> None:
         """Begin with next to nothing; `threading.local` calls this in every thread."""
-        self.memory = Scratch()
+        self.memory = Memory()
 
 
 _own: Final = _Own()
@@ -135,36 +88,13 @@ def _cut_elsewhere(task: Task) -> CutShard:
     return cut_shard(task, _own.memory)
 
 
-def _store_shard(task: Task, shard: ShardId, rows: ShardRows) -> ShardFile:
-    """Create the shard's file unless it is there; what is stored counts: a seal never comes out the same twice."""
-    key, name = shard_key(task.secret, shard), layout.shard(task.frozen.key, shard)
-    if task.store.size(name) is None:
-        groups, footer = [len(group) for group in task.plan.row_groups], _footer(task.frozen, shard, len(rows))
-        sealed = sealed_shard(shard, rows, groups, key=key, footer=footer)
-        if task.store.create(name, sealed.data):
-            return sealed.file
-    return describe_shard(task.store.read(name), key)
-
-
-def _footer(frozen: FrozenOrder, shard: ShardId, rows: int) -> dict[str, str]:
-    return {
-        "workload": frozen.order.workload,
-        "night": frozen.key.night,
-        "order": str(frozen.key),
-        "shard": shard_hex(shard),
-        "rows": str(rows),
-        "first_item_id": item_id(shard, 0),
-        "last_item_id": item_id(shard, rows - 1),
-    }
-
-
 def _run(tasks: Iterable[Task], engine: Executor | None, *, room_bytes: int) -> Iterator[CutShard]:
     """Yield the shards in order: one after the other here, or a few at a time on an engine.
 
-    `room_bytes` hold any shard, so that a larger one than the first needs no fresh pages.
+    `room_bytes` hold any shard's file, so that none needs fresh pages but the first.
     """
     if engine is None:
-        memory = Scratch(room_bytes)
+        memory = Memory(file=Scratch(room_bytes))
         yield from (cut_shard(task, memory) for task in tasks)
         return
     flying: collections.deque[Future[CutShard]] = collections.deque()

@@ -13,11 +13,16 @@ class Scratch:
         """Have room for so many bytes without other memory, none of it touched yet."""
         self._memory = _pages(size_bytes)
 
-    def view(self, size_bytes: int) -> memoryview:
-        """Return so many bytes, filled with anything; where more are asked for than before, it is other memory."""
+    def view(self) -> memoryview:
+        """Return all there is, filled with anything."""
+        return memoryview(self._memory)
+
+    def grown(self, size_bytes: int, *, keep_bytes: int = 0) -> memoryview:
+        """Return at least so many bytes; where there were fewer it is other memory, with what is kept in front."""
         if size_bytes > len(self._memory):
-            self._memory = _pages(max(size_bytes, 2 * len(self._memory)))
-        return memoryview(self._memory)[:size_bytes]
+            before, self._memory = self._memory, _pages(max(size_bytes, 2 * len(self._memory)))
+            self._memory[:keep_bytes] = memoryview(before)[:keep_bytes]
+        return self.view()
 
 
 def _pages(size_bytes: int) -> mmap.mmap:

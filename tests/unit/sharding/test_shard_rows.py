@@ -1,14 +1,23 @@
-"""Rows are gathered in memory that is used again, and come out as they went in."""
+"""Rows become a sealed Parquet file, in memory that is used again, and come out of it as they went in."""
 
+import base64
+from itertools import islice
+from pathlib import Path
+
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleetbatch.contracts import contract
 from fleetbatch.sealing import KEY_BYTES, unseal
-from fleetbatch.sharding.scratch import Scratch
-from fleetbatch.sharding.shard_file import describe_shard, sealed_shard
-from fleetbatch.sharding.shard_rows import Row, ShardRows, dead_row, item_id
+from fleetbatch.sharding.cut_shard import Memory
+from fleetbatch.sharding.item_page import ItemPage
+from fleetbatch.sharding.sealed_file import SealedFile
+from fleetbatch.sharding.shard_file import ShardFile, describe_shard, holds, write_shard
+from fleetbatch.sharding.shard_rows import Row, dead_row, item_id
 from fleetbatch.units import ShardId
 
 SHARD = ShardId(7)
@@ -21,19 +30,24 @@ read = st.builds(
     width=st.sampled_from([None, 5]),
     attributes=st.one_of(st.none(), st.text(max_size=3000)),
 )
+LARGE = [Row(content=bytes([number]) * 200_000) for number in range(4)]
+"""Each fills a page."""
+MODULES_A_GROUP = 2 * (2 + 6)
+"""Of two rows of them: page and header for each, and for each column beside them."""
 rows = st.lists(st.one_of(read, st.text(min_size=1, max_size=200).map(dead_row)), min_size=1, max_size=30)
 
 
-def gathered(given_rows: list[Row], memory: Scratch, expected_bytes: int, expected_rows: int = 0) -> ShardRows:
-    gathering = ShardRows(memory, expected_bytes, rows=expected_rows, groups=1)
-    for row in given_rows:
-        gathering.add(row)
-    return gathering
+def written(shards_rows: list[Row], groups: list[int], memory: Memory) -> tuple[ShardFile, memoryview]:
+    page = ItemPage(memory.items, rows_max=max(groups))
+    file = SealedFile(contract("shard").schema, memory.file, key=KEY)
+    told = iter(shards_rows)
+    described = write_shard([list(islice(told, size)) for size in groups], page, file, shard=SHARD, footer={})
+    return described, file.data()
 
 
-def opened(sealed: memoryview) -> list[dict[str, object]]:
+def opened(sealed: bytes | memoryview) -> pa.Table:
     with pq.ParquetFile(pa.BufferReader(sealed), decryption_properties=unseal(KEY)) as file:
-        return file.read().to_pylist()
+        return file.read()
 
 
 def told(row: Row, number: int) -> dict[str, object]:
@@ -41,34 +55,101 @@ def told(row: Row, number: int) -> dict[str, object]:
     return {"item_id": item_id(SHARD, number), "bytes": row.content, **{name: getattr(row, name) for name in names}}
 
 
-@given(
-    shards=st.lists(rows, min_size=1, max_size=3),
-    expected_bytes=st.sampled_from([0, 100, 1 << 20]),
-    expected_rows=st.sampled_from([0, 30]),
-    data=st.data(),
-)
+@given(shards=st.lists(rows, min_size=1, max_size=3), data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_sealed_rows_come_out_as_they_went_in_however_few_were_expected_and_whatever_was_there_before(
-    shards: list[list[Row]], expected_bytes: int, expected_rows: int, data: st.DataObject
+def test_sealed_rows_come_out_as_they_went_in_whatever_was_there_before(
+    shards: list[list[Row]], data: st.DataObject
 ) -> None:
-    memory = Scratch()
+    memory = Memory()
     for shard in shards:
         first = data.draw(st.integers(1, len(shard)))
         groups = [size for size in (first, len(shard) - first) if size]
-        gathering = gathered(shard, memory, expected_bytes, expected_rows)
-        sealed = sealed_shard(SHARD, gathering, groups, key=KEY, footer={})
-        assert opened(sealed.data) == [told(row, number) for number, row in enumerate(shard)]
-        assert sealed.file == describe_shard(sealed.data, KEY)
-        assert sealed.file.row_group_rows == tuple(groups)
-        assert gathering.dead == sum(row.error is not None for row in shard)
+        described, sealed = written(shard, groups, memory)
+        found = opened(sealed)
+        assert found.schema.equals(contract("shard").schema)
+        assert found.to_pylist() == [told(row, number) for number, row in enumerate(shard)]
+        assert described == describe_shard(sealed, KEY)
+        assert described.row_group_rows == tuple(groups)
+        assert holds(sealed, [shard[:first], shard[first:]][: len(groups)], shard=SHARD, key=KEY)
 
 
-def test_room_is_reserved_for_a_row_group_in_every_row() -> None:
-    many = gathered([dead_row("gone")] * 500, Scratch(), 0)
-    sealed = sealed_shard(SHARD, many, [1] * 500, key=KEY, footer={})
-    assert len(describe_shard(sealed.data, KEY).row_group_start) == 500
+def test_a_shard_may_have_hundreds_of_row_groups_and_a_row_group_hundreds_of_rows() -> None:
+    many = [dead_row("gone"), *[Row(content=b"here")] * 499]
+    for groups in ([1] * 500, [500]):
+        described, sealed = written(many, groups, Memory())
+        assert described == describe_shard(sealed, KEY)
+        assert opened(sealed)["bytes"].to_pylist() == [None] + [b"here"] * 499
 
 
 def test_a_row_that_is_empty_is_not_one_that_is_missing() -> None:
-    both = gathered([Row(content=b""), Row(content=None)], Scratch(), 0)
-    assert both.table(SHARD, [2])["bytes"].to_pylist() == [b"", None]
+    _, sealed = written([Row(content=b""), Row(content=None)], [2], Memory())
+    assert opened(sealed)["bytes"].to_pylist() == [b"", None]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [[Row(content=b"a"), Row(content=b"c")]],
+        [[Row(content=b"a"), Row(content=None)]],
+        [[Row(content=b"a"), Row(content=b"b", error="no picture")]],
+        [[Row(content=b"a")]],
+        [[Row(content=b"a")], [Row(content=b"b")]],
+        [[Row(content=b"a"), Row(content=b"b")], [Row(content=b"c")]],
+        [],
+    ],
+)
+def test_a_file_of_other_rows_is_told_from_one_that_holds_these(others: list[list[Row]]) -> None:
+    _, sealed = written([Row(content=b"a"), Row(content=b"b")], [2], Memory())
+    assert holds(sealed, [[Row(content=b"a"), Row(content=b"b")]], shard=SHARD, key=KEY)
+    assert not holds(sealed, others, shard=SHARD, key=KEY)
+
+
+def modules(sealed: bytes | memoryview) -> list[slice]:
+    """Return where pages and their headers lie, in the order of the file: of items first, then of each column."""
+    *_, end = describe_shard(sealed, KEY).row_group_stop
+    found, place = [], len(b"PARE")
+    while place < end:
+        stop = place + 4 + int.from_bytes(sealed[place : place + 4], "little")
+        found.append(slice(place, stop))
+        place = stop
+    assert place == end
+    return found
+
+
+def test_no_two_modules_are_sealed_under_one_nonce_not_even_those_of_the_same_rows() -> None:
+    nonces: list[bytes] = []
+    for _ in range(2):
+        sealed = bytes(written(LARGE, [2, 2], Memory())[1])
+        nonces += [sealed[module][4:16] for module in modules(sealed)]
+    assert len(set(nonces)) == len(nonces) == 2 * 2 * MODULES_A_GROUP
+
+
+@pytest.mark.parametrize("other", [3, MODULES_A_GROUP + 1])
+def test_a_page_in_the_place_of_another_is_refused(other: int) -> None:
+    sealed = bytes(written(LARGE, [2, 2], Memory())[1])
+    first, second = (modules(sealed)[number] for number in (1, other))
+    moved = bytearray(sealed)
+    moved[first], moved[second] = sealed[second], sealed[first]
+    with pytest.raises((OSError, pa.ArrowException)):
+        opened(bytes(moved))
+
+
+def test_a_page_of_another_file_under_the_same_key_is_refused() -> None:
+    sealed, other = (bytes(written(LARGE, [2, 2], Memory())[1]) for _ in range(2))
+    page = modules(sealed)[1]
+    with pytest.raises((OSError, pa.ArrowException)):
+        opened(sealed[: page.start] + other[page] + sealed[page.stop :])
+
+
+def test_another_reader_of_sealed_parquet_reads_a_shard_too(tmp_path: Path) -> None:
+    """DuckDB opens no second page of a column, nor those that pyarrow sealed: the items are small."""
+    given_rows = [Row(content=b"first"), dead_row("gone"), Row(content=b"", format="PNG", width=2, attributes="{}")]
+    path = tmp_path / "shard.parquet"
+    path.write_bytes(written(given_rows, [2, 1], Memory())[1])
+    with duckdb.connect() as database:
+        database.execute(f"PRAGMA add_parquet_key('shard', '{base64.b64encode(KEY).decode()}')")
+        names = ", ".join(contract("shard").schema.names)
+        query = f"SELECT {names} FROM read_parquet('{path}', encryption_config = {{footer_key: 'shard'}})"
+        assert database.execute(query).fetchall() == [
+            tuple(row.values()) for row in opened(path.read_bytes()).to_pylist()
+        ]

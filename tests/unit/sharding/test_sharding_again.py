@@ -1,7 +1,9 @@
 """A cut may be interrupted, repeated, and done by several processes: its shards are the same."""
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,13 +16,20 @@ from cuts import (
     cut,
     frozen_order,
     picture,
+    shard_ids,
 )
 
 from fleetbatch import layout
 from fleetbatch.engine import open_engine
-from fleetbatch.nouns import Cutting
-from fleetbatch.sharding import Progress, cut_order
+from fleetbatch.nouns import Cutting, FrozenOrder
+from fleetbatch.sharding import Progress, cut_order, open_input
+from fleetbatch.sharding.cut import Entry, plan_shards
+from fleetbatch.sharding.cut_shard import Memory, Task, cut_shard
+from fleetbatch.sharding.openers import Reader
+from fleetbatch.sharding.shard_rows import Row
+from fleetbatch.sharding.sources import Source
 from fleetbatch.store import Store, open_store
+from fleetbatch.units import ShardId
 
 
 def test_cutting_twice_is_cutting_once(store: Store, folder: Path) -> None:
@@ -49,8 +58,67 @@ def test_an_interrupted_cut_keeps_the_files_it_made_and_describes_what_is_stored
     manifest = cut(store, frozen)
     assert manifest.num_rows == 3
     assert {key: store.read(key) for key in kept} == kept
+    assert {row["key"] for row in manifest.to_pylist()} == set(shard_keys(store, frozen))
     for row in manifest.to_pylist():
         assert hashlib.sha256(store.read(row["key"])).hexdigest() == row["sha256"]
+
+
+def shard_keys(store: Store, frozen: FrozenOrder) -> list[str]:
+    folder = layout.shard(frozen.key, ShardId(0)).rpartition("/")[0]
+    return list(store.keys(f"{folder}/"))
+
+
+def test_a_file_that_another_cut_made_of_a_source_that_changed_since_stays_and_the_shard_has_another_id(
+    store: Store, folder: Path
+) -> None:
+    frozen = frozen_order(folder)
+    before = cut(store, frozen)
+    files = {key: store.read(key) for key in shard_keys(store, frozen)}
+    store.delete(layout.manifest(frozen.key))
+    path = folder / "0" / "00.png"
+    path.write_bytes(picture(mode="L", shade=99).ljust(path.stat().st_size, b"\0"))
+    after = cut(store, frozen)
+    assert {key: store.read(key) for key in files} == files
+    assert [old == new for old, new in zip(shard_ids(before), shard_ids(after), strict=True)] == [False, True, True]
+    assert path.read_bytes() in all_rows(store, frozen, after)["bytes"].to_pylist()
+    assert path.read_bytes() not in all_rows(store, frozen, before)["bytes"].to_pylist()
+
+
+def test_a_file_that_does_not_open_is_not_described(store: Store, folder: Path) -> None:
+    frozen = frozen_order(folder)
+    first, *others = (str(row["key"]) for row in cut(store, frozen).to_pylist())
+    store.delete(layout.manifest(frozen.key))
+    store.write(first, store.read(first)[:-1])
+    again = cut(store, frozen)["key"].to_pylist()
+    assert again[0] != first
+    assert again[1:] == others
+
+
+@dataclass(frozen=True)
+class Meanwhile:
+    """Opens rows as the files they are, and before each of them another cuts the same shard."""
+
+    other: Task
+    expects: str = "files"
+
+    def entries(self, source: Source) -> Iterator[Entry]:
+        return self.other.given.opener.entries(source)
+
+    def row(self, source: Reader, entry: Entry) -> Row:
+        cut_shard(self.other, Memory())
+        return self.other.given.opener.row(source, entry)
+
+
+def test_a_shard_that_another_stored_while_we_read_it_is_the_other_ones_file(store: Store, folder: Path) -> None:
+    frozen = frozen_order(folder)
+    given = open_input("image", str(folder), {})
+    plan = next(plan_shards(given.entries(), frozen.order.cutting))
+    other = Task(store=store, frozen=frozen, given=given, secret=SECRET, plan=plan)
+    late = replace(other, given=replace(given, opener=Meanwhile(other)))
+    ours = cut_shard(late, Memory())
+    [key] = shard_keys(store, frozen)
+    assert ours == cut_shard(other, Memory())
+    assert ours.file.sha256 == hashlib.sha256(store.read(key)).hexdigest()
 
 
 def test_sources_of_an_interrupted_cut_are_replaced_when_the_input_changed(store: Store, folder: Path) -> None:

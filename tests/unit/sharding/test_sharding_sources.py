@@ -1,6 +1,7 @@
 """Where the items of a cut come from: folders, lists, generators; what none of them can use is refused by name."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,12 @@ from cuts import all_rows, cut, frozen_order, picture, total
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Cutting
 from fleetbatch.sharding import list_input, open_input
+from fleetbatch.sharding.cut import Entry
+from fleetbatch.sharding.item_page import ItemPage
 from fleetbatch.sharding.openers import Files, Input
 from fleetbatch.sharding.scratch import Scratch
-from fleetbatch.sharding.shard_rows import ShardRows
 from fleetbatch.sharding.sources import open_source, path_of
 from fleetbatch.store import Store
-from fleetbatch.units import ShardId
 
 
 def test_links_that_lead_to_folders_or_in_a_circle_are_named_and_not_followed(tmp_path: Path) -> None:
@@ -92,17 +93,25 @@ def test_a_file_that_changed_since_it_was_listed_is_cut_as_it_was_read(tmp_path:
     given = Input(name="files", source=open_source(str(tmp_path)), opener=Files({}))
     entries = list(given.entries())
     (tmp_path / "b").write_bytes(now)
-    rows = ShardRows(Scratch(), sum(entry.size_bytes for entry in entries) + 1)
-    for entry in entries:
-        rows.add(given.row(entry, bytes_max=1 << 20, rows=rows))
-    assert rows.table(ShardId(1), [2, 1])["bytes"].to_pylist() == [b"first", now, b"last"]
+    assert read_to_a_page(given, entries, bytes_max=1 << 20) == page_of([b"first", now, b"last"])
 
 
 def test_an_item_that_turns_out_too_large_leaves_its_place_to_the_next(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / name).write_bytes(name.encode() * (1 + 9 * (name == "b")))
     given = Input(name="files", source=open_source(str(tmp_path)), opener=Files({}))
-    rows = ShardRows(Scratch(), 0)
-    for entry in given.entries():
-        rows.add(given.row(entry, bytes_max=5, rows=rows))
-    assert rows.table(ShardId(1), [3])["bytes"].to_pylist() == [b"a", None, b"c"]
+    assert read_to_a_page(given, given.entries(), bytes_max=5) == page_of([b"a", None, b"c"])
+
+
+def read_to_a_page(given: Input, entries: Iterable[Entry], *, bytes_max: int) -> bytes:
+    page = ItemPage(Scratch(), rows_max=3)
+    for entry in entries:
+        page.add(given.row(entry, bytes_max=bytes_max, page=page).content)
+    return bytes(page.plain())
+
+
+def page_of(contents: list[bytes | None]) -> bytes:
+    page = ItemPage(Scratch(), rows_max=3)
+    for content in contents:
+        page.add(content)
+    return bytes(page.plain())
