@@ -20,8 +20,6 @@ MODEL_COPIES: Final = 4
 """The file, the session's weights in two layouts, and what lies between its layers."""
 GROUP_COPIES: Final = 2
 """A row group as it was sent and as it is read."""
-PIXEL_BYTES: Final = 12
-"""A decoded pixel takes four; turned or resized it is there twice, and transparent ones are laid on white."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +42,12 @@ def share(memory_bytes: int, cores: int) -> Share:
     return Share(workers=workers, worker_bytes=left // workers)
 
 
-def refuse_too_large(worker_bytes: int, *, model_bytes: int, group_bytes: int, pixels: int = 0) -> None:
-    """Raise RejectedError when a row group with its largest picture would not fit into a worker."""
-    needed = PROCESS_BYTES + MODEL_COPIES * model_bytes + AHEAD * GROUP_COPIES * group_bytes + PIXEL_BYTES * pixels
+def refuse_too_large(worker_bytes: int, *, model_bytes: int, group_bytes: int, row_bytes: int = 0) -> None:
+    """Raise RejectedError when a row group would not fit into a worker; `row_bytes` is what its largest row takes."""
+    needed = PROCESS_BYTES + MODEL_COPIES * model_bytes + AHEAD * GROUP_COPIES * group_bytes + row_bytes
     if needed > worker_bytes:
         summary = (
             f"needs {needed // MIB} MiB of memory, this car has {worker_bytes // MIB} for it: "
-            f"model {model_bytes} bytes, row group {group_bytes} bytes, picture of {pixels} pixels"
+            f"model {model_bytes} bytes, row group {group_bytes} bytes, decoding its largest row {row_bytes} bytes"
         )
         raise RejectedError(summary)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO, Final, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.inference import load_runtime
@@ -91,8 +90,10 @@ class Reader:
         The thread that computes calls this: so a row group is open only while it is computed.
         """
         rows = shard.read(work.row_group)
-        pixels = pc.max(pc.multiply(rows["width"].cast(pa.int64()), rows["height"].cast(pa.int64()))).as_py() or 0
-        refuse_too_large(self.worker_bytes, model_bytes=work.lease.model_bytes, group_bytes=rows.nbytes, pixels=pixels)
+        row_bytes = workload(work.lease.workload).row_bytes(rows)
+        refuse_too_large(
+            self.worker_bytes, model_bytes=work.lease.model_bytes, group_bytes=rows.nbytes, row_bytes=row_bytes
+        )
         return rows
 
     def _open(self, lease: Lease) -> RemoteShard:

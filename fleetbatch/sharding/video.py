@@ -33,6 +33,7 @@ class Cut(Entry):
     piece: Piece = field(repr=False)
     size: tuple[int, int]
     """Width and height in pixels."""
+    decoder_bytes: int
     reencoded: bool
 
 
@@ -69,7 +70,10 @@ class Videos:
         if isinstance(content, NotAVideo):
             return dead_row(content.reason)
         segment = msgspec.structs.replace(
-            entry.piece.segment, reencoded=entry.reencoded, sha256=hashlib.sha256(content).hexdigest()
+            entry.piece.segment,
+            reencoded=entry.reencoded,
+            sha256=hashlib.sha256(content).hexdigest(),
+            decoder_bytes=entry.decoder_bytes,
         )
         if entry.piece.edge and (why := _not_whole(content, segment)):
             return dead_row(why)
@@ -95,6 +99,7 @@ class Videos:
                 file=entry.uri,
                 piece=piece,
                 size=(video.width, video.height),
+                decoder_bytes=video.decoder_bytes,
                 reencoded=reencoded,
             )
         if isinstance(video, Video):

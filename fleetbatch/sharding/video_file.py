@@ -19,6 +19,7 @@ from fleetbatch.sharding.video_ends import ends_early
 from fleetbatch.sharding.video_plan import Coded
 from fleetbatch.workloads.h264 import first_slice, length_bytes
 from fleetbatch.workloads.segments import BROKEN, why_broken
+from fleetbatch.workloads.sps import decoder_bytes
 
 CONTAINERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,avi,h264,hevc"
 """FFmpeg's names of the containers that are opened."""
@@ -44,6 +45,8 @@ class Video:
     packets: tuple[Coded, ...]
     complete: bool
     """The file does not end in the midst of what it should hold."""
+    decoder_bytes: int = 0
+    """Of the pictures that decoding it holds at a time."""
     track: int = 1
     """Of the file's video tracks, counted from 1; cover pictures do not count."""
     tracks: int = 1
@@ -145,6 +148,9 @@ def _read(container: InputContainer, stream: VideoStream) -> Video | NotAVideo:
         time_base=time_base,
         packets=tuple(packets),
         complete=not packets[-1].damaged and len(packets) >= indexed,
+        decoder_bytes=decoder_bytes(
+            stream.codec_context.extradata, stream.codec_context.width * stream.codec_context.height
+        ),
     )
 
 

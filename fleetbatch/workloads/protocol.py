@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleetbatch.contracts import contract
 
@@ -15,6 +16,10 @@ Answer: TypeAlias = Callable[[pa.Table], pa.Table]
 
 AnswerRow: TypeAlias = dict[str, Any]
 """One row of the contract of answers."""
+
+
+PIXEL_BYTES: Final = 12
+"""A decoded pixel takes four; turned or resized it is there twice, and transparent ones are laid on white."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,14 @@ class Workload(ABC):
         have the columns of the contract but row_group, each item's together; what can be said of an item follows from
         its row alone, whatever rows are asked beside it. Raises RejectedError when the model cannot be used here.
         """
+
+    def row_bytes(self, rows: pa.Table) -> int:
+        """Return the memory that answering the largest of some rows (contract `shard`) takes beside their own bytes.
+
+        A car that has less does not begin. By default that of a picture with the row's width and height.
+        """
+        pixels = pc.max(pc.multiply(rows["width"].cast(pa.int64()), rows["height"].cast(pa.int64()))).as_py() or 0
+        return PIXEL_BYTES * int(pixels)
 
     def labels(self, model: bytes | None) -> tuple[str, ...] | None:  # noqa: ARG002 (workloads with labels read it)
         """Return every value that the contract's headline may have; None when they cannot be listed."""

@@ -46,6 +46,8 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """It was decoded and encoded anew, because the source could not be cut as it is."""
     sha256: str = ""
     """Of the bytes."""
+    decoder_bytes: Count = 0
+    """Of the pictures that decoding it holds at a time (sps.py)."""
 
     def seconds(self, pts: Fraction | int) -> float:
         """Return the place in the video of a frame with that pts."""

@@ -48,6 +48,14 @@ class VideoWorkload(Workload):
         check_goldens(bundle, inference)
         return frame_detector(bundle, inference)
 
+    def row_bytes(self, rows: pa.Table) -> int:
+        """Return what a frame takes, the pictures that its decoder holds, and the segments as they are taken apart."""
+        from fleetbatch.workloads.segments import Segment
+
+        told = [one for one in rows["attributes"].to_pylist() if one]
+        held = max((msgspec.json.decode(one, type=Segment).decoder_bytes for one in told), default=0)
+        return super().row_bytes(rows) + held + rows.nbytes
+
     def labels(self, model: bytes | None) -> tuple[str, ...]:
         """Return the bundle's labels."""
         return _bundle(model).labels

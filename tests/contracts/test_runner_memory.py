@@ -47,7 +47,7 @@ def test_a_car_keeps_the_memory_that_it_was_given(cell: ParkedCell) -> None:
     cell.offer(tight, small)
     small.start("--threads=1", "--memory-mib=450")
     until(lambda: cell.ledger.night_stats(tight).released == 1, what="the release")
-    assert "picture of 20000000 pixels" in small.events("work failed")[0]["detail"]
+    assert "its largest row 240000000 bytes" in small.events("work failed")[0]["detail"]
     assert small.stop() == 0
 
 

@@ -167,9 +167,9 @@ def test_as_many_workers_as_cores_and_memory_allow() -> None:
 
 
 def test_what_does_not_fit_is_refused_with_its_sizes_before_it_is_opened() -> None:
-    refuse_too_large(400 * MIB, model_bytes=5 * MIB, group_bytes=4 * MIB, pixels=10_000_000)
-    with pytest.raises(RejectedError, match="picture of 60000000 pixels"):
-        refuse_too_large(400 * MIB, model_bytes=5 * MIB, group_bytes=4 * MIB, pixels=60_000_000)
+    refuse_too_large(400 * MIB, model_bytes=5 * MIB, group_bytes=4 * MIB, row_bytes=120_000_000)
+    with pytest.raises(RejectedError, match="its largest row 720000000 bytes"):
+        refuse_too_large(400 * MIB, model_bytes=5 * MIB, group_bytes=4 * MIB, row_bytes=720_000_000)
     with pytest.raises(RejectedError, match="needs"):
         refuse_too_large(400 * MIB, model_bytes=80 * MIB, group_bytes=4 * MIB)
 
