@@ -35,6 +35,7 @@ from fleetbatch.logs import log_to_stderr, say
 from fleetbatch.settings import cell_named, load_settings
 from fleetbatch.store import Store, open_store
 from fleetbatch.units import CellName, RoundId
+from fleetbatch.workloads import row_seconds
 
 EXIT_REJECTED: Final = 2
 GRAMS_PER_TONNE: Final = 1e6
@@ -53,7 +54,7 @@ class Dials:
     """Whose tables are kept for `why`."""
     policy: planner.Policy = field(default_factory=lambda: planner.Policy(rates=(), power_w=()))
     """Rates and powers are filled in from what is measured."""
-    beliefs: planner.Beliefs = field(default_factory=planner.Beliefs)
+    beliefs: planner.Beliefs = field(default_factory=lambda: planner.Beliefs(row_units=row_seconds()))
     snapshot: fleet.Dials = field(default_factory=fleet.Dials)
     energy_zone: str = ""
     """Whose rows of contract `energy` the policy follows; none without a name."""

@@ -1,7 +1,7 @@
 """The ledger's open shards and measured rates become the planner's tables. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,9 +23,14 @@ Kind = tuple[str, str, str]
 class Beliefs:
     """What is taken for true before anything was measured."""
 
-    rate_units_per_s: float = 17.0
-    """20,000 rows are cut as 20 minutes of the reference car. Rather too fast than too slow: what is believed too slow
-    for a deadline is never tried, and never measured."""
+    rate_units_per_s: float = 1.02
+    """A unit of work is a second of the reference car. Rather too fast than too slow: what is believed too slow for a
+    deadline is never tried, and never measured."""
+    row_units: Mapping[str, float] = field(default_factory=dict)
+    """By workload, the units of a row. Orders of unlike workloads meet at the value of a car's time: by the row, twenty
+    pictures of the lowest priority were worth more of it than a scenario of the highest."""
+    row_units_usual: float = 0.06
+    """Of a workload that is not among them; 20,000 rows are 20 minutes."""
     rate_weight_s: float = 5.0
     """Seconds of measuring after which the measured rate counts as much as the belief."""
     trust_per_car: float = 2.0
@@ -35,6 +40,10 @@ class Beliefs:
     memory_base_bytes: int = 64 << 20
     """What the runner itself and a small model take."""
 
+    def units_of_row(self, workload: str) -> float:
+        """Return the units of a row."""
+        return self.row_units.get(workload, self.row_units_usual)
+
 
 def open_work(
     open_shards: pa.Table, cars: pa.Table, kinds: Sequence[Kind], beliefs: Beliefs, *, now: datetime
@@ -42,18 +51,20 @@ def open_work(
     """Return the open shards of the known kinds as contract shards, in order of shard_id.
 
     `cars` gives the owner of whoever holds a lease; the cloud lane's is 0. A shard needs memory for four of its row
-    groups.
+    groups. The ledger counts rows, the plan units.
     """
     place = _places(open_shards, kinds)
+    row_units = pl.Series([beliefs.units_of_row(workload) for workload, _, _ in kinds], dtype=pl.Float64)
     rows = _frame(open_shards).with_columns(pl.col("held_by_car", "shard_id").cast(pl.UInt64), kind=place)
     rows = rows.drop_nulls("kind")
+    rows = rows.with_columns(work_units=rows["work_units"].cast(pl.Float64) * row_units.gather(rows["kind"]))
     rows = rows if rows["shard_id"].is_sorted() else rows.sort("shard_id")
     row_group_bytes = pl.col("size_bytes") // pl.col("row_groups").clip(lower_bound=1)
     until = pl.col("deadline_at").cast(pl.Datetime("us", "UTC")) - pl.lit(now.astimezone(UTC))
     table = rows.select(
         "shard_id",
         pl.col("kind").cast(pl.UInt8).alias("workload"),
-        pl.col("work_units").cast(pl.Float64),
+        "work_units",
         pl.col("size_bytes").cast(pl.UInt64).alias("size_B"),
         pl.col("row_groups").cast(pl.UInt16),
         pl.col("done_through").cast(pl.UInt16).alias("rg_next"),
@@ -100,7 +111,7 @@ def _owners(holder: pl.Series, cars: pa.Table) -> "pa.ChunkedArray[Any]":
 def measured_policy(
     policy: Policy, rates: pa.Table, kinds: Sequence[Kind], hardware: Sequence[str], beliefs: Beliefs
 ) -> Policy:
-    """Return the policy with the rates measured: rows a busy second, shrunk towards the belief while little is known.
+    """Return the policy with the rates measured: units a busy second, shrunk towards the belief while little is known.
 
     `rates` is as the ledger gives it. Where cars of a class compute in several ways, the way of the middle car counts.
     A class that is not in `hardware` counts for `other`, where that is in it, and for none where it is not: that no
@@ -121,9 +132,10 @@ def measured_policy(
 
     def rate(name: str, workload: str) -> float:
         cars, rows, busy_s = known.get((name, workload), (0, 0.0, 0.0))
+        units = rows * beliefs.units_of_row(workload)
         weight, believed = beliefs.rate_weight_s, beliefs.rate_units_per_s
         trust = beliefs.trust_per_car ** min(cars, _CARS_BELIEVED)
-        return min(max((rows + believed * weight) / (busy_s + weight), believed / trust), believed * trust)
+        return min(max((units + believed * weight) / (busy_s + weight), believed / trust), believed * trust)
 
     return replace(
         policy,

@@ -2,6 +2,8 @@
 
 import functools
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Final
@@ -60,6 +62,15 @@ def _contract_problems(kind: Workload) -> list[str]:
 def known_workloads() -> frozenset[str]:
     """Return every name that an order may give; nothing is loaded."""
     return frozenset(_entry_points())
+
+
+def row_seconds() -> Mapping[str, float]:
+    """Return how long the reference car takes for a row of each workload that is installed here, in seconds."""
+    found = {}
+    for name in sorted(_entry_points()):
+        with suppress(RejectedError):  # whoever cannot load it computes nothing of it, and may plan for others
+            found[name] = 1.0 / workload(name).rows_per_s
+    return found
 
 
 def usable_workloads() -> tuple[str, ...]:

@@ -21,9 +21,7 @@ from fleetbatch.cli.energy import load_energy, read_file
 from fleetbatch.contracts import conform, empty
 from fleetbatch.errors import RejectedError
 from fleetbatch.planner import (
-    Beliefs,
     Policy,
-    measured_policy,
     plan_round,
     read_energy,
     verify_round,
@@ -267,33 +265,3 @@ def test_no_file_is_refused_by_name(tmp_path: Path) -> None:
     for name in ("absent.csv", "absent.parquet"):
         with pytest.raises(RejectedError, match="cannot read energy prices"):
             read_file(tmp_path / name)
-
-
-def test_what_a_class_that_nobody_drives_tonight_has_done_makes_no_other_class_faster() -> None:
-    kinds = [("image", "m", "open")]
-    groups = {"workload": ["image"] * 2, "hardware_class": ["npu", "cpu"], "cars": [64, 64]}
-    rates = pa.table({**groups, "rows": [8_000_000, 0], "busy_s": [1e6, 1e6]})
-    tonight = measured_policy(POLICY, rates, kinds, ("cpu",), Beliefs())
-    assert tonight.rates[0][0] < 1e-3
-    assert measured_policy(POLICY, rates, kinds, ("cpu", "other"), Beliefs()).rates[1][0] == pytest.approx(
-        8.0, rel=1e-3
-    )
-
-
-def cpu_rate(*groups: tuple[int, int, float]) -> float:
-    cars, rows, busy_s = zip(*groups, strict=True)
-    table = {"workload": ["image"] * len(groups), "hardware_class": ["cpu"] * len(groups)}
-    rates = pa.table({**table, "cars": cars, "rows": rows, "busy_s": busy_s})
-    return measured_policy(POLICY, rates, [("image", "m", "open")], ("cpu",), Beliefs()).rates[0][0]
-
-
-@pytest.mark.parametrize(("busy_s", "times"), [(1e12, 0.5), (0.0, 2.0)])
-def test_one_car_halves_or_doubles_what_is_believed_of_a_class_and_does_not_stop_it(
-    busy_s: float, times: float
-) -> None:
-    assert cpu_rate((1, 20_000, busy_s)) == times * Beliefs().rate_units_per_s
-
-
-@pytest.mark.parametrize("busy_s", [1e12, 0.0])
-def test_a_car_that_computes_otherwise_than_all_others_moves_no_class(busy_s: float) -> None:
-    assert cpu_rate((9, 8_000_000, 1e6), (1, 20_000, busy_s)) == pytest.approx(8.0, rel=1e-3)
