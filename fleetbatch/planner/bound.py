@@ -2,7 +2,7 @@
 
 For prices mu >= 0 of a unit of each kind in each block (Lagrange), with E_ih the expected seconds of car i in block h:
 UB = sum_i sum_h E_ih max(0, max_k(mu_kh rate_ik) - cost_ih) + sum_tiers W max(0, max_{h in time} v_h - mu_kh), where
-v_h is what a unit is worth that is done in block h (risk.py).
+v_h is what a unit is worth that is done in block h (risk.py): the bound is one on value that counts late work so.
 A car that is gone completes nothing, so nobody's expected work in a block exceeds rate * E (dispatch 2.3); whether
 cars leave together does not matter. All the open work is a bound as well, and the lower of the two counts.
 """

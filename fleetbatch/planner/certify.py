@@ -15,6 +15,7 @@ from fleetbatch.planner.kinds import Work
 from fleetbatch.planner.nouns import Certificate
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution, costs
+from fleetbatch.planner.risk import worth
 from fleetbatch.planner.weighing import Weighed
 
 _PRICE_TYPES: dict[str, pa.DataType] = {
@@ -42,6 +43,7 @@ def certificate_of(cars: Cars, shards: Shards, policy: Policy, found: Weighed) -
     return Certificate(
         placed=_value(policy, expected),
         value=_value(policy, of_open),
+        value_in_full=_value(policy, of_open),
         upper_bound=_value(policy, demand),
         carbon_g=carbon_g(cars, policy, found),
         priorities=_priorities(expected, demand),
@@ -55,9 +57,11 @@ def certificate_by_prices(given: Given, solution: Solution, found: Weighed) -> C
     bound = upper_bound(given.fleet, given.work, given.grid, given.policy, solution.price, cheapest)
     level = _level(given.shards, given.policy, found.pieces.shard)
     expected = _sums(level, found.expected, len(given.policy.value_per_unit))
+    discount = np.asarray(given.policy.value_per_unit) - worth(given.fleet, given.work, given.grid, given.policy)
     return Certificate(
         placed=_value(given.policy, expected),
         value=solution.value,
+        value_in_full=solution.value + float(np.sum(solution.flow * discount)),
         upper_bound=bound,
         carbon_g=carbon_g(given.cars, given.policy, found),
         priorities=_priorities(expected, given.work.demand.sum(axis=(0, 1))),

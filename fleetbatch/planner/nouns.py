@@ -16,10 +16,16 @@ class Certificate:
     value: float
     """Expected value, less energy, of the whole plan up to the last deadline, of which this round is the first part.
 
-    Of open shards only. A plan by the simple rule has no later part.
+    Of open shards only, and late work counts for less (risk.py). A plan by the simple rule has no later part, and its
+    value counts in full.
     """
     upper_bound: float
-    """Nobody gets more of the open shards, whatever he knows later."""
+    """Nobody gets more of the open shards, whatever he knows later, where late work counts as it does in `value`.
+
+    What work is worth in full it does not bound: with `upsets_per_hour` 0 and `buffer_worth` 1 it would.
+    """
+    value_in_full: float
+    """The same plan's value where late work counts like any other."""
     priorities: pa.Table
     """priority, demand, expected: work units open, and expected to be completed by this round's pieces."""
     carbon_g: float
@@ -29,13 +35,19 @@ class Certificate:
 
     @property
     def gap(self) -> float:
-        """Return the share of the bound that the plan may have missed; 0 where there is nothing to win."""
+        """Return the share of the bound that the plan may have missed; 0 where there is nothing to win.
+
+        Of the objective with its discount of late work. Leaving late hours free costs more than this in full value
+        (README.md has the figures), which the next rounds take back as the hours come nearer.
+        """
         return 1.0 - self.value / self.upper_bound if self.upper_bound > 0.0 else 0.0
 
     def numbers(self) -> Mapping[str, float]:
         """Return what is kept with a round's offers."""
-        return {"value": self.value, "placed": self.placed, "bound": self.upper_bound, "gap": self.gap} | (
-            {"carbon_g": self.carbon_g} if self.carbon_g > 0.0 else {}
+        return (
+            {"value": self.value, "placed": self.placed, "bound": self.upper_bound, "gap": self.gap}
+            | {"value_in_full": self.value_in_full}
+            | ({"carbon_g": self.carbon_g} if self.carbon_g > 0.0 else {})
         )
 
 

@@ -185,12 +185,15 @@ def _certificate(seen: Seen, work: Columns, round_: Round) -> Iterator[Violation
     left = np.maximum(work["row_groups"].astype(np.float64) - work["rg_next"], 0.0) * open_ * units_per_row_group(work)
     everything = float(np.sum(values[np.minimum(work["priority"], len(values) - 1)] * left))
     c = round_.certificate
-    if not np.isfinite([c.placed, c.value, c.upper_bound]).all():
+    if not np.isfinite([c.placed, c.value, c.upper_bound, c.value_in_full]).all():
         yield Violation(rule="the certificate is made of numbers", rows=1, example=f"{c.value} of {c.upper_bound}")
         return
     near = SLACK * max(everything, worth, 1e-9)  # what runs already is worth something and is not open
     if abs(c.placed - worth) > near:
         yield Violation(rule="the certified value is that of the pieces", rows=1, example=f"{c.placed}, pieces {worth}")
+    if not c.value - near <= c.value_in_full <= everything + near:
+        text = f"{c.value} with late work discounted, {c.value_in_full} in full, {everything}"
+        yield Violation(rule="value <= value in full <= all open work", rows=1, example=text)
     if c.value > c.upper_bound + near or c.upper_bound > everything + near:
         text = f"{c.value}, {c.upper_bound}, {everything}"
         yield Violation(rule="value <= bound <= all open work", rows=1, example=text)
