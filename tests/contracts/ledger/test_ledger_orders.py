@@ -196,11 +196,11 @@ def test_an_order_that_is_being_published_is_neither_recalled_nor_archived(cell:
 
 
 def test_why_a_car_refused_a_shard_last_is_part_of_why_it_is_missing(cell: Cell) -> None:
-    cell.enrol(1, 2)
+    cell.enrol(1, 2, 3)
     key = cell.open({5: (10,), 6: (10,), 7: (10,)})
     cell.let_go(cell.take(1, 5), "refused", detail="row group 0: the model does not open")
     cell.let_go(cell.take(2, 5), "refused", detail="row group 0:\n out of memory" + "!" * 500)
-    cell.let_go(cell.take(1, 5), "unplugged", detail="went away")
+    cell.let_go(cell.take(3, 5), "unplugged", detail="went away")
     cell.let_go(cell.take(1, 6), "refused")
     cell.ledger.give_up(key, "the deadline has passed")
     five, six, seven = (row["reason"] for row in cell.ledger.missing_shards(key).to_pylist())
