@@ -115,10 +115,13 @@ def _manifest(described: Mapping[str, Any], signature: Signature, model: Path, p
 
 def _read(path: Path, problems: list[str]) -> bytes:
     try:
-        return read_model_file(path)
+        data = read_model_file(path)
     except RejectedError as error:
         problems.append(error.summary)
         return b""
+    if not data:
+        problems.append(f"{path.name} is empty")
+    return data
 
 
 def _toml(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def summary(night: Night) -> dict[str, Any]:
         "upper_bound": night.upper_bound,
         "realised_share": value / night.upper_bound if night.upper_bound > 0.0 else 1.0,
         "work_done_share": float(units.sum() / max(demand.sum(), 1e-9)),
-        "done_share_by_priority": (done / np.maximum(demand, 1e-9)).tolist(),
+        "done_share_by_priority": np.minimum(done / np.maximum(demand, 1e-9), 1.0).tolist(),
         "shards_whole": int(night.whole.sum()),
         "complete": bool(night.whole.all()),
         "able_s": able_s(world),

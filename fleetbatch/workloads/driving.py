@@ -91,6 +91,9 @@ def _drive(environment: Any, seed: int, policy: Policy, steps_max: int) -> Episo
         if steps >= steps_max:
             message = f"the episode is not over after {steps} steps"
             raise ScenarioError(message)
+    if watch and not watch.step_s:
+        message = "no time passes in the environment: look at its simulation_frequency and policy_frequency"
+        raise ScenarioError(message)
     trajectory = watch.trajectory() if watch else None
     return Episode(
         termination=_termination(trajectory, terminated=bool(terminated)),

@@ -130,6 +130,14 @@ def test_every_missing_piece_is_named_at_once(tmp_path: Path) -> None:
         assert word in named
 
 
+def test_an_empty_file_is_named_and_never_left_out(request_: PackRequest, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.onnx"
+    empty.touch()
+    for asked in (replace(request_, model=empty), replace(request_, variants={"fp16": empty})):
+        with pytest.raises(RejectedError, match=r"empty\.onnx is empty"):
+            pack_bundle(asked)
+
+
 def test_a_golden_that_is_named_is_taken_or_refused_whatever_its_ending(request_: PackRequest, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     named = replace(request_, goldens=(*request_.goldens, tmp_path / "notes.txt"))

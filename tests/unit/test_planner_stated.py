@@ -139,6 +139,14 @@ SPOILED: dict[str, tuple[Callable[[Round], Round], str]] = {
         lambda r: certified(r, prices=changed(r.certificate.prices, "price", lambda _: float("nan"))),
         "prices are numbers of at least 0, block after block",
     ),
+    "less in full than with a discount": (
+        lambda r: certified(r, value_in_full=r.certificate.value * 0.9),
+        "value <= value in full <= all open work",
+    ),
+    "more in full than there is": (
+        lambda r: certified(r, value_in_full=r.certificate.value * 9.0),
+        "value <= value in full <= all open work",
+    ),
     "demand from nowhere": (
         lambda r: certified(r, priorities=changed(r.certificate.priorities, "demand", lambda units: units + 9.0)),
         "open and expected units are stated by priority",

@@ -107,6 +107,7 @@ def test_an_environment_without_a_road_is_driven_with_what_can_be_said_of_it() -
         (Scenario(environment="no_such_module:Here-v0", seed=1), "cannot be made"),
         (highway(1, vehicle_count=3), "knows no configuration vehicle_count"),
         (highway(1, vehicles_count="many"), f"environment {HIGHWAY} cannot be made: TypeError"),
+        (highway(1, simulation_frequency=0), "no time passes in the environment"),
         (Scenario(environment="CartPole-v1", seed=1), "the policy takes 25 values, the environment gives 4"),
         (highway(1, action={"type": "ContinuousAction"}), "the policy gives 5 values, the environment takes Box"),
     ],
