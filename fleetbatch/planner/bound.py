@@ -9,7 +9,7 @@ cars leave together does not matter. All the open work is a bound as well, and t
 
 import numpy as np
 
-from fleetbatch.planner.classes import Fleet
+from fleetbatch.planner.classes import Fleet, each_car
 from fleetbatch.planner.grid import Grid
 from fleetbatch.planner.inputs import CHUNK, Floats, Singles
 from fleetbatch.planner.kinds import Work
@@ -29,7 +29,7 @@ def upper_bound(fleet: Fleet, work: Work, grid: Grid, policy: Policy, price: Flo
     for deadline, blocks in enumerate(usable):
         gain = value[blocks, deadline] - price[:, blocks, None]  # [kind, block, priority]
         total += float(np.sum(work.demand[:, deadline] * gain.max(axis=1, initial=0.0)))
-    of = np.repeat(np.arange(fleet.classes()), np.diff(fleet.starts))
+    of = each_car(np.arange(fleet.classes()), fleet.starts)
     seconds_cost = np.ascontiguousarray(cost.T, np.float32)  # [block, class]
     for first in range(0, len(fleet.order), CHUNK):
         part = slice(first, min(first + CHUNK, len(fleet.order)))

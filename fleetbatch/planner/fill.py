@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fleetbatch.planner.classes import Fleet
+from fleetbatch.planner.classes import Fleet, each_car
 from fleetbatch.planner.grid import Grid, buffer_from
 from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
@@ -72,7 +72,7 @@ class Filling:
         self.put, self.room = len(running.pieces), room_for(max(len(order), len(running.pieces)))
         """So many pieces so far; the room grows when it is full."""
         self.room.records[: self.put] = running.pieces.records
-        self.end, self.refused = Ends.BEFORE_BUFFER, False
+        self.end, self.refused, self.exact = Ends.BEFORE_BUFFER, False, given.grid.exact()
         self.places: npt.NDArray[np.int32] | None = None
         self.waves: list[tuple[int, int, int]] = []
         """The kind of each wave, and where among the pieces its own begin and end."""
@@ -84,34 +84,61 @@ class Filling:
         choices, energy = self._choices(block, solution), self._energy(block)
         everything = [True] * len(grid.deadlines)
         pressing = (grid.edges[block] >= buffer_from(grid.deadlines, self.given.policy)).tolist()
-        flow = solution.flow[:, block].sum(axis=2).tolist()
+        flow = solution.flow[:, block].sum(axis=2)
+        # What has no price is scarcer than time: nobody is chosen for it, so that no car has two where others idle.
+        dear = np.flatnonzero(solution.price[:, block] > 0.0).tolist()
+        self._look_ahead(choices, flow)
+        paid, lowest = dict[int, Ints](), dict[int, Ints]()
         for self.end in Ends:
             self.refused = False
-            for kind, cars in enumerate(choices):
-                self._waves(kind, cars, flow[kind], until)
-            self._by_price(solution.price[:, block], energy, until, everything)
+            for kind in dear:
+                self._waves(kind, choices[kind], flow[kind].tolist(), until)
+            self._by_price(solution.price[:, block], energy, until, everything, paid)
             if any(pressing):
-                self._by_price(self._lowest_value, energy, until, pressing)
+                self._by_price(self._lowest_value, energy, until, pressing, lowest)
             if not self.refused:
                 return
 
+    def _look_ahead(self, choices: list[Ints], flow: Floats) -> None:
+        """Have as many shards put in order as will probably be taken: one a car, and those that the block completes.
+
+        Cars that nobody chose may want any kind.
+        """
+        work = self.given.work
+        shards = np.maximum(work.shards().reshape(work.demand.shape).sum(axis=2), 1)
+        completed = np.rint(flow / np.maximum(work.demand.sum(axis=2) / shards, 1e-30)).astype(np.int64)
+        others = (len(self.order) - sum(len(cars) for cars in choices)) // OTHERS
+        wanted = []
+        for kind, cars in enumerate(choices):
+            waiting = self.lists.waiting(kind)
+            by_share = split(len(cars), flow[kind].tolist(), waiting)
+            by_price = split(others, [0.0] * len(waiting), waiting)
+            wanted.append((completed[kind] + by_share + by_price).tolist())
+        self.lists.put_in_order(wanted)
+
     def _energy(self, block: int) -> Singles:
         """Return what a busy second costs each car in the block."""
-        return np.repeat(self.given.cost[:, block].astype(np.float32), np.diff(self.given.fleet.starts))
+        return each_car(self.given.cost[:, block].astype(np.float32), self.given.fleet.starts)
 
-    def _by_price(self, price: Floats, energy: Singles, until: float, due: list[bool]) -> None:
+    def _by_price(self, price: Floats, energy: Singles, until: float, due: list[bool], paid: dict[int, Ints]) -> None:
         """Let whoever is left idle take what is worth the energy at these prices, the dearest kind first.
 
         Only work of `due` deadlines. In their buffer that is whatever is worth its energy at all: nothing due then
-        waits for a car that suits better.
+        waits for a car that suits better. `paid` keeps which cars each kind pays for as many times as this is tried:
+        fewer of them are idle each time, never others.
         """
         left = [sum(itertools.compress(self.lists.waiting(kind), due)) for kind in range(len(price))]
-        free = np.flatnonzero(self.free < until)
+        free = None
         for kind in sorted((kind for kind, some in enumerate(left) if some), key=lambda k: (-price[k], -left[k])):
-            free = free.take(np.flatnonzero(self.free.take(free) < until))
-            rate = self.given.fleet.rate[kind].take(free)
-            pays = np.flatnonzero((rate > 0.0) & (rate * np.float32(price[kind]) >= energy.take(free)))
-            self._waves(kind, free.take(pays), [0.0] * len(due), until, due)
+            if kind not in paid:
+                free = np.flatnonzero(self.free < until) if free is None else free
+                free = free.take(np.flatnonzero(self.free.take(free) < until))
+                rate = self.given.fleet.rate[kind].take(free)
+                pays = np.flatnonzero(
+                    (rate > 0.0) & (rate * np.float32(price[kind] * BREAKS_EVEN) >= energy.take(free))
+                )
+                paid[kind] = free.take(pays)
+            self._waves(kind, paid[kind], [0.0] * len(due), until, due)
 
     @property
     def _lowest_value(self) -> Floats:
@@ -218,9 +245,8 @@ class Filling:
 
     def _deadlines(self, shard: Ints, counts: list[int]) -> Singles:
         """Return the shards' deadlines, so many of each that the plan tells apart; looked up where it joins some."""
-        grid = self.given.grid
-        if grid.exact():
-            return grid.deadlines.astype(np.float32).repeat(counts)
+        if self.exact:
+            return self.given.grid.deadlines.astype(np.float32).repeat(counts)
         return self.given.shards.deadline.take(shard)
 
     def _latest(self, deadline: Singles) -> Singles:
@@ -259,6 +285,10 @@ class Filling:
         into.put(reason=self.reason, turn=self.queue.take(cars))
 
 
+OTHERS = 4
+"""So much of them is put in order for each kind; more costs a sort of a few, less a pass over all the shards."""
 ROUNDING = np.float32(1e-5)
 """Of a row group: what just fits must not be lost to 32-bit numbers."""
 WHOLE = 0.999
+BREAKS_EVEN = 1.01
+"""Where an hour is as good as a later one a price is just what the car asks, to the solver's tolerance: work is done."""

@@ -43,6 +43,8 @@ class _Race:
     groups: Ints
     row: Ints
     """Its place among the pieces, RUNS for what runs already."""
+    until: Floats
+    """When the car must have stopped."""
 
     def some(self, which: Ints) -> "_Race":
         """Return some of them, in that order."""
@@ -55,7 +57,7 @@ class _Race:
     def saved(self, cars: Cars, shards: Shards, policy: Policy) -> Floats:
         """Return how many row groups are expected in time; those in the buffer count for a share."""
         deadline = shards.deadline[self.shard].astype(np.float64)
-        stop = np.minimum(deadline, cars.until(self.car, policy.stay_min))
+        stop = np.minimum(deadline, self.until)
         early = self._by(np.minimum(stop, buffer_from(deadline, policy)))
         counted = early + policy.buffer_worth * (self._by(stop) - early)
         return np.asarray(counted * stays(cars.survival, self.car, np.minimum(self.ends(), stop)))
@@ -72,7 +74,7 @@ def handed_over(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> Q
     Idle cars take them, or cars that have only less urgent work from this round, which then waits. The car that gives
     its running shard away has nothing for this round.
     """
-    late = _late(cars, shards, policy, _together(_running(cars, shards, policy), _fresh(shards, policy, pieces)))
+    late = _late(shards, policy, _together(_running(cars, shards, policy), _fresh(cars, shards, policy, pieces)))
     car = np.ascontiguousarray(pieces.car)
     old, new = _moves(cars, shards, policy, late, (car, pieces.shard))
     stay, changes = np.ones(len(pieces), bool), np.zeros(len(cars.car_id), bool)
@@ -133,10 +135,11 @@ def _running(cars: Cars, shards: Shards, policy: Policy) -> _Race:
         tau=row_group_s(cars, shards, policy, car, shard),
         groups=np.maximum(shards.stop[shard].astype(np.int64) - start, 0),
         row=np.full(len(car), RUNS),
+        until=cars.until(car, policy.stay_min),
     )
 
 
-def _fresh(shards: Shards, policy: Policy, pieces: Pieces) -> _Race:
+def _fresh(cars: Cars, shards: Shards, policy: Policy, pieces: Pieces) -> _Race:
     """Return the first pieces of cars that were just placed and come late, to the end of their shards."""
     late = ~pieces.whole
     soon = np.flatnonzero(pieces.ends > buffer_from(shards.deadline.min(initial=np.inf, keepdims=True), policy))
@@ -145,13 +148,15 @@ def _fresh(shards: Shards, policy: Policy, pieces: Pieces) -> _Race:
     some = pieces.some(row)
     first = np.flatnonzero((some.turn == 0) & (some.reason != Reason.RUNNING))
     row, some = row.take(first), some.some(first)
+    car = some.car.astype(np.int64)
     return _Race(
-        car=some.car.astype(np.int64),
+        car=car,
         shard=some.shard.astype(np.int64),
         begins=some.ends - some.count().astype(np.float64) * some.tau,
         tau=some.tau.astype(np.float64),
         groups=shards.stop[some.shard].astype(np.int64) - some.start,
         row=row,
+        until=cars.until(car, policy.stay_min),
     )
 
 
@@ -159,10 +164,10 @@ def _together(one: _Race, other: _Race) -> _Race:
     return _Race(**{name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in _Race.__slots__})
 
 
-def _late(cars: Cars, shards: Shards, policy: Policy, races: _Race) -> _Race:
+def _late(shards: Shards, policy: Policy, races: _Race) -> _Race:
     """Return what will not end before its deadline's buffer, or not at all."""
     deadline = shards.deadline[races.shard].astype(np.float64)
-    ends = np.minimum(buffer_from(deadline, policy), cars.until(races.car, policy.stay_min))
+    ends = np.minimum(buffer_from(deadline, policy), races.until)
     return races.some(np.flatnonzero(~(races.ends() <= ends) & (races.groups > 0) & (deadline > 0.0)))
 
 
@@ -183,9 +188,10 @@ def _pairs(cars: Cars, shards: Shards, policy: Policy, late: _Race, idle: Ints) 
         tau=row_group_s(cars, shards, policy, car, old.shard),
         groups=shards.stop[old.shard].astype(np.int64) - shards.start[old.shard],
         row=old.row,
+        until=cars.until(car, policy.stay_min),
     )
     gain = new.saved(cars, shards, policy) - old.saved(cars, shards, policy)
-    until = np.minimum(cars.until(car, policy.stay_min), shards.deadline[old.shard])
+    until = np.minimum(new.until, shards.deadline[old.shard])
     better = np.flatnonzero((gain > np.where(old.row == RUNS, ROW_GROUPS_LOST, 0.0)) & (new.ends() <= until))
     return old.some(better), new.some(better)
 

@@ -1,15 +1,15 @@
 """Why each car that has nothing has nothing. Pure."""
 
-import itertools
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from fleetbatch.contracts import conform
+from fleetbatch.planner.classes import each_car
 from fleetbatch.planner.fill import Given
 from fleetbatch.planner.greedy import lists_of
 from fleetbatch.planner.inputs import NONE, UNKNOWN_RUNNING, Bytes, Cars, Floats, Ints, Shards
+from fleetbatch.planner.kinds import SIZES
 from fleetbatch.planner.pieces import row_group_s
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution
@@ -51,7 +51,7 @@ def _idle_reasons(cars: Cars, shards: Shards, policy: Policy, pieces: Placed) ->
 
 def _gravest(cars: Cars, policy: Policy, pieces: Placed, reason: Bytes) -> Bytes:
     """Return the reasons after what no open work could change; the last that is set is the gravest."""
-    reason[cars.ready >= policy.commit_s] = Reason.NOT_READY
+    np.copyto(reason, np.uint8(Reason.NOT_READY), where=cars.ready >= policy.commit_s)
     runs = np.flatnonzero(cars.running != NONE)
     if len(runs):
         shard = cars.running[runs]
@@ -83,10 +83,10 @@ def car_plan_by_kind(given: Given, solution: Solution | None, pieces: Placed, ta
 def _reasons_of_idle(given: Given, solution: Solution | None, taken: Bools, idle: Ints) -> Bytes:
     """Return what keeps each idle car (places in class order) from every kind of work that waits."""
     fleet = given.fleet
-    if not given.work.starts[-1]:
+    if not given.work.order.counts.any():
         return np.full(len(idle), Reason.NO_WORK, np.uint8)
     least = _shortest_row_groups(given, taken)
-    cost = np.repeat(given.cost[:, 0], np.diff(fleet.starts)).take(idle)
+    cost = each_car(given.cost[:, 0], fleet.starts).take(idle)
     price = np.full(len(least), np.finfo(np.float64).max) if solution is None else solution.price[:, 0]
     cars, link = fleet.order[idle], fleet.link.take(idle)
     room = given.cars.until(cars, given.policy.stay_min) - given.cars.ready[cars]
@@ -108,27 +108,24 @@ def _reasons_of_idle(given: Given, solution: Solution | None, taken: Bools, idle
     return np.select(steps, said, Reason.TOO_SLOW).astype(np.uint8)
 
 
-SMALL = 1024
-"""So many at the end of a list are looked at for its shortest row group, and more only where none of them waits."""
-TOGETHER = 16
-"""So many times as many are put in order at once."""
+STRETCH = 1 << 16
+"""Shards among which the shortest row group of a kind is looked for, from the end on, and more only where none of them
+waits."""
 
 
 def _shortest_row_groups(given: Given, taken: Bools) -> Floats:
-    """Return the units of the shortest row group that waits of each kind, infinite where none does.
-
-    Every list ends with its small shards, so that it is enough to look there.
-    """
+    """Return the units of the shortest row group that waits of each kind, infinite where none does."""
     work, shards = given.work, given.shards
+    rank, width = work.order.rank, work.demand[0].size * SIZES
     least = np.full(len(work.kinds), np.inf)
-    for tier, (first, last) in enumerate(itertools.pairwise(work.starts.tolist())):
-        for at in itertools.chain([last], range(last - SMALL, first, -SMALL * TOGETHER)):
-            places = work.order.places(max(at - SMALL * (1 if at == last else TOGETHER), first), at)
-            waits = np.flatnonzero(~taken.take(places))
+    for kind, count in enumerate(work.shards().reshape(len(least), -1).sum(axis=1).tolist()):
+        if not count:
+            continue
+        first = rank.dtype.type(kind * width)
+        for end in range(len(rank), 0, -STRETCH):
+            part = slice(max(end - STRETCH, 0), end)
+            waits = np.flatnonzero((rank[part] - first < width) & ~taken[part]) + part.start
             if len(waits):
-                end = len(places) - (len(places) - 1 - int(waits[-1])) // SMALL * SMALL
-                small = places[waits[(waits >= end - SMALL) & (waits < end)]]
-                kind = tier // work.demand[0].size
-                least[kind] = min(least[kind], float(shards.units(small).min()))
+                least[kind] = float(shards.units(waits).min())
                 break
     return least

@@ -48,8 +48,12 @@ class Cars:
 
     def until(self, places: Ints | slice, stay_min: float) -> Floats:
         """Return when each car must have stopped: at its limit, or where it has left but for a chance of `stay_min`."""
-        some = np.arange(len(self.limit))[places]
-        return np.minimum(self.limit.take(some), window_s(self.survival, stay_min, some))
+        some = np.arange(len(self.limit))[places] if isinstance(places, slice) else places
+        until = self.limit.take(some).astype(np.float64)
+        # Curves never rise: who may be there at its limit may have been there before.
+        leaves = np.flatnonzero(~(stays(self.survival, some, until) >= stay_min))
+        until[leaves] = np.minimum(until[leaves], window_s(self.survival, stay_min, some[leaves]))
+        return until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,14 +61,21 @@ class Work:
     kinds: Kinds
     demand: Floats
     """[kind, deadline, priority], units left."""
-    tier: npt.NDArray[np.uint16]
-    """[shards], (kind * deadlines + deadline) * priorities + priority; the number of tiers for what is not open."""
     order: Ranked
-    """The open shards by tier, then size in steps of an octave, the largest first, then id."""
-    starts: Ints
-    """Those of tier t stand at [starts[t], starts[t + 1])."""
+    """The open shards by tier, then size in steps of an octave, the largest first, then id.
+
+    Tiers are (kind * deadlines + deadline) * priorities + priority, and the number of tiers for what is not open.
+    """
     largest: float
     """No row group has more units."""
+
+    def tiers(self, places: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the tiers of some shards."""
+        return np.asarray(self.order.rank.take(places) // SIZES)
+
+    def shards(self) -> Ints:
+        """Return how many open shards there are of each tier."""
+        return np.asarray(self.order.counts.reshape(-1, SIZES).sum(axis=1))
 
 
 class _Codes:
@@ -125,17 +132,12 @@ def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy
             np.minimum.at(codes.memory_least, code[part], shards.memory[part])
         codes.note(code[part], intensity)
     groups = _merged(np.flatnonzero(codes.least <= codes.most))
-    kind_of = np.zeros(len(codes.most), np.uint16)
-    for kind, group in enumerate(groups):
-        kind_of[group] = kind
     shape, middle = (len(groups), len(policy.value_per_unit)), codes.units / max(len(code), 1)
-    tier, order, units_left = _tiers(shards, (code, kind_of), grid, shape, middle)
+    order, units_left = _tiers(shards, (code, [int(group[0]) for group in groups[1:]]), grid, shape, middle)
     return Work(
         kinds=_kinds(codes, groups, claims),
         demand=units_left.reshape(len(groups), len(grid.deadlines), len(policy.value_per_unit)),
-        tier=tier,
         order=order,
-        starts=np.concatenate([[0], np.cumsum(order.counts.reshape(-1, SIZES).sum(axis=1))]),
         largest=codes.largest * (1.0 + 1e-6),
     )
 
@@ -180,6 +182,8 @@ def _least_and_most(memory: npt.NDArray[np.uint64]) -> tuple[int, int]:
 def _small(memories: npt.NDArray[np.uint64], needed: tuple[int, int]) -> npt.NDArray[np.uint64]:
     """Return the sizes of cars' memories, rising, that are too small for some shards and not for others."""
     least, most = needed
+    if least == most:
+        return memories[:0]
     between = np.unique(memories[(memories >= least) & (memories < most)])
     return between[np.unique(np.linspace(0, len(between) - 1, min(len(between), MEMORIES_MAX)).astype(np.int64))]
 
@@ -216,38 +220,47 @@ def _merged(present: Ints) -> list[Ints]:
 
 def _tiers(
     shards: Shards,
-    coded: tuple[npt.NDArray[Any], npt.NDArray[np.uint16]],
+    coded: tuple[npt.NDArray[Any], list[int]],
     grid: Grid,
     shape: tuple[int, int],
     middle: float,
-) -> tuple[npt.NDArray[np.uint16], Ranked, Floats]:
-    """Return each shard's tier, the open shards in order of rank, and the units left of each tier.
+) -> tuple[Ranked, Floats]:
+    """Return the open shards in order of rank, and the units left of each tier.
 
-    `coded` is each shard's code, and codes' kinds; `shape` the numbers of kinds and levels. Ranks are tiers, and in
-    them sizes, told by the `middle` one: long shards are begun first, so that none is left to the end of the night.
+    `coded` is each shard's code, and the first code of every kind but the first; `shape` the numbers of kinds and
+    levels. Ranks are tiers, and in them sizes, told by the `middle` one: long shards are begun first, so that none is
+    left to the end of the night.
     """
-    (code, kind_of), (kinds, levels) = coded, shape
+    (code, firsts), (kinds, levels) = coded, shape
     deadlines, tiers = len(grid.deadlines), kinds * len(grid.deadlines) * levels
     ranks, any_held = (tiers + 1) * SIZES, bool(shards.held.any())
-    tier, rank = np.empty(len(code), np.uint16), np.empty(len(code), np.uint16 if ranks <= 1 << 16 else np.uint32)
-    units = np.zeros(ranks)
+    rank = np.empty(len(code), np.min_scalar_type(ranks - 1))
+    units, counts = np.zeros(ranks), np.zeros(ranks, np.int64)
     for part in _parts(shards):
         start, stop, left = shards.start[part], shards.stop[part], shards.work_units[part]
         deadline, delivered = shards.deadline[part], start.max()
-        place = kind_of.take(code[part])
-        place *= np.uint16(deadlines)
-        for edge in grid.deadlines[1:]:
-            place += deadline >= np.float32(edge)
-        place *= np.uint16(levels)
+        place = _beyond(code[part], [code.dtype.type(first) for first in firsts]).astype(rank.dtype)
+        place *= rank.dtype.type(deadlines)
+        place += _beyond(deadline, [np.float32(edge) for edge in grid.deadlines[1:]])
+        place *= rank.dtype.type(levels)
         place += np.minimum(shards.priority[part], np.uint8(levels - 1))
         if any_held or delivered >= stop.min() or not deadline.min() > 0.0:
             place[~_open(shards, part)] = tiers
-        tier[part] = place
-        size = np.zeros(len(place), np.uint8)
-        for times in (0.5, 1.0, 2.0):
-            size += (left < times * middle).view(np.uint8)
-        rank[part] = place.astype(rank.dtype) * rank.dtype.type(SIZES) + size
+        place *= rank.dtype.type(SIZES)
+        place += np.uint8(SIZES - 1) - _beyond(left, [times * middle for times in (0.5, 1.0, 2.0)])
+        rank[part] = place
         if delivered > 0:
             left = left * ((stop - start) / np.maximum(stop, 1).astype(np.float64))
-        units += np.bincount(rank[part], weights=left, minlength=ranks)
-    return tier, Ranked.of(rank, tiers * SIZES), units.reshape(-1, SIZES).sum(axis=1)[:-1]
+        wide = place.astype(np.int64)
+        units += np.bincount(wide, weights=left, minlength=ranks)
+        counts += np.bincount(wide, minlength=ranks)
+    order = Ranked(rank=rank, counts=counts[:-SIZES])
+    return order, units.reshape(-1, SIZES).sum(axis=1)[:-1]
+
+
+def _beyond(values: npt.NDArray[Any], edges: Sequence[Any]) -> npt.NDArray[np.uint8]:
+    """Return how many of a few edges each value has reached."""
+    reached = np.zeros(len(values), np.uint8)
+    for edge in edges:
+        reached += (values >= edge).view(np.uint8)
+    return reached

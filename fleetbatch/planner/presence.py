@@ -6,33 +6,36 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetbatch.planner.grid import Grid
-from fleetbatch.planner.inputs import CERTAIN, CURVES, Bytes, Floats, Ints, Singles
+from fleetbatch.planner.inputs import CERTAIN, Bytes, Floats, Ints, Singles
 from fleetbatch.planner.policy import GRID_POINTS, GRID_S
 
 LATER_POINT = 8
+CURVES = 8192
+"""Cars whose curves are turned and summed up at a time; fewer leave most of the time to calls instead of numbers."""
 Sums = npt.NDArray[np.uint16]
 """Of twice a curve's whole slots: 96 * 2 * 255 is less than 2 ** 16."""
 
 
-def presence_of(survival: Bytes, order: Ints, allowed: tuple[Singles, Singles], grid: Grid) -> tuple[Singles, Bytes]:
-    """Return [block, car] expected seconds there and allowed, and [car] the curve in two hours, in class order.
+def presence_of(survival: Bytes, allowed: tuple[Singles, Singles], grid: Grid) -> tuple[Singles, Bytes]:
+    """Return [block, car] expected seconds there and allowed, and [car] the curve in two hours.
 
     The seconds are the integral of the curve over the block (trapezoids of 15 minutes). `allowed` is from when to when
-    each car may compute, in class order too. Curves are turned to [point, car] and summed up in whole numbers: a pass
-    over points is a few passes over cars, without the matrix product that would wake a thread on every core.
+    each car may compute. Curves are turned to [point, car] and summed up in whole numbers: a pass over points is a few
+    passes over cars, without the matrix product that would wake a thread on every core. They are read in the cars'
+    own order: what comes out is a third of what goes in, and is cheaper to put in another.
     """
     (begins, limit), end = allowed, float(grid.edges[-1])
-    slots = min(int(np.ceil(end / GRID_S)), GRID_POINTS - 1)
+    slots = min(max(int(np.ceil(end / GRID_S)), LATER_POINT), GRID_POINTS - 1)
     presence = np.empty((grid.blocks(), len(begins)), np.float32)
     later = np.empty(len(begins), np.uint8)
     # What is as large as this and made anew for every part would be returned to the kernel each time, and asked back.
-    rows, room = np.empty((CURVES, GRID_POINTS), np.uint8), np.empty((2, slots + 1, CURVES), np.uint16)
+    room = np.empty((2, slots + 1, CURVES), np.uint16)
     for first in range(0, len(begins), CURVES):
         part = slice(first, min(first + CURVES, len(begins)))
-        whole = survival.take(order[part], axis=0, out=rows[: part.stop - first], mode="clip")
-        later[part] = whole[:, LATER_POINT]
+        whole = survival[part]
         room[0, :, : len(whole)] = whole[:, : slots + 1].T
         curve, sums = room[0], _summed(room[0], room[1])
+        later[part] = curve[LATER_POINT, : len(whole)]
         late, early = np.flatnonzero(begins[part] > 0.0), np.flatnonzero(limit[part] < end)
         before, after = np.zeros(len(whole), np.float32), np.full(len(whole), np.inf, np.float32)
         before[late] = _upto(curve, sums, late, begins[part].take(late))

@@ -75,7 +75,8 @@ def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | No
     # Hours that cost more than any work is worth, as a dear tonne of CO2 can make them, would drown all other numbers.
     supply = np.where(supply * FLOOR_PRICE > cost[:, :, None], supply, 0.0)
     columns = _columns(supply, demand, work, grid)
-    model = _model(columns, _floors(columns, supply, demand, policy), (supply, demand, cost, value))
+    floors = _floors(columns, supply, demand, policy)
+    model = _model(columns, floors, (supply, demand, cost, value))
     if not model.num_col_:  # all that is open is held, or of no units: there is nothing to decide
         return nothing_planned(supply.shape, demand.shape, price=0.0)
     import highspy  # late: most processes that import this room plan nothing
@@ -96,6 +97,7 @@ def solve(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Solution | No
     rows = supply.shape[0] * supply.shape[1]
     hubs = supply.shape[1] * supply.shape[2]
     price = np.maximum(dual[rows : rows + hubs], 0.0).reshape(supply.shape[2], supply.shape[1])
+    price = _lowered(columns, price, value, dual[len(dual) - len(floors) :])
     return _in_units(_feasible(columns, raw, price, (supply, demand, cost, value)), scale, highest)
 
 
@@ -120,6 +122,7 @@ _OPTIONS: Final[dict[str, Any]] = {
     "solver": "ipm",
     "run_crossover": "off",
     "ipm_optimality_tolerance": TOLERANCE,
+    "presolve": "off",  # it finds nothing in these programs, and costs a quarter of the solver's time
 }
 _ENDED = ("kOptimal", "kUnknown")
 """Without crossover a solution within the tolerance is called unknown; its own gap is looked at afterwards."""
@@ -186,6 +189,19 @@ def _model(columns: _Columns, floors: Floats, given: tuple[Floats, Floats, Float
     model.a_matrix_.index_ = np.concatenate([part.ravel() for part in rows]).astype(np.int32)
     model.a_matrix_.value_ = np.concatenate([part.ravel() for part in entries])
     return model
+
+
+def _lowered(columns: _Columns, price: Floats, value: Floats, floors: Floats) -> Floats:
+    """Return the prices [kind, block], each as low as the most that any work pays there rather than wait for its best.
+
+    Where that is less than what cars ask, any price between the two solves the program. At the lower end the bound is
+    lowest, and no car that asks less than its class does what had better wait. `floors` is what workloads' floors add.
+    """
+    pays = np.where(columns.flow, value, -np.inf)
+    if len(floors):
+        pays += floors[columns.workload][:, None, None, None]
+    saved = np.maximum(pays - price[:, :, None, None], 0.0).max(axis=1, keepdims=True, initial=0.0)
+    return np.asarray(np.minimum((pays - saved).max(axis=(2, 3), initial=0.0), price))
 
 
 def _feasible(columns: _Columns, raw: Floats, price: Floats, given: tuple[Floats, Floats, Floats, Floats]) -> Solution:

@@ -47,11 +47,11 @@ def _rows(filling: Filling, pieces: Pieces, waiting: list[tuple[int, int]]) -> d
     for kind, put, end in filling.waves:
         for first in range(put, end if kind in some else put, CHUNK):
             part = Pieces(pieces.records[first : min(first + CHUNK, end)])
-            fits = np.flatnonzero(gives_way.take(work.tier.take(part.shard)))
+            fits = np.flatnonzero(gives_way.take(work.tiers(part.shard)))
             queue = filling.queue.take(filling.place_of(part.car.take(fits)))
             rows.append(fits[part.turn.take(fits) + np.uint16(1) == queue] + first)
     last = np.concatenate(rows)
-    list_of = work.tier.take(pieces.shard.take(last)) // levels
+    list_of = work.tiers(pieces.shard.take(last)) // levels
     return {(kind, deadline): last[list_of == kind * deadlines + deadline] for kind, deadline in waiting}
 
 

@@ -61,7 +61,7 @@ def mended(fleet: Fleet, work: Work, grid: Grid, policy: Policy) -> Floats:
 def shard_s(fleet: Fleet, work: Work) -> Floats:
     """Return how long a car takes for a shard of each kind, mean by mean."""
     kinds = len(work.kinds)
-    shards = np.diff(work.starts).reshape(kinds, -1).sum(axis=1)
+    shards = work.shards().reshape(kinds, -1).sum(axis=1)
     able_s = np.einsum("ch,chk->k", fleet.seconds, fleet.work > 0.0)
     units = work.demand.sum(axis=(1, 2)) / np.maximum(shards, 1)
     return np.asarray(units * able_s / np.maximum(fleet.work.sum(axis=(0, 1)), 1e-9))

@@ -10,8 +10,10 @@ from fleetbatch.contracts import conform
 from fleetbatch.planner.fill import Given
 from fleetbatch.planner.greedy import lists_of
 from fleetbatch.planner.inputs import Bytes, Cars, Floats, Ints, Shards
+from fleetbatch.planner.kinds import SIZES
 from fleetbatch.planner.policy import ANY_REGION, Policy, rate_matrix
 from fleetbatch.planner.prices import Solution
+from fleetbatch.planner.ranked import looked_up
 from fleetbatch.planner.reasons import Reason
 from fleetbatch.planner.risk import worth
 from fleetbatch.planner.weighing import Placed
@@ -83,11 +85,12 @@ def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Placed, 
     waits = shards.start < shards.stop
     np.greater(waits, taken, out=waits)
     waits[rest] = True
-    shard_id, reason, remainders = _of_tiers(given, waits, _tier_reasons(given, solution), rest)
+    shard_id, reason = _of_tiers(given, waits, _tier_reasons(given, solution), rest)
     doubtful = _doubtful(given)
-    if doubtful or given.work.starts[-1] < len(waits):
-        _of_shards(given, np.flatnonzero(waits), doubtful, reason)
-    reason[remainders] = Reason.REMAINDER
+    if doubtful or int(given.work.order.counts.sum()) < len(waits):
+        places = np.flatnonzero(waits)
+        _of_shards(given, places, doubtful, reason)
+        reason[np.searchsorted(places, rest)] = Reason.REMAINDER
     return conform(pa.table({"shard_id": shard_id, "reason": reason}), "unassigned")
 
 
@@ -98,27 +101,24 @@ process has already, where one array of all the ids is asked of the kernel page 
 
 def _of_tiers(
     given: Given, waits: Bools, reasons: Bytes, rest: npt.NDArray[np.int32]
-) -> tuple["pa.ChunkedArray[Any]", Bytes, Ints]:
-    """Return the ids of the shards that wait, the reasons of their tiers, and where among them the `rest` stand.
-
-    `rest` are places of shards that wait, rising.
-    """
-    reason, at = np.empty(int(np.count_nonzero(waits)), np.uint8), 0
-    ids, standing = [], [np.zeros(0, np.int64)]
+) -> tuple["pa.ChunkedArray[Any]", Bytes]:
+    """Return the ids of the shards that wait, and the reasons of their tiers; `rest` (rising) are remainders."""
+    found, at = np.empty(int(np.count_nonzero(waits)), np.uint8), 0
+    ids, by_rank = list[Any](), reasons.repeat(SIZES)
     for first in range(0, len(waits), STRETCH):
         part = slice(first, first + STRETCH)
         some = np.flatnonzero(waits[part])
         ids.append(pa.array(given.shards.shard_id[part].take(some)))
-        reasons.take(given.work.tier[part].take(some), out=reason[at : at + len(some)], mode="clip")
-        mine = rest[slice(*np.searchsorted(rest, [first, first + STRETCH]).tolist())]
-        standing.append(np.searchsorted(some, mine - first) + at)
+        reason = looked_up(by_rank, given.work.order.rank[part])
+        reason[rest[slice(*np.searchsorted(rest, [first, first + STRETCH]).tolist())] - first] = Reason.REMAINDER
+        reason.take(some, out=found[at : at + len(some)], mode="clip")
         at += len(some)
-    return pa.chunked_array(ids, pa.uint64()), reason, np.concatenate(standing)
+    return pa.chunked_array(ids, pa.uint64()), found
 
 
 def _of_shards(given: Given, waits: Ints, doubtful: list[int], reason: Bytes) -> None:
     """Write down the reasons of shards that wait (places) of which their tier does not say enough."""
-    shards, tier = given.shards, given.work.tier.take(waits)
+    shards, tier = given.shards, given.work.tiers(waits)
     closed = np.flatnonzero(tier == given.work.demand.size)
     reason[closed] = np.where(shards.held[waits[closed]], Reason.HELD, Reason.DEADLINE_PASSED)
     for kind in doubtful:

@@ -64,7 +64,7 @@ def test_the_bound_counts_on_no_less_than_any_car_does_of_any_shard(seed: int, s
     grid = grid_of(work, POLICY)
     found = work_of(work, fleet.memory, grid, POLICY)
     classes = fleet_of(fleet, np.zeros(29), found.kinds, grid, POLICY)
-    kind = found.tier // found.demand[0].size
+    kind = found.tiers(np.arange(120)) // found.demand[0].size
     for place in range(120):
         seconds = row_group_s(fleet, work, POLICY, classes.order, np.full(29, place))
         true = work.units(np.array([place])) / seconds

@@ -1,4 +1,4 @@
-"""Shards in order of rank are the same whether they are sorted at once or block by block."""
+"""Shards of the ranks that are asked for come in the order that a sort of all of them would have."""
 
 from typing import Any
 
@@ -6,20 +6,26 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fleetbatch.planner.ranked import BLOCK, Ranked
+from fleetbatch.planner.ranked import BLOCK, Ranked, looked_up
 
 RANKS = 40
 CHANCE = np.random.default_rng(3)
 
 
-@pytest.mark.parametrize("kind", [np.uint16, np.uint32])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32])
 @pytest.mark.parametrize("count", [0, 1, 1000, 2 * BLOCK, 2 * BLOCK + 17])
-def test_any_part_of_the_order_is_that_of_a_stable_sort_without_what_is_not_ranked(kind: type, count: int) -> None:
+def test_the_places_of_any_ranks_are_those_of_a_stable_sort(kind: type, count: int) -> None:
     rank: npt.NDArray[Any] = CHANCE.choice([0, 3, 4, 17, RANKS - 1, RANKS, RANKS + 2], count).astype(kind)
-    whole = np.argsort(rank, kind="stable")[: int(np.sum(rank < RANKS))]
-    counts = np.bincount(rank[rank < RANKS], minlength=RANKS)
-    found = Ranked.of(rank, RANKS)
-    assert found.counts.tolist() == counts.tolist()
-    for first, last in ((0, len(whole)), (5, 5), (0, 1), (count // 7, count // 3), (len(whole) - 900, len(whole))):
-        part = slice(max(first, 0), min(last, len(whole)))
-        assert np.array_equal(found.places(part.start, part.stop), whole[part])
+    order = np.argsort(rank, kind="stable")
+    found = Ranked(rank=rank, counts=np.bincount(rank[rank < RANKS], minlength=RANKS))
+    for some in ([], [3], [4, 17], [0, 1, 2, 3], range(RANKS)):
+        wanted = np.isin(np.arange(RANKS), list(some))
+        expected = order[np.isin(rank[order], list(some))]
+        assert np.array_equal(found.places(wanted), expected)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_every_rank_is_looked_up_in_its_own_place_and_one_beyond_the_table_has_nothing(kind: type) -> None:
+    table = CHANCE.integers(1, 256, 200).astype(np.uint8)
+    rank = CHANCE.integers(0, 256, 1000).astype(kind)
+    assert np.array_equal(looked_up(table, rank), np.append(table, np.zeros(56, np.uint8))[rank])
