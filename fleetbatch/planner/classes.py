@@ -68,7 +68,7 @@ class Fleet:
 def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy) -> Fleet:
     """Return the fleet in classes; `free` is when each car is done with what it runs."""
     sieve, sieves = _sieves(cars, kinds, kinds.memory)
-    code, sizes = class_codes(cars, sieve, sieves, kinds, policy)
+    code, sizes = class_codes(cars, (sieve, sieves), kinds, float(grid.edges[-1]), policy)
     turn = turns_of(cars.deficit)
     order = counting_order(code if turn is None else numbered(code).astype(np.uint16) * np.uint16(TURNS) + turn)
     sizes = sizes[sizes > 0]

@@ -8,14 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Singles
-from fleetbatch.planner.kinds import Kinds
+from fleetbatch.planner.inputs import CHUNK, Cars, Floats, Ints, Singles, stays
+from fleetbatch.planner.kinds import Kinds, beyond
 from fleetbatch.planner.policy import Policy, rate_matrix
 
 LINK_BUCKETS = 12
 """Between the link per speed that the lightest and the heaviest work of a group of cars need, at most."""
 STEPS = 10.0
 """So many if a group were all the fleet's work, spread evenly over one e-fold of link per speed."""
+STEPS_BY_SPEED = 8.0
+"""So many where classes are cut by speed as well."""
+BUSY = 0.9
+"""At a load above this, classes are not cut by speed."""
+SPEED_CUTS = (7.0, 3.5, 1.4, 0.7)
+"""Times the share of the cars that the work needs, counted from the fastest."""
+ALL = 0.96
+SPEED_SAMPLE = 4096
 BINS = 24
 TAIL = 1e-3
 """A smaller part of the work than this is no class of its own beyond the last edge."""
@@ -29,11 +37,39 @@ DENSE = 1 << 22
 
 
 def class_codes(
-    cars: Cars, sieve: list[int], sieves: list[npt.NDArray[np.bool_]], kinds: Kinds, policy: Policy
+    cars: Cars, behind: tuple[list[int], list[npt.NDArray[np.bool_]]], kinds: Kinds, until_s: float, policy: Policy
 ) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """Return each car's class, and how many cars each class has, which may be none."""
-    hardware, zones = len(policy.rates), len(policy.price_per_j)
-    most = _signatures_max(policy)
+    """Return each car's class, and how many cars each class has, which may be none.
+
+    `behind` is which sieve each kind is behind, and the cars that pass each; `until_s` when the last work is due.
+    """
+    sieve, sieves = behind
+    group = _groups(cars, sieves, policy)
+    asked = _asked(cars, group, [sieves[place] for place in sieve], kinds, policy)
+    speeds = _speed_cuts(cars, group, asked, kinds, until_s)
+    edges = _link_edges(cars, group, asked, STEPS if not len(speeds) else STEPS_BY_SPEED)
+    if edges.size * (len(speeds) + 1) > CODES_MAX:
+        return group.astype(np.uint16), np.bincount(group)
+    first_cell, classes = _class_table(edges)
+    code = np.empty(len(group), np.uint16)
+    for first in range(0, len(group), CHUNK):
+        part = slice(first, first + CHUNK)
+        speed = np.maximum(cars.speed[part], np.float32(1e-9))
+        cell = np.clip(_cells(cars.link[part] / speed), first_cell, first_cell + classes.shape[1] - 1) - first_cell
+        cell += group[part] * np.int64(classes.shape[1])
+        classes.take(cell, out=code[part], mode="clip")
+        if len(speeds):
+            code[part] *= np.uint16(len(speeds) + 1)
+            code[part] += beyond(speed, speeds)
+    sizes = np.bincount(code)
+    if np.count_nonzero(sizes) < CLASSES_MAX:
+        return code, sizes
+    return group.astype(np.uint16), np.bincount(group)
+
+
+def _groups(cars: Cars, sieves: list[npt.NDArray[np.bool_]], policy: Policy) -> npt.NDArray[Any]:
+    """Return a number for the sieves that each car passes, its price zone and its hardware."""
+    hardware, zones, most = len(policy.rates), len(policy.price_per_j), _signatures_max(policy)
     signature = _signature(sieves, len(cars.car_id), most)
     fine = signature.astype(np.min_scalar_type(min(1 << len(sieves), most) * zones * hardware))
     if zones > 1:
@@ -41,22 +77,32 @@ def class_codes(
         fine += cars.zone.astype(fine.dtype)
     fine *= fine.dtype.type(hardware)
     fine += cars.hw
-    group = fine if fine.dtype.itemsize == 1 else numbered(fine)
-    edges = _link_edges(cars, group, _asked(cars, group, [sieves[place] for place in sieve], kinds, policy))
-    if edges.size > CODES_MAX:
-        return group.astype(np.uint16), np.bincount(group)
-    first_cell, classes = _class_table(edges)
-    code = np.empty(len(group), np.uint16)
-    for first in range(0, len(group), CHUNK):
-        part = slice(first, first + CHUNK)
-        ratio = cars.link[part] / np.maximum(cars.speed[part], np.float32(1e-9))
-        cell = np.clip(_cells(ratio), first_cell, first_cell + classes.shape[1] - 1) - first_cell
-        cell += group[part] * np.int64(classes.shape[1])
-        classes.take(cell, out=code[part], mode="clip")
-    sizes = np.bincount(code)
-    if np.count_nonzero(sizes) < CLASSES_MAX:
-        return code, sizes
-    return group.astype(np.uint16), np.bincount(group)
+    return fine if fine.dtype.itemsize == 1 else numbered(fine)
+
+
+def _speed_cuts(
+    cars: Cars, group: npt.NDArray[Any], asked: tuple[Floats, Floats], kinds: Kinds, until_s: float
+) -> Singles:
+    """Return the speeds, rising, at which classes are cut where many cars will stand idle; none where few will.
+
+    A second costs a fast car what it costs a slow one. Where all work nothing can be gained by that; where half do, it
+    should be the fast ones: a plan that cannot tell them apart was .2 % below its bound at load .5. Cuts stand around
+    the share of the cars that the work needs.
+    """
+    step = max(len(group) // SPEED_SAMPLE, 1)
+    some = np.arange(0, len(group), step)
+    begins, ends = cars.ready[::step], np.minimum(cars.limit[::step], np.float32(until_s))
+    there_s = np.maximum(ends - begins, 0.0) * stays(cars.survival, some, (begins + ends) / np.float32(2.0))
+    speed, able = cars.speed[::step], np.zeros(len(kinds))
+    for kind, bytes_per_unit in enumerate(kinds.bytes_most.tolist()):
+        rate = asked[0][:, kind].take(group[::step])
+        units = np.minimum(rate * speed, np.where(rate > 0.0, cars.link[::step] / max(bytes_per_unit, 1e-30), 0.0))
+        able[kind] = step * float(np.sum(units * there_s))
+    load = float(np.sum(np.divide(kinds.units, able, out=np.zeros_like(able), where=able > 0.0)))
+    if load >= BUSY or not len(some):
+        return np.zeros(0, np.float32)
+    shares = [1.0 - times * load for times in SPEED_CUTS if times * load < ALL]
+    return np.unique(np.quantile(speed, shares)).astype(np.float32)
 
 
 def _class_table(edges: Singles) -> tuple[int, npt.NDArray[np.uint16]]:
@@ -127,7 +173,7 @@ def _asked(
     return rate, rate * kinds.bytes_most
 
 
-def _link_edges(cars: Cars, group: npt.NDArray[Any], asked: tuple[Floats, Floats]) -> Singles:
+def _link_edges(cars: Cars, group: npt.NDArray[Any], asked: tuple[Floats, Floats], steps: float) -> Singles:
     """Return [group, edge] of link per speed, dense only where it decides whether link or compute bounds a kind.
 
     What a class loses grows with its work and with the square of its width (in logarithms): edges are then best as
@@ -144,7 +190,8 @@ def _link_edges(cars: Cars, group: npt.NDArray[Any], asked: tuple[Floats, Floats
     work = rate.max(axis=1, initial=0.0)[:, None] * found
     work /= max(float(work.sum()), 1e-300)
     dense = np.cbrt(work[:, 1:-1]) * (width / BINS)[:, None]
-    edges = _cut(least, width, np.concatenate([np.zeros((len(need), 1)), np.cumsum(dense, axis=1)], axis=1))
+    upto = np.concatenate([np.zeros((len(need), 1)), np.cumsum(dense, axis=1)], axis=1)
+    edges = _cut(least, width, steps * upto)
     edges[work[:, 0] < TAIL, 0] = np.inf
     edges[(edges >= most[:, None] * (1.0 - SAME)) & (work[:, -1:] < TAIL)] = np.inf
     return edges
@@ -152,7 +199,7 @@ def _link_edges(cars: Cars, group: npt.NDArray[Any], asked: tuple[Floats, Floats
 
 def _cut(least: Floats, width: Floats, upto: Floats) -> Singles:
     """Return [group, edge] from each group's least edge on, at equal steps of its `upto` [group, bin edge]."""
-    count = np.clip(np.ceil(STEPS * upto[:, -1]).astype(np.int64), 1, LINK_BUCKETS)
+    count = np.clip(np.ceil(upto[:, -1]).astype(np.int64), 1, LINK_BUCKETS)
     edges = np.full((len(least), int(count.max(initial=1)) + 1), np.inf, np.float32)
     edges[:, 0] = least
     for place in np.flatnonzero(width > 0.0).tolist():

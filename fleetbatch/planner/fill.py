@@ -291,4 +291,4 @@ ROUNDING = np.float32(1e-5)
 """Of a row group: what just fits must not be lost to 32-bit numbers."""
 WHOLE = 0.999
 BREAKS_EVEN = 1.01
-"""Where an hour is as good as a later one a price is just what the car asks, to the solver's tolerance: work is done."""
+"""Where an hour is as good as a later one the price is what the car asks, within the solver's tolerance."""

@@ -4,7 +4,7 @@ Two passes over the shards in pieces that stay in the cache, and one counting so
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,8 @@ class Kinds:
     """No shard of the kind has more bytes a unit: what the plan counts on."""
     bytes_least: Floats
     """None has fewer: what the bound counts on. Usually both are the same, since an order's items are alike."""
+    units: Floats
+    """Of all its open shards."""
 
     def __len__(self) -> int:
         """Return the number of kinds."""
@@ -135,7 +137,7 @@ def work_of(shards: Shards, memories: npt.NDArray[np.uint64], grid: Grid, policy
     shape, middle = (len(groups), len(policy.value_per_unit)), codes.units / max(len(code), 1)
     order, units_left = _tiers(shards, (code, [int(group[0]) for group in groups[1:]]), grid, shape, middle)
     return Work(
-        kinds=_kinds(codes, groups, claims),
+        kinds=_kinds(codes, groups, claims, units_left.reshape(len(groups), -1).sum(axis=1)),
         demand=units_left.reshape(len(groups), len(grid.deadlines), len(policy.value_per_unit)),
         order=order,
         largest=codes.largest * (1.0 + 1e-6),
@@ -188,7 +190,7 @@ def _small(memories: npt.NDArray[np.uint64], needed: tuple[int, int]) -> npt.NDA
     return between[np.unique(np.linspace(0, len(between) - 1, min(len(between), MEMORIES_MAX)).astype(np.int64))]
 
 
-def _kinds(codes: _Codes, groups: Sequence[Ints], claims: Sequence[Claims]) -> Kinds:
+def _kinds(codes: _Codes, groups: Sequence[Ints], claims: Sequence[Claims], units: Floats) -> Kinds:
     first = np.array([group[0] for group in groups], np.int64)
     claim = [claims[place] for place in first // _CODES]
     return Kinds(
@@ -199,6 +201,7 @@ def _kinds(codes: _Codes, groups: Sequence[Ints], claims: Sequence[Claims]) -> K
         memory_least=np.array([codes.memory_least[group].min() for group in groups]),
         bytes_most=np.array([codes.most[group].max() for group in groups], np.float64),
         bytes_least=np.array([codes.least[group].min() for group in groups], np.float64),
+        units=units,
     )
 
 
@@ -239,15 +242,15 @@ def _tiers(
     for part in _parts(shards):
         start, stop, left = shards.start[part], shards.stop[part], shards.work_units[part]
         deadline, delivered = shards.deadline[part], start.max()
-        place = _beyond(code[part], [code.dtype.type(first) for first in firsts]).astype(rank.dtype)
+        place = beyond(code[part], [code.dtype.type(first) for first in firsts]).astype(rank.dtype)
         place *= rank.dtype.type(deadlines)
-        place += _beyond(deadline, [np.float32(edge) for edge in grid.deadlines[1:]])
+        place += beyond(deadline, [np.float32(edge) for edge in grid.deadlines[1:]])
         place *= rank.dtype.type(levels)
         place += np.minimum(shards.priority[part], np.uint8(levels - 1))
         if any_held or delivered >= stop.min() or not deadline.min() > 0.0:
             place[~_open(shards, part)] = tiers
         place *= rank.dtype.type(SIZES)
-        place += np.uint8(SIZES - 1) - _beyond(left, [times * middle for times in (0.5, 1.0, 2.0)])
+        place += np.uint8(SIZES - 1) - beyond(left, [times * middle for times in (0.5, 1.0, 2.0)])
         rank[part] = place
         if delivered > 0:
             left = left * ((stop - start) / np.maximum(stop, 1).astype(np.float64))
@@ -258,7 +261,7 @@ def _tiers(
     return order, units.reshape(-1, SIZES).sum(axis=1)[:-1]
 
 
-def _beyond(values: npt.NDArray[Any], edges: Sequence[Any]) -> npt.NDArray[np.uint8]:
+def beyond(values: npt.NDArray[Any], edges: Iterable[Any]) -> npt.NDArray[np.uint8]:
     """Return how many of a few edges each value has reached."""
     reached = np.zeros(len(values), np.uint8)
     for edge in edges:

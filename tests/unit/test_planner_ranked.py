@@ -27,5 +27,5 @@ def test_the_places_of_any_ranks_are_those_of_a_stable_sort(kind: type, count: i
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_every_rank_is_looked_up_in_its_own_place_and_one_beyond_the_table_has_nothing(kind: type) -> None:
     table = CHANCE.integers(1, 256, 200).astype(np.uint8)
-    rank = CHANCE.integers(0, 256, 1000).astype(kind)
+    rank: npt.NDArray[Any] = CHANCE.integers(0, 256, 1000).astype(kind)
     assert np.array_equal(looked_up(table, rank), np.append(table, np.zeros(56, np.uint8))[rank])
