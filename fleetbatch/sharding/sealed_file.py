@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 
 from fleetbatch.sharding.parquet_parts import (
     LENGTH,
@@ -28,7 +31,7 @@ from fleetbatch.sharding.parquet_parts import (
     page_header,
 )
 from fleetbatch.sharding.scratch import Scratch
-from fleetbatch.units import Sha256
+from fleetbatch.units import KIB, Sha256
 
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
@@ -36,6 +39,9 @@ _HEAD_BYTES: Final = LENGTH.size + _NONCE_BYTES
 _AROUND_BYTES: Final = _HEAD_BYTES + _TAG_BYTES
 """A module is its length, a nonce, what is sealed, and a tag."""
 _UNIQUE_BYTES: Final = 8
+_LARGE_BYTES: Final = 512 * KIB
+_PIECE_BYTES: Final = 256 * KIB
+"""To begin a seal in pieces takes 40 us, as much as hashing a piece again from memory that is far."""
 
 
 _FOOTER, _PAGE, _HEADER, _OFFSETS = b"\0", b"\2", b"\4", b"\7"
@@ -57,7 +63,7 @@ class SealedFile:
     def __init__(self, schema: pa.Schema, memory: Scratch, *, key: bytes) -> None:
         """Begin a file over whatever the memory holds; the key is this file's alone."""
         self.schema, self._scratch, self._memory = schema, memory, memory.view()
-        self._gcm, self._unique = AESGCM(key), os.urandom(_UNIQUE_BYTES)
+        self._gcm, self._cipher, self._unique = AESGCM(key), AES256(key), os.urandom(_UNIQUE_BYTES)
         self._hash, self._size_bytes = hashlib.sha256(), 0
         self._compressed = [one.type != pa.binary() for one in schema]
         self._groups: list[list[Chunk]] = []
@@ -123,8 +129,25 @@ class SealedFile:
         """Seal one module under a nonce of its own; which file's it is, and which, are in the seal."""
         room, nonce = self._room(len(plain) + _AROUND_BYTES), os.urandom(_NONCE_BYTES)
         room[:_HEAD_BYTES] = LENGTH.pack(len(room) - LENGTH.size) + nonce
+        if len(plain) > _LARGE_BYTES:
+            self._seal_in_pieces(memoryview(plain), module, nonce, room)
+            return
         self._gcm.encrypt_into(nonce, plain, self._unique + module, room[_HEAD_BYTES:])
         self._hash.update(room)
+
+    def _seal_in_pieces(self, plain: memoryview, module: bytes, nonce: bytes, room: memoryview) -> None:
+        """Seal and hash a module piece by piece: what is larger than the processor's cache is gone before its end."""
+        sealing = Cipher(self._cipher, GCM(nonce)).encryptor()
+        sealing.authenticate_additional_data(self._unique + module)
+        self._hash.update(room[:_HEAD_BYTES])
+        for start in range(0, len(plain), _PIECE_BYTES):
+            piece = plain[start : start + _PIECE_BYTES]
+            sealed = room[_HEAD_BYTES + start : _HEAD_BYTES + start + len(piece)]
+            sealing.update_into(piece, sealed)
+            self._hash.update(sealed)
+        sealing.finalize()
+        room[-_TAG_BYTES:] = sealing.tag
+        self._hash.update(sealing.tag)
 
     def _write(self, plain: bytes) -> None:
         self._room(len(plain))[:] = plain

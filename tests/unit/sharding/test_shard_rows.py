@@ -1,6 +1,7 @@
 """Rows become a sealed Parquet file, in memory that is used again, and come out of it as they went in."""
 
 import base64
+import random
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fleetbatch.sharding.item_page import ItemPage
 from fleetbatch.sharding.sealed_file import SealedFile
 from fleetbatch.sharding.shard_file import ShardFile, describe_shard, holds, write_shard
 from fleetbatch.sharding.shard_rows import Row, dead_row, item_id
-from fleetbatch.units import ShardId
+from fleetbatch.units import KIB, ShardId
 
 SHARD = ShardId(7)
 KEY = bytes(range(KEY_BYTES))
@@ -79,6 +80,14 @@ def test_a_shard_may_have_hundreds_of_row_groups_and_a_row_group_hundreds_of_row
         described, sealed = written(many, groups, Memory())
         assert described == describe_shard(sealed, KEY)
         assert opened(sealed)["bytes"].to_pylist() == [None] + [b"here"] * 499
+
+
+@pytest.mark.parametrize("size", [512 * KIB - 4 - 6, 512 * KIB, 768 * KIB - 4 - 6, 768 * KIB + 1, 1024 * KIB])
+def test_an_item_that_is_sealed_in_pieces_comes_out_as_it_went_in(size: int) -> None:
+    large = random.Random(size).randbytes(size)  # its pieces are all different
+    described, sealed = written([Row(content=large), Row(content=b"small")], [2], Memory())
+    assert opened(sealed)["bytes"].to_pylist() == [large, b"small"]
+    assert described == describe_shard(sealed, KEY)
 
 
 def test_a_row_that_is_empty_is_not_one_that_is_missing() -> None:
