@@ -10,11 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.run import ROOT, Subject, python_of
+from benchmarks.trees import Cost, Watch, children_cpu_s, cpu_s
 from fleetbatch.bundle import open_bundle
 from fleetbatch.contracts import conform
 from fleetbatch.ledger.postgres import PostgresLedger, migrate
@@ -65,13 +67,15 @@ class Running:
         self._until(lambda: "first answers" in (self.parked.folder / "log").read_text())
         return time.monotonic()
 
-    def wait(self, rows: int) -> None:
-        """Wait until every shard came back with all its rows."""
-        self._until(lambda: self.ledger.counts(self.key).ready + self.ledger.counts(self.key).out == 0, every_s=0.5)
+    def wait(self, rows: int) -> float:
+        """Return when every shard had come back, each with all its rows."""
+        self._until(lambda: (now := self.ledger.counts(self.key)).ready + now.out == 0, every_s=2 * LOOK_EVERY_S)
+        returned_at = time.monotonic()
         folder = f"nights/{self.key.night}/{self.key.order}/g{self.key.generation}/parts/"
         parts = [pa.BufferReader(self.store.read(name)) for name in self.store.keys(folder)]
         delivered = sum(pq.read_metadata(part).num_rows for part in parts)
         assert delivered == rows, f"{delivered} of {rows} rows were delivered"
+        return returned_at
 
     def _until(self, so: Callable[[], bool], every_s: float = LOOK_EVERY_S) -> None:
         give_up_at = time.monotonic() + PATIENCE_S
@@ -80,8 +84,34 @@ class Running:
             time.sleep(every_s)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarCost:
+    """What one car cost, measured until its last row was delivered, and what the others cost meanwhile."""
+
+    car: Cost
+    first_s: float
+    gateway_s: float
+    postgres_s: float
+
+
+def cost_of_a_car(source: Path, bundle: Path, options: Mapping[str, str], *, cores: int, rows: int) -> CarCost:
+    """Have one car compute a folder's files, which make so many rows."""
+    with TemporaryDirectory(prefix="fleetbatch-bench-") as folder, cell(Path(folder), source, bundle, options) as up:
+        before, began = children_cpu_s(), time.monotonic()
+        apart = cpu_s(up.gateway), cpu_s(up.postgres)
+        car = up.start_car(cores)
+        watch = Watch(car.pid)
+        first_s = up.wait_for_first() - began
+        took = up.wait(rows) - began
+        gateway_s, postgres_s = cpu_s(up.gateway) - apart[0], cpu_s(up.postgres) - apart[1]
+        car.terminate()
+        car.wait()
+        cost = Cost(cpu_s=children_cpu_s() - before, peak=watch.stop(), wall_s=took)
+    return CarCost(car=cost, first_s=first_s, gateway_s=gateway_s, postgres_s=postgres_s)
+
+
 @contextmanager
-def cell(home: Path, given: Path, options: Mapping[str, str]) -> Iterator[Running]:
+def cell(home: Path, source: Path, bundle: Path, options: Mapping[str, str]) -> Iterator[Running]:
     """Give a cell whose one car has been offered everything, and end it."""
     with ExitStack() as stack:
         family = stack.enter_context(children(home / "logs"))
@@ -95,7 +125,8 @@ def cell(home: Path, given: Path, options: Mapping[str, str]) -> Iterator[Runnin
         enrol({mine.name: ledger}, [parked])
         _charge(parked)
         store = open_store(settings.store, deployment_key=settings.deployment_key, base_url=mine.gateway_url)
-        key = _order(store, settings, ledger, mine, given, options)
+        order = _order(source, bundle, options)
+        key = _cut(store, settings, ledger, mine, order)
         _offer(ledger, mine, key, parked)
         stack.callback(family.close)
         command = [sys.executable, "-m", "fleetbatch.gateway", "--settings", str(home / "settings.toml")]
@@ -122,14 +153,12 @@ def _charge(parked: ParkedCar) -> None:
     parked.signals_file.write_text(json.dumps(told))
 
 
-def _order(
-    store: Store, settings: Settings, ledger: PostgresLedger, mine: Cell, given: Path, options: Mapping[str, str]
-) -> OrderKey:
-    order = Order(
+def _order(source: Path, bundle: Path, options: Mapping[str, str]) -> Order:
+    return Order(
         name=OrderName("bench"),
-        workload=open_bundle((given / "bundle.zip").read_bytes(), expected_sha256=None).manifest.workload,
-        source=str(given / "pictures"),
-        model=str(given / "bundle.zip"),
+        workload=open_bundle(bundle.read_bytes(), expected_sha256=None).manifest.workload,
+        source=str(source),
+        model=str(bundle),
         region="any",
         priority=1,
         deadline_hours=8.0,
@@ -140,6 +169,9 @@ def _order(
         auditing=Auditing(),
         options=tuple(sorted(options.items())),
     )
+
+
+def _cut(store: Store, settings: Settings, ledger: PostgresLedger, mine: Cell, order: Order) -> OrderKey:
     key, now = settings.deployment_key, datetime.now(UTC)
     frozen = freeze_order(store, order, night=Night("2026-11-22"), force=False, now=now, deployment_key=key)
     assert isinstance(frozen, FrozenOrder)

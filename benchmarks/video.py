@@ -7,37 +7,26 @@ camera's with YOLOX-nano where they lie beside the project, else the drawn drive
 
 import os
 import sys
-import time
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.run import ROOT, Bench, Subject, tell
-from benchmarks.trees import Watch, children_cpu_s, cpu_s, run
+from benchmarks.trees import run
 from benchmarks.video_input import EVERY, INPUT, frames_wanted, lay_out
 
 
 def ours() -> None:
     """Tell what one car costs, and apart what its gateway and its PostgreSQL cost meanwhile."""
-    from benchmarks.runner_cell import cell
+    from benchmarks.runner_cell import cost_of_a_car
 
     lay_out()
     wanted = frames_wanted()
     every = {"every_frames": str(EVERY)}
-    with TemporaryDirectory(prefix="fleetbatch-bench-") as folder, cell(Path(folder), INPUT, every) as running:
-        before, began = children_cpu_s(), time.monotonic()
-        apart = cpu_s(running.gateway), cpu_s(running.postgres)
-        car = running.start_car(1)
-        watch = Watch(car.pid)
-        running.wait(wanted)
-        took = time.monotonic() - began
-        gateway_s, postgres_s = cpu_s(running.gateway) - apart[0], cpu_s(running.postgres) - apart[1]
-        car.terminate()
-        car.wait()
-        car_s, peak_mb = children_cpu_s() - before, watch.stop().pss_mb
-    tell("frames_per_cpu_s", wanted / car_s, "1/s")
-    tell("frames_per_cpu_s, gateway and PostgreSQL included", wanted / (car_s + gateway_s + postgres_s), "1/s")
-    tell("peak_mb", peak_mb, "MB")
-    tell("frames_per_s", wanted / took, "1/s")
+    cost = cost_of_a_car(INPUT / "pictures", INPUT / "bundle.zip", every, cores=1, rows=wanted)
+    served_s = cost.gateway_s + cost.postgres_s
+    tell("frames_per_cpu_s", wanted / cost.car.cpu_s, "1/s")
+    tell("frames_per_cpu_s, gateway and PostgreSQL included", wanted / (cost.car.cpu_s + served_s), "1/s")
+    tell("peak_mb", cost.car.peak.pss_mb, "MB")
+    tell("frames_per_s", wanted / cost.car.wall_s, "1/s")
 
 
 def by_hand() -> None:
