@@ -14,9 +14,9 @@ _KEEP: Final = {"M_TRIM_THRESHOLD": (-1, 128 << 20), "M_MMAP_THRESHOLD": (-3, 32
 """mallopt(3). A picture's memory is used again for the next one: giving it back costs 3 % of the CPU time."""
 
 _PASS_ON: Final = {"M_MMAP_THRESHOLD": (-3, 128 << 10), "M_ARENA_MAX": (-8, 1)}
-KEPT_BYTES: Final = 16 << 20
-"""Of freed memory, between two row groups: what ordinary pictures are decoded in. Touching it anew costs 6 % of the CPU
-time; a hole that one large picture leaves is more than this."""
+KEPT_BYTES: Final = 24 << 20
+"""Of freed memory, between two row groups: what ordinary pictures are decoded in. To touch it anew costs up to a
+millisecond a picture. The hole that a large picture leaves is more than this, and is given back."""
 
 _MAPPED_FILE: Final = re.compile(r"(?P<start>[0-9a-f]+)-(?P<stop>[0-9a-f]+) r-.p \S+ \S+ \d+ +/")
 _WRITTEN: Final = frozenset({"Anonymous:", "Swap:"})

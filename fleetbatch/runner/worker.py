@@ -179,11 +179,11 @@ class Bench:
         return pa.concat_tables(pieces)
 
 
-def parted(rows: pa.Table, work: Work) -> tuple[pa.Table, list[Spare]]:
+def parted(rows: pa.Table, work: Work) -> tuple[pa.Table, Iterator[Spare]]:
     """Return the first of the pieces that a row group is to be cut into, and the others, the last first. Pure."""
     pieces = min(work.pieces, rows.num_rows) if rows.nbytes <= SPARE_BYTES_MAX else 1
     cuts = [rows.num_rows * piece // max(pieces, 1) for piece in range(1, pieces + 1)] or [0]
-    spares = [
+    spares = (
         Spare(
             lease_id=work.lease.lease_id,
             row_group=work.row_group,
@@ -191,9 +191,9 @@ def parted(rows: pa.Table, work: Work) -> tuple[pa.Table, list[Spare]]:
             stop=work.start + stop,
             rows=_stream(rows.slice(start, stop - start)),
         )
-        for start, stop in pairwise(cuts)
-    ]
-    return rows.slice(0, cuts[0]), spares[::-1]
+        for stop, start in pairwise(reversed(cuts))
+    )
+    return rows.slice(0, cuts[0]), spares
 
 
 def load() -> None:
