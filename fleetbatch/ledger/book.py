@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, Final
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.ledger.pool import Connection, Pool, Row, fetch
+from fleetbatch.ledger.pool import Connection, Pool, Row, fetch, fetch_planned
 from fleetbatch.units import ID_BITS, CarId, Fence, OwnerId, ShardId
 
 FLEET: Final = "fleet"
@@ -188,13 +188,17 @@ class Books:
         Raises RejectedError for a car that never enrolled, and for an amount out of bounds.
         """
         _refuse_unbounded({"micro_per_kwh": micro_per_kwh})
-        if not self._pool.rows("set_tariff", {"car_id": car_id, "micro_per_kwh": micro_per_kwh}):
+        car = {"car_id": car_id}
+        # What is open first: a lease that ends meanwhile is told by both, and not by neither.
+        granted = self._pool.rows("last_open", car) + self._night_by_night("last_ended", car)
+        last = max((row["granted_at"] for row in granted if row["granted_at"]), default=None)
+        if not self._pool.rows("set_tariff", {**car, "micro_per_kwh": micro_per_kwh, "granted_at": last}):
             summary = f"car {car_id:016x} is not enrolled; enrol it before its owner names a tariff"
             raise RejectedError(summary)
 
     def ended_leases(self, car_id: CarId) -> list[EndedLease]:
         """Return what a car did in the nights that are not archived yet, by night, shard and fence."""
-        return [ended_lease(row) for row in self._pool.rows("ended_leases", {"car_id": car_id})]
+        return [ended_lease(row) for row in self._night_by_night("ended_leases", {"car_id": car_id})]
 
     def booked(self, night: dt.date, leases: Sequence[EndedLease]) -> list[Booked]:
         """Return what these leases of one night earned, by order; the book stays when a night is archived."""
@@ -214,6 +218,18 @@ class Books:
         """Return the cars whose tokens were voided in the time before now, and when."""
         rows = self._pool.rows("voided_tokens", {"within": within})
         return {CarId(row["car_id"]): row["tokens_void_at"] for row in rows}
+
+    def _night_by_night(self, name: str, asked: Mapping[str, Any]) -> list[Row]:
+        """Ask it of each night that is not archived yet, oldest first.
+
+        One statement about all of them would lock every table and index of every night at once.
+        """
+
+        def work(connection: Connection) -> list[Row]:
+            nights = [row["night"] for row in fetch(connection, "kept_nights")]
+            return [row for night in nights for row in fetch_planned(connection, name, {**asked, "night": night})]
+
+        return self._pool.run(work)
 
 
 def _refuse_unbounded(amounts: Mapping[str, float]) -> None:

@@ -46,7 +46,9 @@ class LedgerDials:
     twenty, between the 47th and the 53rd hundredth of all."""
     rates_batch: timedelta = timedelta(minutes=5)
     """How much of a night one statement adds up at most: 130,000 leases of a cell that ends 450 in a second."""
-    rates_batches: int = 100
+    rates_batches: int = 500
+    rates_leases: int = 500_000
+    """After how many leases a round leaves the rest to the next one."""
     rates_settled_after: timedelta = timedelta(minutes=5)
     """Who has ended a lease has committed by then; a lease that comes later counts in no rate."""
     retries: int = 5

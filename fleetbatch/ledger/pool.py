@@ -162,3 +162,11 @@ def fetch(connection: Connection, name: str, parameters: Mapping[str, Any] | Non
     """Run one statement inside whatever transaction is open and return its rows; none if it returns none."""
     cursor = connection.execute(statement(name), with_literals(parameters) if parameters else None)
     return cursor.fetchall() if cursor.description else []
+
+
+def fetch_planned(connection: Connection, name: str, parameters: Mapping[str, Any]) -> list[Row]:
+    """Run one statement planned for these very values, whatever the session says of plans.
+
+    What the values rule out is not locked: a plan for any value locks the partitions of all nights, and prunes then.
+    """
+    return psycopg.ClientCursor(connection).execute(statement(name), parameters).fetchall()

@@ -615,7 +615,7 @@ span AS MATERIALIZED (
 said AS MATERIALIZED (
     SELECT (l.ended_at AT TIME ZONE 'UTC')::date AS day, o.workload, l.hardware_class, l.car_id,
            max(l.provider) AS provider, sum(l.delivered_rows) AS rows,
-           sum(busy_s(l.car_id, l.delivered_busy_s, l.granted_at, l.ended_at)) AS busy_s
+           sum(busy_s(l.car_id, l.delivered_busy_s, l.granted_at, l.ended_at)) AS busy_s, count(*) AS leases
     FROM span CROSS JOIN LATERAL (
         SELECT DISTINCT night FROM orders
         WHERE opened_at <= span.until AND deadline_at > span.since - interval '1 day'
@@ -650,7 +650,7 @@ kept AS (
         provider = greatest(v.provider, excluded.provider)
 )
 UPDATE rates_added SET added_through = span.until FROM span
-RETURNING added_through;
+RETURNING coalesce((SELECT sum(leases) FROM said), 0)::bigint AS leases;
 
 -- name: forget_rates
 -- Days that are over, and whom others with smaller lots have outnumbered. One more than speak stays: its lot says how
@@ -1165,27 +1165,39 @@ VALUES (greatest(%(from_at)s, fleetbatch.now(), (SELECT max(granted_at) FROM ope
 -- name: tariffs
 SELECT car_id, from_at, micro_per_kwh FROM tariffs ORDER BY car_id, from_at, number;
 
+-- name: kept_nights
+-- That are not archived yet. Their names are looked up, and nothing is locked.
+SELECT DISTINCT night FROM orders WHERE to_regclass('fleetbatch.leases' || to_char(night, '_YYYYMMDD')) IS NOT NULL
+ORDER BY night;
+
+-- name: last_open
+SELECT max(granted_at) AS granted_at FROM open_leases WHERE car_id = %(car_id)s;
+
+-- name: last_ended
+-- In one night.
+SELECT max(granted_at) AS granted_at FROM leases WHERE night = %(night)s AND car_id = %(car_id)s;
+
 -- name: set_tariff
+-- A clock that was set back does not let it reach leases that were granted before, by what it said then.
 INSERT INTO tariffs (car_id, number, from_at, micro_per_kwh)
 SELECT c.car_id, coalesce((SELECT max(number) FROM tariffs t WHERE t.car_id = c.car_id), 0) + 1,
-       greatest(fleetbatch.now(), (SELECT max(granted_at) FROM open_leases l WHERE l.car_id = c.car_id),
-                (SELECT max(granted_at) FROM leases l WHERE l.car_id = c.car_id)),
-       %(micro_per_kwh)s
+       greatest(fleetbatch.now(), %(granted_at)s::timestamptz), %(micro_per_kwh)s
 FROM cars c WHERE c.car_id = %(car_id)s AND c.car_id <> 0
 RETURNING number;
 
 -- name: ended_leases
--- What a car did in the nights that are still here, lease by lease; one that is still open is not told yet.
+-- What a car did in a night that is still here, lease by lease; one that is still open is not told yet.
 SELECT l.night, l.shard_id, l.fence, l.order_no, l.credit::text, l.delivered_rows, l.busy_s, l.energy_wh, l.delivered_wh,
        s.size_bytes * (l.done_through - l.start) / s.row_groups AS bytes_read,
        coalesce(p.size_bytes, 0)::bigint AS bytes_sent
 FROM leases l
 JOIN shards s ON s.night = l.night AND s.shard_id = l.shard_id
 LEFT JOIN LATERAL (
-    SELECT sum(size_bytes) AS size_bytes FROM parts WHERE night = l.night AND shard_id = l.shard_id AND fence = l.fence
+    SELECT sum(size_bytes) AS size_bytes FROM parts
+    WHERE night = %(night)s AND shard_id = l.shard_id AND fence = l.fence
 ) p ON true
-WHERE l.car_id = %(car_id)s
-ORDER BY l.night, l.shard_id, l.fence;
+WHERE l.night = %(night)s AND s.night = %(night)s AND l.car_id = %(car_id)s
+ORDER BY l.shard_id, l.fence;
 
 -- name: booked
 -- Of some leases of one night, here or archived: the orders that they were for, and what the book says of each order's.

@@ -41,12 +41,15 @@ class Rates:
     def add_up_rates(self) -> None:
         """Add up what leases say that have ended since it was done last, so that `rates` has little left to read.
 
-        At most `dials.rates_batches` statements, each about a few minutes of a night; the next call goes on from there.
+        At most `dials.rates_batches` statements, each about a few minutes of a night, and none after `rates_leases`
+        leases; the next call goes on from there.
         """
-        dials = self._dials()
+        dials, leases = self._dials(), 0
         self._pool.rows("start_rates", dials)
         for _ in range(self._pool.dials.rates_batches):
-            if not self._pool.rows("add_up_rates", dials):
+            added = self._pool.rows("add_up_rates", dials)
+            leases += sum(row["leases"] for row in added)
+            if not added or leases >= self._pool.dials.rates_leases:
                 break
         self._pool.rows("forget_rates", dials)
 

@@ -241,6 +241,7 @@ def filled(postgres: Postgres) -> Iterator[str]:
         ("forget_rounds", {"rounds_pkey"}),
         ("forget_assertions", {"used_assertions_by_end"}),
         ("ended_leases", {"leases_20261122_car_id_idx", "shards_20261122_pkey", "parts_20261122_pkey"}),
+        ("last_ended", {"leases_20261122_car_id_idx"}),
         ("consented", {"cars_pkey", "consents_pkey"}),
         ("owner_balance", {"book_20261122_to_account_work_micro_energy_micro_idx"}),
     ],

@@ -5,11 +5,14 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from ledger_nights import EVENING, Cell, judge, no, part, yes
+from ledger_nights import EVENING, Cell, frozen_order, judge, no, part, yes
+from psycopg.rows import dict_row
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.ledger.book import BOUNDS, ESCROW, FLEET, Step, Terms, owner_account
+from fleetbatch.ledger.dials import BY_KEY
 from fleetbatch.ledger.messages import AuditTask
+from fleetbatch.ledger.pool import fetch_planned
 from fleetbatch.owners import recompute
 from fleetbatch.units import CarId, OwnerId
 
@@ -209,6 +212,34 @@ def test_a_statement_tells_each_night_of_a_car_and_no_other_cars(cell: Cell) -> 
     [line] = cell.ledger.booked(EVENING.date(), [lease])
     assert (line.paid_micro, line.escrow_micro) == (1600, 0)
     assert cell.ledger.ended_leases(CarId(2)) == []
+
+
+def test_a_statement_tells_a_cars_nights_oldest_first(cell: Cell) -> None:
+    returned(cell, shard=7)
+    cell.open({3: (10,), 5: (10,)}, frozen_order("2026-11-23"))
+    for shard in (5, 3):
+        cell.deliver(part(cell.take(1, shard), 0, 1, 10))
+    leases = [one.lease for one in cell.ledger.ended_leases(CarId(1))]
+    assert [(one.night.day, one.shard_id) for one in leases] == [(22, 7), (23, 3), (23, 5)]
+
+
+@pytest.mark.parametrize("name", ["ended_leases", "last_ended"])
+def test_a_question_about_one_night_locks_nothing_of_the_others_whatever_a_session_says_of_plans(
+    cell_url: str, name: str
+) -> None:
+    locks = []
+    with psycopg.connect(cell_url, row_factory=dict_row) as connection:
+        connection.execute("SET search_path = fleetbatch, pg_catalog")
+        for setting, value in BY_KEY.items():
+            connection.execute("SELECT set_config(%s, %s, false)", [setting, value])
+        for night in range(4):
+            connection.execute("SELECT ensure_night(%s)", [EVENING.date() + timedelta(days=night)])
+            connection.commit()
+            fetch_planned(connection, name, {"night": EVENING.date(), "car_id": 1})
+            [row] = connection.execute("SELECT count(*) AS n FROM pg_locks WHERE pid = pg_backend_pid()").fetchall()
+            locks.append(row["n"])
+            connection.rollback()
+    assert len(set(locks)) == 1, locks
 
 
 def test_a_withdrawal_voids_the_cars_tokens_as_it_ends_its_lease(cell: Cell) -> None:

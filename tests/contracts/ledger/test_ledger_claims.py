@@ -75,13 +75,13 @@ def test_a_class_is_as_fast_as_its_middle_car_says(cell: Cell) -> None:
 
 def test_a_car_that_was_struck_is_not_asked_how_fast_its_class_is(cell: Cell) -> None:
     cell.enrol(1, 2)
-    cell.open({1: (10,), 2: (10,)})
+    cell.open({1: (10,), 2: (10,), 3: (10,)})
     struck = cell.take(1, 1)
     cell.pass_time(minutes=5)
     claimed(cell, struck, 200.0)
     [task] = cell.ledger.to_audit(1)
     cell.ledger.record_audit(judge(task, wrong=frozenset({1})))
-    again, other = cell.take(1, 1), cell.take(2, 2)
+    again, other = cell.take(1, 3), cell.take(2, 2)
     cell.pass_time(minutes=5)
     claimed(cell, again, 200.0)
     claimed(cell, other, 5.0)

@@ -144,3 +144,16 @@ def test_a_dispatcher_that_was_away_for_days_adds_up_a_bounded_part_at_a_time(ce
             cell.ledger.add_up_rates()
             assert voices(cell_url) == added
             assert measured(cell)[0]["rows"] == ROWS
+
+
+def test_a_call_that_has_read_its_fill_of_leases_leaves_the_rest_to_the_next(cell_url: str) -> None:
+    with open_cell(cell_url, LedgerDials(rates_batch=timedelta(hours=1), rates_leases=2)) as cell:
+        cell.enrol(1, 2, 3)
+        cell.open(dict.fromkeys((1, 2, 3), (ROWS,)))
+        for car in (1, 2, 3):
+            drive(cell, car, 5.0)
+            cell.pass_time(hours=2)
+        for cars in ([1, 2], [1, 2, 3]):
+            cell.ledger.add_up_rates()
+            assert [car for car, _ in voices(cell_url)] == cars
+            assert measured(cell)[0]["rows"] == 3 * ROWS
