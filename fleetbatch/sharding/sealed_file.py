@@ -2,7 +2,8 @@
 
 pyarrow's writer takes a whole row group, and copies every page from buffer to buffer: memory that the processor has to
 fetch again each time, and a cut took 1.4 times the CPU with it. Here an item is sealed from where it was read to where
-it is stored, and hashed there, while it is at hand. The format is the standard's: pyarrow and DuckDB read it.
+it is stored, and hashed there, while it is at hand. The format is the standard's: pyarrow reads it, and DuckDB what it
+reads of pyarrow's own (columns of one page).
 """
 
 import hashlib
