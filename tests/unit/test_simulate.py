@@ -117,7 +117,8 @@ def test_a_model_whose_loading_was_broken_off_is_not_there(kind: type[Lives | Ce
 def test_a_dear_tonne_makes_a_cleaner_night_at_the_price_of_next_to_no_work() -> None:
     long = replace(CALM, load=0.4, hours=8.0, cars=600, shards=1500, plugged_share=0.5)
     free, dear = summary(simulate(long)), summary(simulate(replace(long, carbon_eur_per_tonne=400.0)))
-    assert dear["rounds_by_planner"]["prices"] >= dear["rounds"] - 2  # at the end nothing is open
+    assert set(dear["rounds_by_planner"]) == {"prices", "greedy"}  # the solver never failed; at the end nothing is open
+    assert dear["rounds_by_planner"]["prices"] > dear["rounds"] / 2
     assert dear["carbon_g_per_unit"] < 0.98 * free["carbon_g_per_unit"]
     assert dear["work_done_share"] > 0.99 * free["work_done_share"]
 
