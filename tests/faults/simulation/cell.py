@@ -19,7 +19,7 @@ from faults.simulation.mornings import Mornings
 from faults.simulation.network import Network
 from faults.simulation.sound import SIDE, unsound
 from faults.simulation.store import SimulatedStore
-from faults.simulation.trusted import SimulatedAuditor, SimulatedCloud, SimulatedPlanner
+from faults.simulation.trusted import Epochs, SimulatedAuditor, SimulatedCloud, SimulatedPlanner
 from faults.simulation.witness import Witness
 from ledger_nights import EVENING, enrolment, yes
 
@@ -74,7 +74,7 @@ class SimulatedCell:
         self.mornings = Mornings(trusted[4], self.witness, self.store, chance, dials, folder=archives)
         self.cars: dict[int, SimulatedCar] = {}
         self.decisions: list[tuple[datetime, ConsentChange]] = []
-        self.epoch = [0]
+        self.epochs = Epochs()
         self.written: dict[RoundId, int] = {}
         self.busy: dict[tuple[int, int], datetime] = {}
 

@@ -1,7 +1,7 @@
 """The trusted side: two planners of whom one sleeps, two auditors who do the same work, and the cloud lane."""
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -31,6 +31,16 @@ from fleetbatch.units import CLOUD_CAR, CellName, RoundId, Sha256
 CELL = CellName("eu-1")
 
 
+@dataclass(slots=True)
+class Epochs:
+    """What the planners' lock has come to."""
+
+    heard: int = 0
+    """The highest epoch that anyone was given."""
+    unheard: int = 0
+    """Calls since then that nobody heard the answer of; each may have taken the lock."""
+
+
 class SimulatedPlanner:
     """A dispatcher: plans at random, with the lock that it holds or believes to hold."""
 
@@ -42,23 +52,27 @@ class SimulatedPlanner:
         self.lock: PlannerLock | None = None
         self.next_at = witness.now
 
-    def plan(self, now: datetime, newest: list[int], written: dict[RoundId, int]) -> None:
-        """Write a round, or find that another plans; `newest` is the highest epoch that anyone was given."""
+    def plan(self, now: datetime, epochs: Epochs, written: dict[RoundId, int]) -> None:
+        """Write a round, or find that another plans."""
         self.next_at = now + timedelta(seconds=self.chance.uniform(20, 40))
         slept = self.chance.random() < 0.15
         if not slept or self.lock is None:  # who slept goes on as if no time had passed
+            epochs.unheard += 1
             self.lock = failing(self.ledger, self.chance, self.dials, lambda: self.ledger.lock_planner(CELL))
+            epochs.unheard -= 1
             if self.lock is None:
                 return
-            self.witness.check("P2 a planner's epoch never goes back", self.lock, holds=self.lock.epoch >= newest[0])
-            newest[0] = max(newest[0], self.lock.epoch)
+            forward = self.lock.epoch >= epochs.heard
+            self.witness.check("P2 a planner's epoch never goes back", self.lock, holds=forward)
+            epochs.heard, epochs.unheard = max(epochs.heard, self.lock.epoch), 0
             self.witness.locked(self, self.dials.planner_lock)
             self.ledger.finish_giving_up()
         lock, offers = self.lock, self._offers()
         try:
             round_id = failing(self.ledger, self.chance, self.dials, lambda: self.ledger.write_round(lock, offers, {}))
         except FencedOff:
-            self.witness.check("P2 only who lost the lock is fenced off", lock, holds=lock.epoch < newest[0])
+            lost = lock.epoch < epochs.heard + epochs.unheard
+            self.witness.check("P2 only who lost the lock is fenced off", lock, holds=lost)
             self.lock = None
             return
         self.witness.wrote(self, self.dials.planner_lock)

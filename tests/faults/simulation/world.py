@@ -238,7 +238,7 @@ class World(SimulatedCell):
     def _trusted(self) -> None:
         for planner in self.planners:
             if planner.next_at <= self.database_now:
-                self._alone(lambda p=planner: p.plan(self.database_now, self.epoch, self.written))  # type: ignore[misc] # bound early
+                self._alone(lambda p=planner: p.plan(self.database_now, self.epochs, self.written))  # type: ignore[misc] # bound early
         for auditor in self.auditors:
             self.events += auditor.tell(self.database_now)
             if self.chance.random() < 0.3:
