@@ -4,14 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fleetbatch import layout
-from fleetbatch.contracts import contract
 from fleetbatch.nouns import FrozenOrder
 from fleetbatch.sealing import shard_key
 from fleetbatch.sharding.cut import Entry, Plan, shard_id
-from fleetbatch.sharding.item_page import ItemPage
+from fleetbatch.sharding.group_items import GroupItems
+from fleetbatch.sharding.hashed_file import HashedFile
 from fleetbatch.sharding.openers import Input
 from fleetbatch.sharding.scratch import Scratch
-from fleetbatch.sharding.sealed_file import SealedFile
 from fleetbatch.sharding.shard_file import ShardFile, describe_shard, holds, write_shard
 from fleetbatch.sharding.shard_rows import Row, item_id
 from fleetbatch.store import Store
@@ -44,7 +43,7 @@ class CutShard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What a worker keeps from shard to shard: room for a page of items, and for a file."""
+    """What a worker keeps from shard to shard: room for a row group's items, and for a file."""
 
     items: Scratch = field(default_factory=Scratch)
     file: Scratch = field(default_factory=Scratch)
@@ -67,9 +66,9 @@ def _cut_as(task: Task, attempt: int, memory: Memory) -> CutShard | None:
     shard = shard_id(task.frozen.key, task.frozen.order.cutting, task.plan.ordinal, attempt)
     key, name = shard_key(task.secret, shard), layout.shard(task.frozen.key, shard)
     if task.store.size(name) is None:
-        page = ItemPage(memory.items, rows_max=max(map(len, task.plan.row_groups)))
-        file, rows = SealedFile(contract("shard").schema, memory.file, key=key), _Rows(task, page)
-        written = write_shard(rows.groups(), page, file, shard=shard, footer=_footer(task, shard))
+        items, file = GroupItems(memory.items), HashedFile(memory.file)
+        rows = _Rows(task, items)
+        written = write_shard(rows.groups(), items, file, shard=shard, key=key, footer=_footer(task, shard))
         if task.store.create(name, file.data()):
             return rows.cut(shard, written)
     stored, rows = task.store.read(name), _Rows(task)
@@ -79,9 +78,9 @@ def _cut_as(task: Task, attempt: int, memory: Memory) -> CutShard | None:
 class _Rows:
     """A shard's rows as they are read, and what its file does not say of them."""
 
-    def __init__(self, task: Task, page: ItemPage | None = None) -> None:
-        """Begin with none; items are read to a page, where there is one."""
-        self._task, self._page = task, page
+    def __init__(self, task: Task, items: GroupItems | None = None) -> None:
+        """Begin with none; the items are read to `items`, where there are some."""
+        self._task, self._items = task, items
         self._answers: list[int | None] = []
         self._dead_rows = 0
 
@@ -102,7 +101,7 @@ class _Rows:
     def _read(self, entries: Iterable[Entry]) -> Iterator[Row]:
         bytes_max = self._task.frozen.order.cutting.shard_bytes
         for entry in entries:
-            row = self._task.given.row(entry, bytes_max=bytes_max, page=self._page)
+            row = self._task.given.row(entry, bytes_max=bytes_max, items=self._items)
             self._answers.append(row.answers)
             self._dead_rows += row.error is not None
             yield row

@@ -8,7 +8,7 @@ from typing import Protocol
 from fleetbatch.errors import RejectedError
 from fleetbatch.pixels import FORMATS, Unreadable, look
 from fleetbatch.sharding.cut import Entry
-from fleetbatch.sharding.item_page import ItemPage
+from fleetbatch.sharding.group_items import GroupItems
 from fleetbatch.sharding.shard_rows import Row, dead_row
 from fleetbatch.sharding.sources import FILE, Source, open_source, read_file_into, why_not
 from fleetbatch.units import MIB
@@ -24,7 +24,7 @@ class Reader:
     """A source as an opener reads it: item by item, and each to where its row will lie."""
 
     source: Source
-    page: ItemPage | None = None
+    items: GroupItems | None = None
     """Where the items go; None where they go nowhere."""
 
     def entries(self) -> Iterator[Entry]:
@@ -37,11 +37,11 @@ class Reader:
 
     def view(self, entry: Entry) -> bytes | memoryview:
         """Return one item, like `read`; a file's bytes are other ones once the next item is viewed."""
-        if self.page is None or not entry.uri.startswith(FILE):
+        if self.items is None or not entry.uri.startswith(FILE):
             return self.source.read(entry.uri)
-        room = self.page.lend(entry.size_bytes + 1)  # the file's end shows in one byte more
+        room = self.items.lend(entry.size_bytes + 1)  # the file's end shows in one byte more
         size_bytes = read_file_into(entry.uri, room)
-        return self.source.read(entry.uri) if size_bytes is None else self.page.take_back(room[:size_bytes])
+        return self.source.read(entry.uri) if size_bytes is None else self.items.take_back(room[:size_bytes])
 
 
 class Opener(Protocol):
@@ -114,12 +114,12 @@ class Input:
         """Yield what will be rows."""
         return self.opener.entries(self.source)
 
-    def row(self, entry: Entry, *, bytes_max: int, page: ItemPage | None = None) -> Row:
-        """Read one row, its content to where it will lie in `page`; never raise for what is in the source."""
+    def row(self, entry: Entry, *, bytes_max: int, items: GroupItems | None = None) -> Row:
+        """Read one row, its content to where it will lie in `items`; never raise for what is in the source."""
         if entry.error is not None:
             return dead_row(entry.error)
         try:
-            row = self.opener.row(Reader(self.source, page), entry)
+            row = self.opener.row(Reader(self.source, items), entry)
         except OSError as error:
             return dead_row(why_not(error))
         if row.content is not None and len(row.content) > bytes_max:

@@ -1,7 +1,7 @@
 """One shard becomes one sealed Parquet file, and the stored file says what it is."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,14 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleetbatch.contracts import contract
-from fleetbatch.sealing import unseal
-from fleetbatch.sharding.item_page import ItemPage
-from fleetbatch.sharding.parquet_parts import levels, plain_values
-from fleetbatch.sharding.sealed_file import RowGroup, SealedFile
-from fleetbatch.sharding.shard_rows import Row, beside, columns, table
-from fleetbatch.units import Sha256, ShardId
+from fleetbatch.sealing import seal, unseal
+from fleetbatch.sharding.group_items import GroupItems
+from fleetbatch.sharding.hashed_file import HashedFile
+from fleetbatch.sharding.shard_rows import Row, beside, table
+from fleetbatch.units import KIB, Sha256, ShardId
 
 FORMAT: Final = "fleetbatch-shard-1"
+_PAGE_BYTES: Final = 128 * KIB
+_ROWS_AT_ONCE: Final = 1
+"""Parquet's writer looks at a page's size only after so many rows; a row may be larger than a page should be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,27 +33,28 @@ class ShardFile:
 
 
 def write_shard(
-    groups: Iterable[Iterable[Row]], page: ItemPage, file: SealedFile, *, shard: ShardId, footer: Mapping[str, str]
+    groups: Iterable[Iterable[Row]],
+    items: GroupItems,
+    file: HashedFile,
+    *,
+    shard: ShardId,
+    key: bytes,
+    footer: Mapping[str, str],
 ) -> ShardFile:
-    """Write rows, by row group, as one shard; return what the file is.
+    """Write rows, by row group, as one sealed Parquet file with a page index; return what the file is.
 
-    A row is asked for once the one before it is in `page`, where it may lie already.
-
-    The items are stored as they are: pictures are compressed already, and beside them the other columns are nothing.
-    Pages carry no checksum: the seal (AES-GCM) authenticates every one of them. No column has statistics: a car reads
-    whole row groups.
+    A row is asked for once the one before it is in `items`, where it may lie already.
     """
-    first_row, places = 0, {one.name: (place, one) for place, one in enumerate(file.schema)}
-    for group in groups:
-        besides = _seal_items(group, page, file)
-        for name, values in columns(besides, shard, first_row=first_row).items():
-            place, one = places[name]
-            there = levels([value is not None for value in values]) if one.nullable else b""
-            file.page(place, there + plain_values(values, one.type), rows=len(values))
-        file.end_group()
-        first_row += len(besides)
-    file.end({"format": FORMAT, "schema": schema_hash(), **footer})
-    return _described(file.row_groups(), len(file.data()), file.sha256())
+    footers: list[pq.FileMetaData] = []
+    first_row = 0
+    with _writer(file, key, footers) as writer:
+        for group in groups:
+            besides = _gather(group, items)
+            writer.write_table(table(items.array(), besides, shard, first_row=first_row), row_group_size=len(besides))
+            items.empty()
+            first_row += len(besides)
+        writer.add_key_value_metadata({"format": FORMAT, "schema": schema_hash(), **footer})
+    return _described(footers[0], len(file.data()), file.sha256())
 
 
 def holds(data: bytes | memoryview, groups: Iterable[Iterable[Row]], *, shard: ShardId, key: bytes) -> bool:
@@ -64,7 +67,8 @@ def holds(data: bytes | memoryview, groups: Iterable[Iterable[Row]], *, shard: S
         with pq.ParquetFile(pa.BufferReader(data), decryption_properties=unseal(key)) as file:
             for number, group in enumerate(groups):
                 rows = list(group)
-                wanted = table(rows, shard, first_row=first_row)
+                items = pa.array([row.content for row in rows], pa.binary())
+                wanted = table(items, [beside(row) for row in rows], shard, first_row=first_row)
                 if number == file.num_row_groups or not file.read_row_group(number).equals(wanted):
                     return False
                 first_row += len(rows)
@@ -76,8 +80,7 @@ def holds(data: bytes | memoryview, groups: Iterable[Iterable[Row]], *, shard: S
 def describe_shard(data: bytes | memoryview, key: bytes) -> ShardFile:
     """Return what a stored file is, from its own footer and bytes."""
     with pq.ParquetFile(pa.BufferReader(data), decryption_properties=unseal(key)) as file:
-        groups = [_row_group(file.metadata.row_group(number)) for number in range(file.num_row_groups)]
-    return _described(groups, len(data), Sha256(hashlib.sha256(data).hexdigest()))
+        return _described(file.metadata, len(data), Sha256(hashlib.sha256(data).hexdigest()))
 
 
 def schema_hash() -> str:
@@ -85,36 +88,52 @@ def schema_hash() -> str:
     return hashlib.sha256(str(contract("shard").schema).encode()).hexdigest()[:16]
 
 
-def _seal_items(group: Iterable[Row], page: ItemPage, file: SealedFile) -> list[tuple[Any, ...]]:
-    """Seal a row group's items page by page; return what stands beside each."""
-    column, besides = file.schema.names.index("bytes"), []
+def _writer(file: HashedFile, key: bytes, footers: list[pq.FileMetaData]) -> pq.ParquetWriter:
+    """Begin a sealed file; its footer will be in `footers`.
+
+    The items are stored as they are: pictures are compressed already, and beside them the other columns are nothing.
+    Pages carry no checksum: the seal (AES-GCM) authenticates every one of them. No column has statistics: a car reads
+    whole row groups. Pages are small enough to be copied, sealed and hashed inside the processor's second cache.
+    """
+    schema = contract("shard").schema
+    return pq.ParquetWriter(
+        pa.PythonFile(file, mode="w"),
+        schema,
+        encryption_properties=seal(key),
+        write_page_index=True,
+        compression={name: "none" if name == "bytes" else "snappy" for name in schema.names},
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
+        data_page_size=_PAGE_BYTES,
+        write_batch_size=_ROWS_AT_ONCE,
+        metadata_collector=footers,
+    )
+
+
+def _gather(group: Iterable[Row], items: GroupItems) -> list[tuple[Any, ...]]:
+    """Gather a row group's items; return what stands beside each."""
+    besides = []
     for row in group:
-        page.add(row.content)
+        items.add(row.content)
         besides.append(beside(row))
-        if page.full:
-            file.page(column, page.plain(), rows=len(page))
-            page.empty()
-    if len(page):
-        file.page(column, page.plain(), rows=len(page))
-        page.empty()
     return besides
 
 
-def _described(groups: Sequence[RowGroup], size_bytes: int, sha256: Sha256) -> ShardFile:
+def _described(footer: pq.FileMetaData, size_bytes: int, sha256: Sha256) -> ShardFile:
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    ranges = [_range(group) for group in groups]
     return ShardFile(
         size_bytes=size_bytes,
         sha256=sha256,
-        row_group_rows=tuple(group.rows for group in groups),
-        row_group_start=tuple(group.start for group in groups),
-        row_group_stop=tuple(group.stop for group in groups),
+        row_group_rows=tuple(group.num_rows for group in groups),
+        row_group_start=tuple(start for start, _ in ranges),
+        row_group_stop=tuple(stop for _, stop in ranges),
     )
 
 
-def _row_group(group: Any) -> RowGroup:  # noqa: ANN401 # pyarrow's RowGroupMetaData has no public type
-    """Return where a row group lies: from its first page to the end of its last."""
-    chunks = [group.column(number) for number in range(group.num_columns)]
-    return RowGroup(
-        rows=group.num_rows,
-        start=min(chunk.data_page_offset for chunk in chunks),
-        stop=max(chunk.data_page_offset + chunk.total_compressed_size for chunk in chunks),
-    )
+def _range(group: Any) -> tuple[int, int]:  # noqa: ANN401 # pyarrow's RowGroupMetaData has no public type
+    """Return the bytes of a row group: from its first page to the end of its last."""
+    columns = [group.column(number) for number in range(group.num_columns)]
+    start = min(column.data_page_offset for column in columns)
+    return start, max(column.data_page_offset + column.total_compressed_size for column in columns)

@@ -40,15 +40,12 @@ def dead_row(error: str) -> Row:
     return Row(content=None, error=error)
 
 
-def columns(besides: Sequence[tuple[Any, ...]], shard: ShardId, *, first_row: int) -> dict[str, Sequence[Any]]:
-    """Return, by column, what stands beside the items of rows that are numbered from `first_row` on."""
+def table(items: "pa.Array[Any]", besides: Sequence[tuple[Any, ...]], shard: ShardId, *, first_row: int) -> pa.Table:
+    """Return items, with what stands beside each, as the rows from `first_row` on that contract `shard` describes."""
     ids = [item_id(shard, row) for row in range(first_row, first_row + len(besides))]
-    return {"item_id": ids, **dict(zip(_BESIDE_THE_ITEM, zip(*besides, strict=True), strict=True))}
-
-
-def table(rows: Sequence[Row], shard: ShardId, *, first_row: int) -> pa.Table:
-    """Return rows that are numbered from `first_row` on as contract `shard` has them."""
-    items = [row.content for row in rows]
-    values = {"bytes": items, **columns([beside(row) for row in rows], shard, first_row=first_row)}
+    values = {"item_id": ids, **dict(zip(_BESIDE_THE_ITEM, zip(*besides, strict=True), strict=True))}
     schema = contract("shard").schema
-    return conform(pa.table({one.name: pa.array(values[one.name], one.type) for one in schema}), "shard")
+    return conform(
+        pa.table({one.name: items if one.name == "bytes" else pa.array(values[one.name], one.type) for one in schema}),
+        "shard",
+    )

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from fleetbatch.contracts import contract
 from fleetbatch.sealing import KEY_BYTES, unseal
 from fleetbatch.sharding.cut_shard import Memory
-from fleetbatch.sharding.item_page import ItemPage
-from fleetbatch.sharding.sealed_file import SealedFile
+from fleetbatch.sharding.group_items import GroupItems
+from fleetbatch.sharding.hashed_file import HashedFile
 from fleetbatch.sharding.shard_file import ShardFile, describe_shard, holds, write_shard
 from fleetbatch.sharding.shard_rows import Row, dead_row, item_id
 from fleetbatch.units import KIB, ShardId
@@ -35,14 +35,15 @@ LARGE = [Row(content=bytes([number]) * 200_000) for number in range(4)]
 """Each fills a page."""
 MODULES_A_GROUP = 2 * (2 + 6)
 """Of two rows of them: page and header for each, and for each column beside them."""
+ITEM = 3
+"""The module that is the first page of items: header and page of the ids come before, and its header."""
 rows = st.lists(st.one_of(read, st.text(min_size=1, max_size=200).map(dead_row)), min_size=1, max_size=30)
 
 
 def written(shards_rows: list[Row], groups: list[int], memory: Memory) -> tuple[ShardFile, memoryview]:
-    page = ItemPage(memory.items, rows_max=max(groups))
-    file = SealedFile(contract("shard").schema, memory.file, key=KEY)
-    told = iter(shards_rows)
-    described = write_shard([list(islice(told, size)) for size in groups], page, file, shard=SHARD, footer={})
+    items, file, told = GroupItems(memory.items), HashedFile(memory.file), iter(shards_rows)
+    told_groups = [list(islice(told, size)) for size in groups]
+    described = write_shard(told_groups, items, file, shard=SHARD, key=KEY, footer={})
     return described, file.data()
 
 
@@ -114,7 +115,7 @@ def test_a_file_of_other_rows_is_told_from_one_that_holds_these(others: list[lis
 
 
 def modules(sealed: bytes | memoryview) -> list[slice]:
-    """Return where pages and their headers lie, in the order of the file: of items first, then of each column."""
+    """Return where headers and pages lie, in the order of the file: by row group, column and page."""
     *_, end = describe_shard(sealed, KEY).row_group_stop
     found, place = [], len(b"PARE")
     while place < end:
@@ -133,10 +134,10 @@ def test_no_two_modules_are_sealed_under_one_nonce_not_even_those_of_the_same_ro
     assert len(set(nonces)) == len(nonces) == 2 * 2 * MODULES_A_GROUP
 
 
-@pytest.mark.parametrize("other", [3, MODULES_A_GROUP + 1])
+@pytest.mark.parametrize("other", [ITEM + 2, ITEM + MODULES_A_GROUP])
 def test_a_page_in_the_place_of_another_is_refused(other: int) -> None:
     sealed = bytes(written(LARGE, [2, 2], Memory())[1])
-    first, second = (modules(sealed)[number] for number in (1, other))
+    first, second = (modules(sealed)[number] for number in (ITEM, other))
     moved = bytearray(sealed)
     moved[first], moved[second] = sealed[second], sealed[first]
     with pytest.raises((OSError, pa.ArrowException)):
@@ -145,13 +146,13 @@ def test_a_page_in_the_place_of_another_is_refused(other: int) -> None:
 
 def test_a_page_of_another_file_under_the_same_key_is_refused() -> None:
     sealed, other = (bytes(written(LARGE, [2, 2], Memory())[1]) for _ in range(2))
-    page = modules(sealed)[1]
+    page = modules(sealed)[ITEM]
     with pytest.raises((OSError, pa.ArrowException)):
         opened(sealed[: page.start] + other[page] + sealed[page.stop :])
 
 
 def test_another_reader_of_sealed_parquet_reads_a_shard_too(tmp_path: Path) -> None:
-    """DuckDB opens no second page of a column, nor those that pyarrow sealed: the items are small."""
+    """DuckDB opens no second page of a column: the items are small."""
     given_rows = [Row(content=b"first"), dead_row("gone"), Row(content=b"", format="PNG", width=2, attributes="{}")]
     path = tmp_path / "shard.parquet"
     path.write_bytes(written(given_rows, [2, 1], Memory())[1])

@@ -11,7 +11,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Cutting
 from fleetbatch.sharding import list_input, open_input
 from fleetbatch.sharding.cut import Entry
-from fleetbatch.sharding.item_page import ItemPage
+from fleetbatch.sharding.group_items import GroupItems
 from fleetbatch.sharding.openers import Files, Input
 from fleetbatch.sharding.scratch import Scratch
 from fleetbatch.sharding.sources import open_source, path_of
@@ -93,25 +93,18 @@ def test_a_file_that_changed_since_it_was_listed_is_cut_as_it_was_read(tmp_path:
     given = Input(name="files", source=open_source(str(tmp_path)), opener=Files({}))
     entries = list(given.entries())
     (tmp_path / "b").write_bytes(now)
-    assert read_to_a_page(given, entries, bytes_max=1 << 20) == page_of([b"first", now, b"last"])
+    assert read_items(given, entries, bytes_max=1 << 20) == [b"first", now, b"last"]
 
 
 def test_an_item_that_turns_out_too_large_leaves_its_place_to_the_next(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / name).write_bytes(name.encode() * (1 + 9 * (name == "b")))
     given = Input(name="files", source=open_source(str(tmp_path)), opener=Files({}))
-    assert read_to_a_page(given, given.entries(), bytes_max=5) == page_of([b"a", None, b"c"])
+    assert read_items(given, given.entries(), bytes_max=5) == [b"a", None, b"c"]
 
 
-def read_to_a_page(given: Input, entries: Iterable[Entry], *, bytes_max: int) -> bytes:
-    page = ItemPage(Scratch(), rows_max=3)
+def read_items(given: Input, entries: Iterable[Entry], *, bytes_max: int) -> list[bytes | None]:
+    items = GroupItems(Scratch())
     for entry in entries:
-        page.add(given.row(entry, bytes_max=bytes_max, page=page).content)
-    return bytes(page.plain())
-
-
-def page_of(contents: list[bytes | None]) -> bytes:
-    page = ItemPage(Scratch(), rows_max=3)
-    for content in contents:
-        page.add(content)
-    return bytes(page.plain())
+        items.add(given.row(entry, bytes_max=bytes_max, items=items).content)
+    return items.array().to_pylist()
