@@ -99,7 +99,6 @@ DOORS: tuple[tuple[Mutant, str], ...] = (
     (_without("a stranger's beat ends what is known of a lease", "gateway/polls.py", "gate.let_go(beat.lease_id, told=beat.car_id)", "gate.let_go(beat.lease_id)"), f"{_STRANGERS}[beat]"),
     (_without("a stranger's release ends what is known of a lease", "gateway/parts.py", "held = gate.let_go(lease, told=car)", "held = gate.let_go(lease)"), f"{_STRANGERS}[release]"),
     (_without("whoever hears that a lease is over ends what is known of it", "gateway/gate.py", "if held is None or told not in {None, held.car_id}:", "if held is None:"), f"{_STRANGERS}[beat]"),
-    (_without("a purpose may end in a line feed", "protocol.py", r"{1,32})(?!\n)$", "{1,32})$"), "contracts/test_gateway_strangers.py::test_a_purpose_with_a_line_feed_is_refused_and_withdraws_nothing"),
     (_without("a part's signature is not checked", "gateway/parts.py", "if not signed_by(known.key, request):", "if False:"), f"{_PARTS}the_signature_is_checked_and_kept"),
     (_without("a part may be about what it likes", "gateway/parts.py", "    _refuse_misfit(gate, row, request)\n", ""), f"{_PARTS}a_part_that_cannot_be_is_refused_before_it_is_sent"),
     (_without("whatever is said of delivered row groups is there already", "gateway/parts.py", "    delivered = request.stop <= row.done_through\n", "    delivered = request.stop <= row.done_through\n    if delivered:\n        return PartReply(already=True, url='', headers={})\n"), f"{_PARTS}a_lie_about_an_acknowledged_part_does_not_remove_it"),
