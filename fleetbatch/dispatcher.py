@@ -26,7 +26,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from fleetbatch import fleet, planner, windows
+from fleetbatch import fleet, layout, planner, windows
 from fleetbatch.contracts import empty
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.ledger.messages import FencedOff, PlannerLock
@@ -163,7 +163,8 @@ class Dispatcher:
         stats |= {"forecast": dict(planned.forecast), "forecast_reason": self.memory.serving.tonight.reason}
         round_id = self.ledger.write_round(lock, offers, stats, given_away=planner.given_away(planned.cars, r))
         self.memory = replace(self.memory, offered=offers, published_at=now)
-        planner.keep(self.store, self.cell, round_id, planned.tables(), rounds_kept=self.dials.rounds_kept)
+        name = layout.round_name(now, round_id)
+        planner.keep(self.store, self.cell, name, planned.tables(), rounds_kept=self.dials.rounds_kept)
         say("round", round=round_id, offers=offers.num_rows, excluded=planned.excluded.num_rows, **stats)
         return round_id
 

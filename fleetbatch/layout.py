@@ -1,9 +1,10 @@
 """Every object key, in one file. Pure: keys follow from content or night, so running twice is running once."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from fleetbatch.nouns import OrderKey
-from fleetbatch.units import CellName, LeaseId, OrderName, RoundId, Sha256, ShardId, shard_hex
+from fleetbatch.units import CellName, LeaseId, OrderName, RoundId, RoundName, Sha256, ShardId, shard_hex
 
 
 def _night(key: OrderKey) -> str:
@@ -105,9 +106,19 @@ def telemetry_day(cell: CellName, day: str) -> str:
     return f"cells/{cell}/telemetry/{day}/"
 
 
-def round_table(cell: CellName, round_id: RoundId, name: str) -> str:
+def round_name(at: datetime, round_id: RoundId) -> RoundName:
+    """What a round is stored as; names are in the order of time, also when a new ledger counts from 1 again."""
+    return RoundName(f"{at:%Y%m%dT%H%M%SZ}-{round_id:010d}")
+
+
+def round_number(name: RoundName) -> RoundId:
+    """Return the number that its ledger gave a round; names from before they began with the time are numbers only."""
+    return RoundId(int(name.rpartition("-")[2]))
+
+
+def round_table(cell: CellName, name: RoundName, table: str) -> str:
     """A table of a round, kept so that `why` can be answered: cars, shards, assignments, unassigned, certificate."""
-    return f"cells/{cell}/rounds/{round_id:010d}/{name}.parquet"
+    return f"{rounds(cell)}{name}/{table}.parquet"
 
 
 def energy(cell: CellName) -> str:
@@ -171,8 +182,16 @@ def telemetry_days(cell: CellName) -> str:
 
 
 def rounds(cell: CellName) -> str:
-    """Where the rounds of a cell lie, by their number."""
+    """Where the rounds of a cell lie, by their name."""
     return f"cells/{cell}/rounds/"
+
+
+def by_round(cell: CellName, keys: Iterable[str]) -> dict[RoundName, list[str]]:
+    """Part the keys of a cell's stored rounds by round, the oldest round first."""
+    found: dict[RoundName, list[str]] = {}
+    for key in keys:
+        found.setdefault(RoundName(key.removeprefix(rounds(cell)).split("/")[0]), []).append(key)
+    return dict(sorted(found.items()))
 
 
 def archives(cell: CellName, table: str) -> str:

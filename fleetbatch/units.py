@@ -9,6 +9,7 @@ OwnerId = NewType("OwnerId", int)
 ShardId = NewType("ShardId", int)
 """63 bits that follow from night, order, generation, its secret, and content; shown as 16 hex digits."""
 RoundId = NewType("RoundId", int)
+RoundName = NewType("RoundName", str)
 LeaseId = NewType("LeaseId", str)
 Fence = NewType("Fence", int)
 """Grows by one with every grant of a shard; a message with an old fence is answered, never obeyed."""

@@ -15,8 +15,9 @@ from turned_clock import migrate_with_turned_clock
 from fleetbatch import layout
 from fleetbatch.dispatcher import Dials, Dispatcher
 from fleetbatch.ledger.postgres import PostgresLedger
+from fleetbatch.planner import explain
 from fleetbatch.store import Store, open_store
-from fleetbatch.units import CellName, RoundId
+from fleetbatch.units import CellName, RoundId, RoundName
 
 EU = CellName("eu-1")
 
@@ -66,13 +67,22 @@ class Scene:
         found: dict[str, Any] = row[0]
         return found
 
+    def newest_stored(self) -> RoundName:
+        """Return the name of the round that was stored last."""
+        return list(layout.by_round(EU, self.store.keys(layout.rounds(EU))))[-1]
+
     def planned(self) -> list[dict[str, Any]]:
         """Return the assignments of the newest round, as kept."""
-        round_id = self.cell.ledger.latest_round()
-        assert round_id is not None
-        kept = self.store.read(layout.round_table(EU, round_id, "assignments"))
+        newest = self.newest_stored()
+        assert layout.round_number(newest) == self.cell.ledger.latest_round()
+        kept = self.store.read(layout.round_table(EU, newest, "assignments"))
         rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(kept)).to_pylist()
         return rows
+
+
+def explained(scene: Scene, wanted: int) -> tuple[str, ...]:
+    """Return what the newest stored round says of a shard or a car."""
+    return explain(scene.store, EU, scene.newest_stored(), wanted)
 
 
 def open_shards(scene: Scene, *ids: int) -> None:

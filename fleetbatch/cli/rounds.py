@@ -7,7 +7,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.planner import explain
 from fleetbatch.settings import load_settings
 from fleetbatch.store import MissingObject, Store, open_store
-from fleetbatch.units import CellName, RoundId, id_of
+from fleetbatch.units import CellName, id_of
 
 
 def explain_everywhere(settings_file: Path, wanted: str) -> list[str]:
@@ -27,13 +27,11 @@ def explain_everywhere(settings_file: Path, wanted: str) -> list[str]:
 
 def _newest(store: Store, cell: CellName, number: int) -> list[str]:
     """Return what the newest round that knows the number says of it."""
-    folder = layout.round_table(cell, RoundId(0), "").rsplit("/", 2)[0] + "/"
-    rounds = sorted({int(key.removeprefix(folder).split("/")[0]) for key in store.keys(folder)}, reverse=True)
-    for round_id in rounds:
+    for name in reversed(layout.by_round(cell, store.keys(layout.rounds(cell)))):
         try:
-            said = explain(store, cell, RoundId(round_id), number)
+            said = explain(store, cell, name, number)
         except MissingObject:
             continue
         if said:
-            return [f"round {round_id}: {line}" for line in said]
+            return [f"round {layout.round_number(name)}: {line}" for line in said]
     return []

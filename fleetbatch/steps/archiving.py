@@ -19,7 +19,7 @@ from fleetbatch.owners import archive_key
 from fleetbatch.settings import Settings
 from fleetbatch.steps.doors import Doors, open_doors
 from fleetbatch.store import Store
-from fleetbatch.units import CellName, Sha256
+from fleetbatch.units import CellName, RoundId, Sha256
 
 Archived = Mapping[str, int]
 
@@ -96,9 +96,8 @@ def forget_rounds_step(settings: Settings, *, now: datetime, retention: Retentio
     with open_doors(settings) as doors:
         for cell, ledger in doors.ledgers.items():
             old = list(_old_telemetry(doors.store, cell, (now - dials.telemetry).date()))
+            old += _old_rounds(doors.store, cell, now - dials.rounds)
             newest = ledger.rounds_before(now - dials.rounds)
-            if newest is not None:
-                old += _old_rounds(doors.store, cell, newest)
             for key in old:
                 doors.store.delete(key)
             if newest is not None:
@@ -153,6 +152,8 @@ def _old_telemetry(store: Store, cell: CellName, before: date) -> Iterator[str]:
     return (key for key in store.keys(root) if key.removeprefix(root).split("/")[0] < str(before))
 
 
-def _old_rounds(store: Store, cell: CellName, newest: int) -> list[str]:
-    root = layout.rounds(cell)
-    return [key for key in store.keys(root) if int(key.removeprefix(root).split("/")[0]) <= newest]
+def _old_rounds(store: Store, cell: CellName, before: datetime) -> Iterator[str]:
+    """Give the keys of the rounds from before then; the newest stays, `why` and forecasts read it."""
+    end = layout.round_name(before, RoundId(0))
+    stored = list(layout.by_round(cell, store.keys(layout.rounds(cell))).items())
+    return (key for name, keys in stored[:-1] if name < end for key in keys)

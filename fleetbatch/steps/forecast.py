@@ -96,10 +96,11 @@ def rows_left(open_shards: pa.Table) -> int:
 
 def _last_cars(store: Store, cell: CellName, ledger: PostgresLedger) -> pa.Table | None:
     newest = ledger.latest_round()
-    if newest is None:
-        return None
+    stored = next(reversed(layout.by_round(cell, store.keys(layout.rounds(cell)))), None)
+    if stored is None or layout.round_number(stored) != newest:
+        return None  # this ledger has planned nothing, or not written it down yet
     try:
-        data = store.read(layout.round_table(cell, newest, "cars"))
+        data = store.read(layout.round_table(cell, stored, "cars"))
     except MissingObject:
         return None
     return parquet_table(data)

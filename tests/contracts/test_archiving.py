@@ -20,7 +20,7 @@ from fleetbatch.orders import order_to_json, stored_order
 from fleetbatch.settings import Settings, load_settings
 from fleetbatch.steps.archiving import archive_step, forget_keys_step, forget_rounds_step
 from fleetbatch.store import Store, open_store
-from fleetbatch.units import CellName, ShardId
+from fleetbatch.units import CellName, RoundId, ShardId
 
 EU = CellName("eu-1")
 LATER = EVENING + timedelta(days=60)
@@ -122,18 +122,31 @@ def test_a_secret_is_kept_while_one_cell_still_computes_with_it(deployment: Depl
 
 def test_old_rounds_and_telemetry_go_and_young_ones_stay(deployment: Deployment) -> None:
     ledger = deployment.ledgers["eu-1"]
-    rounds = []
+    names = []
     for age_days in (100, 20, 0):
         at = LATER - timedelta(days=age_days)
         ledger.turn_clock(at)
         lock = ledger.lock_planner(EU)
         assert lock is not None
-        rounds.append(ledger.write_round(lock, empty("assignments"), {}))
-        deployment.store.create(layout.round_table(EU, rounds[-1], "cars"), b"cars")
+        names.append(layout.round_name(at, ledger.write_round(lock, empty("assignments"), {})))
+        deployment.store.create(layout.round_table(EU, names[-1], "cars"), b"cars")
         deployment.store.create(layout.telemetry(EU, "gateway", at), b"signals")
 
     assert forget_rounds_step(deployment.settings, now=LATER) == {"eu-1": 3, "us-1": 0}
     assert forget_rounds_step(deployment.settings, now=LATER) == {"eu-1": 0, "us-1": 0}
 
-    assert list(deployment.store.keys(layout.rounds(EU))) == [layout.round_table(EU, rounds[-1], "cars")]
+    assert list(deployment.store.keys(layout.rounds(EU))) == [layout.round_table(EU, names[-1], "cars")]
     assert len(list(deployment.store.keys(layout.telemetry_days(EU)))) == 2
+
+
+def test_rounds_of_a_ledger_that_is_gone_go_when_they_are_old_though_their_numbers_are_higher(
+    deployment: Deployment,
+) -> None:
+    old, young = (
+        layout.round_table(EU, layout.round_name(LATER - timedelta(days=age_days), RoundId(number)), "cars")
+        for age_days, number in ((100, 900), (0, 1))
+    )
+    for key in (old, young):
+        deployment.store.create(key, b"cars")
+    assert forget_rounds_step(deployment.settings, now=LATER)["eu-1"] == 1
+    assert list(deployment.store.keys(layout.rounds(EU))) == [young]

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pyarrow as pa
 import pytest
-from dispatcher_scene import EU, Scene, open_shards
+from dispatcher_scene import EU, Scene, explained, open_shards
 from ledger_nights import frozen_order, judge, no, part
 from planner_tables import NOW, POLICY, car, cars, shard, shards
 from signal_rows import PLUGGED, said
@@ -20,7 +20,7 @@ from fleetbatch.contracts import conform, empty
 from fleetbatch.dispatcher import Dials, Dispatcher
 from fleetbatch.ledger.messages import FencedOff
 from fleetbatch.ledger.postgres import PostgresLedger
-from fleetbatch.planner import Policy, explain, plan_round, write_energy
+from fleetbatch.planner import Policy, plan_round, write_energy
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_parked_cars_get_offers_and_the_others_a_reason(scene: Scene) -> None:
     assert sorted(shard_id for queue in scene.offers(round_id).values() for shard_id in queue) == [11, 12, 13]
     assert set(scene.offers(round_id)) == {1, 2}
     assert round_id is not None
-    assert explain(scene.store, EU, round_id, 3) == ("car 0000000000000003 was not planned for: unplugged",)
-    assert "earns most" in explain(scene.store, EU, round_id, 11)[0]
+    assert explained(scene, 3) == ("car 0000000000000003 was not planned for: unplugged",)
+    assert "earns most" in explained(scene, 11)[0]
 
 
 def test_a_round_without_news_is_not_published_again(scene: Scene) -> None:
@@ -69,7 +69,7 @@ def test_a_running_shard_is_offered_to_nobody_and_its_car_gets_the_next(scene: S
     round_id = scene.round()
     assert scene.offers(round_id) == {1: [12]}
     assert round_id is not None
-    assert explain(scene.store, EU, round_id, 11)[0].endswith("the car holds the shard's lease and keeps it")
+    assert explained(scene, 11)[0].endswith("the car holds the shard's lease and keeps it")
 
 
 def test_a_shard_that_is_given_away_is_told_with_the_lease_that_ends(

@@ -7,19 +7,23 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from planner_tables import NOW, POLICY, car, cars, shard, shards
 
+from fleetbatch import layout
 from fleetbatch.cli import EXIT_REJECTED, run_command
 from fleetbatch.cli.rounds import explain_everywhere
 from fleetbatch.contracts import empty
 from fleetbatch.errors import RejectedError
 from fleetbatch.planner import keep, plan_round
-from fleetbatch.store import open_store
-from fleetbatch.units import CellName, RoundId
+from fleetbatch.planner.kept import FORGOTTEN_AT_ONCE
+from fleetbatch.store import Store, open_store
+from fleetbatch.units import CellName, RoundId, RoundName
 
 SMALL = ("--cars", "12", "--shards", "6", "--hours", "0.5")
 
+EU = CellName("eu-1")
 COMMAND = (sys.executable, "-c", "import sys; from fleetbatch.cli import main; sys.exit(main())")
 
 
@@ -76,30 +80,75 @@ def test_what_is_no_id_is_refused_by_name(tmp_path: Path, wanted: str) -> None:
         explain_everywhere(tmp_path / "settings.toml", wanted)
 
 
-def test_an_id_that_no_stored_round_knows_is_said_and_one_that_it_knows_is_answered(tmp_path: Path) -> None:
-    settings = tmp_path / "settings.toml"
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """Return the settings of a deployment with one cell."""
     (tmp_path / "deployment.key").write_text("ab" * 32)
     cell = [f'{name} = "x"' for name in ("region", "ledger_url", "gateway_ledger_url")]
-    where = (tmp_path / "store").as_uri()
     head = [
-        f'store = "{where}"',
+        f'store = "{(tmp_path / "store").as_uri()}"',
         'deployment_key_file = "deployment.key"',
         "[[cells]]",
         'name = "eu-1"',
         'gateway_url = "https://a.b"',
     ]
-    settings.write_text("\n".join([*head, *cell]))
-    with pytest.raises(RejectedError, match="no stored round knows 000000000000000b"):
-        explain_everywhere(settings, "000000000000000b")
-    fleet, work = cars(car(1), car(2, consent=0)), shards(shard(11), shard(12, mem_B=1 << 40))
+    written = tmp_path / "settings.toml"
+    written.write_text("\n".join([*head, *cell]))
+    return written
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Return the deployment's store."""
+    return open_store((tmp_path / "store").as_uri(), deployment_key=bytes(32))
+
+
+def stored(store: Store) -> list[RoundName]:
+    """Return the rounds that lie in a store, the oldest first."""
+    return list(layout.by_round(EU, store.keys(layout.rounds(EU))))
+
+
+def planned(car_id: int) -> dict[str, pa.Table]:
+    """Return the tables of a round in which that car gets shard 11, and shard 12 fits nowhere."""
+    fleet, work = cars(car(car_id), car(2, consent=0)), shards(shard(11), shard(12, mem_B=1 << 40))
     found = plan_round(fleet, work, NOW + timedelta(minutes=1), POLICY)
     tables = {"cars": fleet, "excluded": empty("excluded"), "car_plan": found.car_plan}
-    tables |= {"assignments": found.assignments, "unassigned": found.unassigned}
-    store = open_store(where, deployment_key=bytes(32))
-    keep(store, CellName("eu-1"), RoundId(7), tables, rounds_kept=10)
+    return tables | {"assignments": found.assignments, "unassigned": found.unassigned}
+
+
+def test_an_id_that_no_stored_round_knows_is_said_and_one_that_it_knows_is_answered(
+    settings: Path, store: Store
+) -> None:
+    with pytest.raises(RejectedError, match="no stored round knows 000000000000000b"):
+        explain_everywhere(settings, "000000000000000b")
+    keep(store, EU, layout.round_name(NOW, RoundId(7)), planned(1), rounds_kept=10)
     [line] = explain_everywhere(settings, "B")
     assert line.startswith("cell eu-1, round 7: shard 000000000000000b: row groups 0 to 10 go to car 0000000000000001")
     assert "waits" in explain_everywhere(settings, "c")[0]
     assert "car 0000000000000002 has nothing" in explain_everywhere(settings, "0000000000000002")[0]
     with pytest.raises(RejectedError, match="no stored round knows 0fffffffffffffff"):
         explain_everywhere(settings, "0fffffffffffffff")
+
+
+def test_a_new_ledger_counts_from_1_again_and_its_rounds_are_the_newest(settings: Path, store: Store) -> None:
+    keep(store, EU, RoundName("0000000900"), planned(5), rounds_kept=3)  # stored before names began with the time
+    keep(store, EU, layout.round_name(NOW - timedelta(days=1), RoundId(7)), planned(4), rounds_kept=3)
+    keep(store, EU, layout.round_name(NOW, RoundId(1)), planned(1), rounds_kept=3)
+    [line] = explain_everywhere(settings, "b")
+    assert line.startswith("cell eu-1, round 1: shard 000000000000000b: row groups 0 to 10 go to car 0000000000000001")
+    [older] = explain_everywhere(settings, "0000000000000004")
+    assert older.startswith("cell eu-1, round 7: car 0000000000000004")
+
+
+def test_the_oldest_rounds_are_forgotten_whatever_their_numbers_and_tonights_stay(store: Store) -> None:
+    last_night = NOW - timedelta(days=1)
+    for number in range(1, 31):
+        name = layout.round_name(last_night + timedelta(minutes=number), RoundId(number))
+        keep(store, EU, name, {"cars": empty("cars")}, rounds_kept=30)
+    tonight = [layout.round_name(NOW + timedelta(minutes=number), RoundId(number)) for number in (1, 2, 3, 4)]
+    left = []
+    for name in tonight:
+        keep(store, EU, name, {"cars": empty("cars")}, rounds_kept=2)
+        left.append(len(stored(store)))
+    assert left == [31 - FORGOTTEN_AT_ONCE, 32 - 2 * FORGOTTEN_AT_ONCE, 33 - 3 * FORGOTTEN_AT_ONCE, 2]
+    assert stored(store) == tonight[2:]
