@@ -59,6 +59,7 @@ def told(glance: CellGlance) -> dict[str, Any]:
         },
         "cars": {"enrolled": glance.cars.total, **asdict(glance.cars)},
         "last_round": asdict(glance.last_round) if glance.last_round else None,
+        "locks": asdict(glance.locks) | {name: getattr(glance.locks, name) for name in ("needed", "room", "enough")},
         "publishing": [str(key) for key in glance.publishing],
         "orders": [
             {
@@ -141,4 +142,18 @@ def status_lines(cell: Mapping[str, Any]) -> list[str]:
             " run its publish task again"
             for key in cell["publishing"]
         ]
+        + _full_locks(cell["locks"])
     )
+
+
+def _full_locks(locks: Mapping[str, int]) -> list[str]:
+    """Return what to do before the database's table of locks is full, and a grant or a beat fails for it."""
+    if locks["needed"] <= locks["room"]:
+        return []
+    warning = (
+        f"warning: the database's lock table is small for {locks['nights']:,} nights: {locks['connections']:,}"
+        f" connections that lock {locks['relations']:,} relations each need {locks['needed']:,} of {locks['room']:,}"
+        f" locks; set max_locks_per_transaction from {locks['per_transaction']:,} to {locks['enough']:,} and restart"
+        " PostgreSQL, or keep fewer nights (the DAG `maintenance` archives old ones)"
+    )
+    return [warning]

@@ -102,6 +102,9 @@ def _cell_lines(cell: CellGlance) -> Iterator[str]:
     yield from _gauges("cars", "state", asdict(cell.cars))
     yield from _gauges("orders_open", "", {"": len(cell.orders)})
     yield from _gauges("orders_publishing", "", {"": len(cell.publishing)})
+    yield "# HELP fleetbatch_locks_needed when every connection looks at all nights; warn beyond fleetbatch_locks_room"
+    yield from _gauges("locks_needed", "", {"": cell.locks.needed})
+    yield from _gauges("locks_room", "", {"": cell.locks.room})
     if cell.last_round is not None:
         yield from _gauges("round_id", "", {"": cell.last_round.round_id})
         yield from _gauges("round_offers", "", {"": cell.last_round.offers})

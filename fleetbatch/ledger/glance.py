@@ -65,6 +65,36 @@ class RoundGlance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockGlance:
+    """The room in the database's table of locks, beside what the nights that are kept may need of it."""
+
+    nights: int
+    relations: int
+    """Partitions of the nights and their indexes: who cannot tell which nights matter locks all that it asks of."""
+    connections: int
+    """To this database, now."""
+    per_transaction: int
+    """PostgreSQL's `max_locks_per_transaction`."""
+    transactions: int
+    """For so many at once the server makes room; other databases on it use the same room."""
+
+    @property
+    def needed(self) -> int:
+        """Return the locks that are held when every connection looks at all nights at once; grants need a third."""
+        return self.relations * self.connections
+
+    @property
+    def room(self) -> int:
+        """Return the locks that the server promises room for."""
+        return self.per_transaction * self.transactions
+
+    @property
+    def enough(self) -> int:
+        """Return a `max_locks_per_transaction` with which every transaction may lock all nights."""
+        return 1 << self.relations.bit_length()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CellGlance:
     """What a cell is doing now."""
 
@@ -74,6 +104,7 @@ class CellGlance:
     leases: LeaseAges
     cars: CarCounts
     last_round: RoundGlance | None
+    locks: LockGlance
 
     @property
     def shards(self) -> ShardCounts:
@@ -93,6 +124,7 @@ class Glances:
         ages = self._pool.rows("glance_leases", {"ages_s": list(AGES_S)})
         [cars] = self._pool.rows("glance_cars")
         rounds = self._pool.rows("glance_round")
+        [locks] = self._pool.rows("glance_locks")
         leases = _ages(ages)
         computing = min(leases.total - leases.cloud, cars["willing"])
         return CellGlance(
@@ -106,6 +138,7 @@ class Glances:
                 revoked=cars["revoked"],
             ),
             last_round=RoundGlance(**rounds[0]) if rounds else None,
+            locks=LockGlance(**locks),
         )
 
 

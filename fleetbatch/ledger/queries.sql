@@ -993,6 +993,18 @@ FROM cars WHERE car_id <> 0;
 SELECT round_id, offers, extract(epoch FROM fleetbatch.now() - at)::double precision AS age_s
 FROM rounds ORDER BY round_id DESC LIMIT 1;
 
+-- name: glance_locks
+-- Partitions and their indexes as the catalogue has them: to open them, as pg_partition_tree does, would lock them all.
+WITH kept AS MATERIALIZED (
+    SELECT inhparent, inhrelid FROM pg_inherits
+    WHERE inhparent IN ('shards'::regclass, 'leases'::regclass, 'parts'::regclass)
+)
+SELECT (SELECT count(*) FROM kept WHERE inhparent = 'shards'::regclass) AS nights,
+       (SELECT count(*) FROM kept) + (SELECT count(*) FROM pg_index JOIN kept ON indrelid = inhrelid) AS relations,
+       (SELECT numbackends FROM pg_stat_database WHERE datname = current_database()) AS connections,
+       current_setting('max_locks_per_transaction')::integer AS per_transaction,
+       current_setting('max_connections')::integer + current_setting('max_prepared_transactions')::integer AS transactions;
+
 -- == the past ===========================================================================================================
 
 -- name: closed_nights
