@@ -91,7 +91,7 @@ def _moves(
 ) -> tuple[_Race, _Race]:
     """Return which of the late shards move, as they are and as they will be; `placed` are all pieces' cars, shards."""
     car, shard = placed
-    soon = (cars.running == NONE) & (cars.ready <= SOON_S)
+    soon = (cars.running == NONE) & (cars.ready <= SOON_S) & (cars.ready < policy.commit_s)
     idle = soon.copy()
     idle[car] = False
     old, new = _pairs_of_lists(cars, shards, policy, late, idle)

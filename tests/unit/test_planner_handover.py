@@ -60,6 +60,16 @@ def test_running_work_stays_where_a_change_gains_nothing(fleet: pa.Table, work: 
 
 
 @pytest.mark.parametrize("policy", [POLICY, PRICES])
+def test_nobody_takes_work_over_beyond_the_commit_horizon_however_near_that_is(policy: Policy) -> None:
+    fleet, work = cars(SLOW, car(2, ready_s=30.0)), shards(RUNNING)
+    for commit_s, holder in ((31.0, 2), (30.0, 1), (0.0, 1)):
+        at_once = replace(policy, commit_s=commit_s)
+        found = plan_round(fleet, work, NOW, at_once)
+        assert holders(found) == {11: holder}
+        assert verify_round(fleet, work, NOW, at_once, found) == []
+
+
+@pytest.mark.parametrize("policy", [POLICY, PRICES])
 def test_an_urgent_shard_that_would_be_late_goes_before_less_urgent_work_that_is_just_placed(policy: Policy) -> None:
     urgent, other = {**RUNNING, "priority": 0}, shard(12, priority=2)
     fleet, work = cars(SLOW, car(2)), shards(urgent, other)
