@@ -71,8 +71,7 @@ def fleet_of(cars: Cars, free: Floats, kinds: Kinds, grid: Grid, policy: Policy)
     code, sizes = class_codes(cars, (sieve, sieves), kinds, float(grid.edges[-1]), policy)
     turn = turns_of(cars.deficit)
     order = counting_order(code if turn is None else numbered(code).astype(np.uint16) * np.uint16(TURNS) + turn)
-    sizes = sizes[sizes > 0]
-    starts = np.append(0, np.cumsum(sizes))
+    starts = np.append(0, np.cumsum(sizes[sizes > 0]))
     free = np.minimum(free, HORIZON_S)  # infinite where nobody knows
     begins = np.maximum(cars.ready, free).astype(np.float32)
     presence, later = presence_of(cars.survival, (begins, cars.limit), grid)
