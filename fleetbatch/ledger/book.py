@@ -25,6 +25,7 @@ Migration 0006 says the same."""
 
 
 ALL_SHARDS: Final = range(1 << ID_BITS)
+_BELOW_ALL_SHARDS: Final = -(1 << ID_BITS)
 
 
 def owner_account(owner: OwnerId) -> str:
@@ -142,12 +143,13 @@ class Books:
         """Return the leases that a night's book follows from, and its moves by lease, escrow before settlement.
 
         Of these shards, and both of one instant: audits go on meanwhile. Of an archived night the moves alone are here.
+        With the lowest shards comes what is below them all: no shard is, but whoever forges a move may say so.
         """
 
         def work(connection: Connection) -> tuple[list[Row], list[Row]]:
             with connection.transaction():
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                asked = {"night": night, "first": shards.start, "last": shards.stop - 1}
+                asked = {"night": night, "first": shards.start or _BELOW_ALL_SHARDS, "last": shards.stop - 1}
                 return fetch(connection, "delivered_leases", asked), fetch(connection, "book", asked)
 
         leases, moves = self._pool.run(work)

@@ -1,4 +1,4 @@
-"""A book is recomputed some shards at a time, whatever a night has, and comes out the same."""
+"""A book is recomputed some shards at a time, and comes out the same."""
 
 import datetime as dt
 import itertools
@@ -84,6 +84,19 @@ def test_forged_entries_are_found_in_every_range(deployment: Settings) -> None:
     found = [recomputed(deployment, at_a_time=rows).differences for rows in (1, 50_000)]
     assert found[0] == found[1]
     assert [line.split()[3].split("-")[1] for line in found[0][: len(SHARDS)]] == [f"{shard:016x}" for shard in SHARDS]
+
+
+def test_a_forged_entry_of_a_shard_that_cannot_be_is_found(deployment: Settings) -> None:
+    finished(deployment)
+    with psycopg.connect(deployment.cells[0].ledger_url) as owner:
+        owner.execute(
+            "INSERT INTO fleetbatch.book SELECT night, -5, fence, step, at, car_id, from_account, to_account, 7, 0"
+            " FROM fleetbatch.book WHERE shard_id = 5 AND fence = 1 AND step = 'settle'"
+        )
+    for rows in (1, 50_000):
+        entry, *accounts = recomputed(deployment, at_a_time=rows).differences
+        assert f"{-5:016x}" in entry
+        assert [line.split()[1] for line in accounts] == ["escrow:", f"owner:{1001:016x}:"]
 
 
 def test_an_archive_of_which_a_byte_was_changed_is_no_ground_for_a_book(deployment: Settings) -> None:
