@@ -12,6 +12,7 @@ from gateway_words import poll
 from ledger_nights import no
 
 from fleetbatch.gateway.chores import take_voided
+from fleetbatch.ledger.messages import ConsentRecord
 
 codes = httpx.codes
 AHEAD = timedelta(seconds=29)
@@ -21,7 +22,7 @@ def withdraw(door: Door, car: TestedCar, purpose: str, *, behind: timedelta = ti
     """Withdraw at a database whose clock is behind, and let the gateway hear of it."""
     for ledger in (door.ledger, door.gate.ledger):
         ledger.turn_clock(door.clock.now - behind)
-    door.ledger.set_consent(no(car.id, purpose))
+    assert isinstance(door.ledger.set_consent(no(car.id, purpose)), ConsentRecord)
     door.run(take_voided(door.gate))
 
 
@@ -77,7 +78,7 @@ def test_what_is_taken_back_right_after_a_withdrawal_voids_a_token_that_was_sold
     door: Door, car: TestedCar, then: str
 ) -> None:
     """Whoever withdraws all says one purpose after the other, and a car that is told 401 buys a token at once."""
-    for purpose in ("compute", "data:faces"):
+    for purpose in ("compute", "data:personal"):
         withdraw(door, car, purpose)
         door.clock.now += timedelta(milliseconds=100)
     token = car.buy_token().json()["access_token"]
