@@ -26,7 +26,7 @@ class ShardRanges:
 
     @classmethod
     def of(cls, rows: int, *, at_a_time: int) -> "ShardRanges":
-        """Return as many ranges as it takes to have about `at_a_time` of so many rows in one."""
+        """Return as many ranges as it takes, 256 at most, to have about `at_a_time` of so many rows in one."""
         return cls(count=max(1, min(_RANGES_MAX, -(-rows // at_a_time))))
 
     def __iter__(self) -> Iterator[range]:

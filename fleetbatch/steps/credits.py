@@ -116,7 +116,7 @@ class _Prices:
 def recompute_credits(settings: Settings, *, at_a_time: int = _ROWS_AT_A_TIME) -> dict[CellName, CellBook]:
     """Rebuild every cell's book from its leases, and compare.
 
-    About `at_a_time` leases and entries are in memory together, however many a night has.
+    Of a night's leases and entries about `at_a_time` are in memory together, or a 256th of them if that is more.
     """
     with open_doors(settings) as doors:
         return {
