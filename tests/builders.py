@@ -8,9 +8,18 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from fleetbatch.bundle import Content, Golden, GoldenAnswer, Input, Manifest, Normalise, Output, Resize, build_bundle
+from fleetbatch.protocol import Hardware
 
 COLOURS = ("red", "green", "blue")
 SIDE = 8
+HARDWARE = Hardware(
+    hardware_class="standard",
+    provider="CPUExecutionProvider",
+    threads=1,
+    memory_bytes=1 << 30,
+    runner_version="1",
+    power_w=60.0,
+)
 
 
 def colour_bundle() -> bytes:

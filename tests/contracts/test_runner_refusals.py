@@ -1,15 +1,14 @@
 """What ends a runner, and what it waits out: only a gateway's own word about the car needs a person."""
 
 import queue
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from builders import HARDWARE
+from impostors import impostor
 from parked_cars import ParkedCar, ParkedCell, parked_cell, until
 
 from fleetbatch.car import nouns as n
@@ -17,20 +16,12 @@ from fleetbatch.car.identity import Identity, open_identity
 from fleetbatch.errors import RejectedError
 from fleetbatch.local.postgres import Postgres, fresh_database
 from fleetbatch.orders import model_file
-from fleetbatch.protocol import Hardware, PollRequest
+from fleetbatch.protocol import PollRequest
 from fleetbatch.runner.calls import Broken, Calls, FromCalls
 from fleetbatch.runner.check.network import check_network
 from fleetbatch.runner.client import GatewayClient, open_http
 from fleetbatch.runner.unreachable import ClockError
 
-HARDWARE = Hardware(
-    hardware_class="standard",
-    provider="CPUExecutionProvider",
-    threads=1,
-    memory_bytes=1 << 30,
-    runner_version="1",
-    power_w=60.0,
-)
 ASKING = PollRequest(signals={}, hardware=HARDWARE, willing=False, unwilling_reason="a test")
 
 
@@ -52,25 +43,6 @@ def outcome_of_a_poll(url: str, car: ParkedCar, *, wrong_by: timedelta = timedel
         client = GatewayClient(url, identity(car), http, clock=lambda: datetime.now(UTC) + wrong_by)
         Calls(client, identity(car), heard.put).poll(ASKING)
         return heard.get(timeout=20)
-
-
-@contextmanager
-def standing_in(status: HTTPStatus, body: bytes) -> Iterator[str]:
-    """A server in a gateway's place that gives one answer to everything."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length") or 0))
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.mark.parametrize("wrong_by", [timedelta(days=-20_000), timedelta(minutes=-20), timedelta(days=365)])
@@ -96,7 +68,7 @@ def test_a_car_that_is_not_enrolled_needs_a_person_whatever_else(cell: ParkedCel
 def test_a_firewall_that_speaks_in_the_gateways_place_is_waited_out(
     cell: ParkedCell, status: HTTPStatus, body: bytes
 ) -> None:
-    with standing_in(status, body) as url:
+    with impostor(status, body) as url:
         assert isinstance(outcome_of_a_poll(url, cell.park()), n.Unreached)
 
 

@@ -7,10 +7,26 @@ from ledger_nights import Cell, judge, part, request
 
 from fleetbatch.ledger.messages import Granted
 from fleetbatch.ledger.orders import CAR_POWER_W_MAX
+from fleetbatch.nouns import OrderKey
 from fleetbatch.units import CLOUD_CLASS
 
 HOUR_WH = CAR_POWER_W_MAX
 """Of a lease that was held for an hour."""
+
+
+def held(cell: Cell, *, minutes: int) -> tuple[OrderKey, Granted]:
+    """An order of one shard of two row groups, and the lease that a car has held it by for so long."""
+    cell.enrol(1)
+    key = cell.open({7: (10, 10)})
+    lease = cell.take(1, 7)
+    cell.pass_time(minutes=minutes)
+    return key, lease
+
+
+def audited(cell: Cell) -> None:
+    """Find nothing wrong with the one shard that waits for its audit."""
+    [task] = cell.ledger.to_audit(1)
+    cell.ledger.record_audit(judge(task))
 
 
 def claimed(cell: Cell, lease: Granted, said: float, *, start: int = 0) -> None:
@@ -23,10 +39,7 @@ def rate(cell: Cell) -> dict[str, float]:
 
 
 def test_a_car_was_busy_no_longer_than_it_held_its_lease(cell: Cell) -> None:
-    cell.enrol(1)
-    key = cell.open({7: (10, 10)})
-    lease = cell.take(1, 7)
-    cell.pass_time(minutes=1)
+    key, lease = held(cell, minutes=1)
     claimed(cell, lease, 1e12)
     assert rate(cell)["busy_s"] == 60.0
     cell.pass_time(minutes=1)
@@ -36,14 +49,10 @@ def test_a_car_was_busy_no_longer_than_it_held_its_lease(cell: Cell) -> None:
 
 
 def test_energy_counts_up_to_what_a_car_can_draw_in_the_time(cell: Cell) -> None:
-    cell.enrol(1)
-    key = cell.open({7: (10, 10)})
-    lease = cell.take(1, 7)
-    cell.pass_time(minutes=5)
+    key, lease = held(cell, minutes=5)
     claimed(cell, lease, 1e12)
     claimed(cell, lease, 3e12, start=1)
-    [task] = cell.ledger.to_audit(1)
-    cell.ledger.record_audit(judge(task))
+    audited(cell)
     drawn = [row["energy_wh"] for row in cell.ledger.valid_parts(key).to_pylist()]
     assert drawn == pytest.approx([HOUR_WH / 12 / 4, HOUR_WH / 12 * 3 / 4])
     stats = cell.ledger.night_stats(key)
@@ -52,14 +61,10 @@ def test_energy_counts_up_to_what_a_car_can_draw_in_the_time(cell: Cell) -> None
 
 
 def test_what_is_said_within_bounds_counts_to_the_last_digit(cell: Cell) -> None:
-    cell.enrol(1)
-    key = cell.open({7: (10, 10)})
-    lease = cell.take(1, 7)
-    cell.pass_time(minutes=1)
+    key, lease = held(cell, minutes=1)
     claimed(cell, lease, 0.1)
     claimed(cell, lease, 0.7, start=1)
-    [task] = cell.ledger.to_audit(1)
-    cell.ledger.record_audit(judge(task))
+    audited(cell)
     assert cell.ledger.valid_parts(key)["energy_wh"].to_pylist() == [0.1, 0.7]
 
 
