@@ -585,8 +585,9 @@ ORDER BY o.priority, o.deadline_at, s.shard_id
 LIMIT %(limit)s;
 
 -- name: start_rates
--- A new cell begins with its first order. A clock that was set back has added up a future that is still to come: it is
--- begun anew. The row's lock makes a second dispatcher wait, and then see that it was done.
+-- A new cell begins with its first order, or now while it has none: nothing can have ended. A clock that was set back has
+-- added up a future that is still to come: it is begun anew. The row's lock makes a second dispatcher wait, and then see
+-- that it was done.
 WITH clock AS MATERIALIZED (SELECT fleetbatch.now() AS at),
 behind AS MATERIALIZED (
     SELECT a.added_through > clock.at AS set_back
@@ -595,8 +596,9 @@ behind AS MATERIALIZED (
     FOR UPDATE OF a
 ),
 started AS (
-    UPDATE rates_added SET added_through = greatest(clock.at - %(over)s::interval, (
-        SELECT min(opened_at) FROM orders, clock WHERE deadline_at > clock.at - %(over)s::interval - interval '1 day'))
+    UPDATE rates_added SET added_through = greatest(clock.at - %(over)s::interval, coalesce((
+        SELECT min(opened_at) FROM orders, clock
+        WHERE deadline_at > clock.at - %(over)s::interval - interval '1 day'), clock.at))
     FROM behind, clock
 )
 DELETE FROM voices USING behind WHERE behind.set_back;

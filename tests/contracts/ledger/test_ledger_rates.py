@@ -146,6 +146,17 @@ def test_a_dispatcher_that_was_away_for_days_adds_up_a_bounded_part_at_a_time(ce
             assert measured(cell)[0]["rows"] == ROWS
 
 
+def test_a_cell_that_had_no_order_yet_has_nothing_to_catch_up_with(cell_url: str) -> None:
+    with open_cell(cell_url, LedgerDials(rates_batch=timedelta(hours=1), rates_batches=1)) as cell:
+        cell.ledger.add_up_rates()
+        cell.enrol(1)
+        cell.open({1: (ROWS,)})
+        drive(cell, 1, 5.0)
+        cell.pass_time(minutes=6)
+        cell.ledger.add_up_rates()
+        assert voices(cell_url) == [(1, ROWS)]
+
+
 def test_a_call_that_has_read_its_fill_of_leases_leaves_the_rest_to_the_next(cell_url: str) -> None:
     with open_cell(cell_url, LedgerDials(rates_batch=timedelta(hours=1), rates_leases=2)) as cell:
         cell.enrol(1, 2, 3)
