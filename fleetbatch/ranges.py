@@ -84,3 +84,9 @@ def column_range(column: pq.ColumnChunkMetaData) -> tuple[int, int]:
     """Return where a row group's column lies in its file."""
     start = column.dictionary_page_offset or column.data_page_offset
     return start, start + column.total_compressed_size
+
+
+def group_range(group: pq.RowGroupMetaData) -> tuple[int, int]:
+    """Return where a row group lies in its file: from its first page to the end of its last."""
+    ranges = [column_range(group.column(number)) for number in range(group.num_columns)]
+    return min(start for start, _ in ranges), max(stop for _, stop in ranges)

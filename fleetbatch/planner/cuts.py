@@ -22,7 +22,8 @@ BUSY = 0.9
 """At a load above this, classes are not cut by speed."""
 SPEED_CUTS = (7.0, 3.5, 1.4, 0.7)
 """Times the share of the cars that the work needs, counted from the fastest."""
-ALL = 0.96
+SHARE_MOST = 0.96
+"""No cut has a larger share of the cars above it: what is below would hardly be a class."""
 SPEED_SAMPLE = 4096
 BINS = 24
 TAIL = 1e-3
@@ -101,7 +102,7 @@ def _speed_cuts(
     load = float(np.sum(np.divide(kinds.units, able, out=np.zeros_like(able), where=able > 0.0)))
     if load >= BUSY or not len(some):
         return np.zeros(0, np.float32)
-    shares = [1.0 - times * load for times in SPEED_CUTS if times * load < ALL]
+    shares = [1.0 - times * load for times in SPEED_CUTS if times * load < SHARE_MOST]
     return np.unique(np.quantile(speed, shares)).astype(np.float32)
 
 
@@ -115,11 +116,11 @@ def _class_table(edges: Singles) -> tuple[int, npt.NDArray[np.uint16]]:
     finite = edge[edges < np.inf]
     first = int(finite.min()) if len(finite) else 0
     cells = np.arange(first, int(finite.max(initial=first)) + 2)
-    beyond = np.zeros((len(edges), len(cells)), np.uint16)
+    above = np.zeros((len(edges), len(cells)), np.uint16)
     for one in edge.T:
-        beyond += cells > one[:, None]
+        above += cells > one[:, None]
     classes_before = np.append(0, np.cumsum(np.sum(edges < np.inf, axis=1) + 1))[:-1]
-    return first, beyond + classes_before.astype(np.uint16)[:, None]
+    return first, above + classes_before.astype(np.uint16)[:, None]
 
 
 def _cells(ratio: npt.NDArray[Any]) -> Ints:

@@ -31,6 +31,8 @@ Ints = npt.NDArray[np.int64]
 PLANNERS: Final = ("prices", "greedy", "fallback")
 RUNS: Final = (Reason.BUSY, Reason.GIVES_AWAY, Reason.RUNS_LATE)
 FIRST_OF_CARS: Final = 40
+ASKS: Final = ("workload", "hw_mask", "region")
+"""What a shard asks for; the rest are sizes and times."""
 STANDS: Final = 1e-9
 """Whoever computes or fetches no faster than this may as well be called unable."""
 NOBODY: Final = (
@@ -119,25 +121,27 @@ def _alike(work: Columns, places: Ints) -> list[Ints]:
     """Return the numbers of the places, those together whose shards ask for the same workload, hardware and region."""
     if not len(places):
         return []
-    workload, mask, region = (work[name][places].astype(np.uint32) for name in ("workload", "hw_mask", "region"))
-    code = workload | mask << np.uint32(8) | region << np.uint32(16)
-    order = np.argsort(code, kind="stable")  # by digits: 16 bits and less are counted, not compared
-    return list(np.split(order, np.flatnonzero(np.diff(code[order])) + 1))
+    workload, mask, region = (work[name][places] for name in ASKS)
+    order = np.lexsort((workload, mask, region))  # numbers of 16 bits and less are counted, not compared
+    code = (workload | mask.astype(np.uint32) << np.uint32(8) | region.astype(np.uint32) << np.uint32(16))[order]
+    return list(np.split(order, np.flatnonzero(np.diff(code)) + 1))
 
 
-def _first_empty(x: Stated, shard: int) -> tuple[Reason | None, Ints]:
-    """Return the first sieve but memory that no car passes, or None; and the cars that pass all of them."""
-    c, region = x.fleet, int(x.work["region"][shard])
-    workload, mask = int(x.work["workload"][shard]), int(x.work["hw_mask"][shard])
+def _sieves(x: Stated, c: Columns, shard: int) -> tuple[tuple[Reason, Bools], ...]:
+    """Return which cars pass each sieve but memory, in the order in which they are named."""
+    workload, mask, region = (int(x.work[name][shard]) for name in ASKS)
     computes = np.array([row[workload] > 0.0 for row in x.policy.rates] + [False] * 256)[c["hw"]]
-    able = np.minimum(c["limit_s"], HORIZON_S) > np.maximum(c["ready_s"], c["free_in_s"])
-    sieves = (
-        (Reason.NO_CARS, True),
+    return (
         (Reason.NO_REGION, (c["region"] == region) | (region == ANY_REGION)),
         (Reason.NO_CONSENT, (c["consent"] >> np.uint32(workload)) & 1 == 1),
         (Reason.NO_HARDWARE, ((mask >> c["hw"].astype(np.int64)) & 1 == 1) & computes),
     )
-    for reason, passes in sieves:
+
+
+def _first_empty(x: Stated, shard: int) -> tuple[Reason | None, Ints]:
+    """Return the first sieve but memory that no car passes, or None; and the cars that pass all of them."""
+    able = np.minimum(x.fleet["limit_s"], HORIZON_S) > np.maximum(x.fleet["ready_s"], x.fleet["free_in_s"])
+    for reason, passes in ((Reason.NO_CARS, able), *_sieves(x, x.fleet, shard)):
         able = able & passes
         if not able.any():
             return reason, np.zeros(0, np.int64)
@@ -183,7 +187,9 @@ def _idle(x: Stated) -> Iterator[tuple[str, Bools]]:
     true &= busy | (among(said, RUNS) == runs) & ((said == Reason.NOT_READY) == (later & ~runs))
     open_ = np.flatnonzero(x.open())
     true &= (said != Reason.NO_WORK) | (len(open_) == 0)
-    true &= (said != Reason.NOTHING_FITS) | ~_may_any(x, c, open_)
+    none_fits = np.flatnonzero(said == Reason.NOTHING_FITS)
+    if len(none_fits):
+        true[none_fits] &= ~_may_any(x, {name: column[none_fits] for name, column in c.items()}, open_)
     yield "a car has work or idles for the reason that its own row and the open work show", ~true
 
 
@@ -192,13 +198,8 @@ def _may_any(x: Stated, c: Columns, open_: Ints) -> Bools:
     may = np.zeros(len(c["car_id"]), bool)
     for alike in _alike(x.work, open_):
         shards = open_[alike]
-        workload, mask, region = (int(x.work[name][shards[0]]) for name in ("workload", "hw_mask", "region"))
-        computes = np.array([row[workload] > 0.0 for row in x.policy.rates] + [False] * 256)[c["hw"]]
-        passes = computes & ((mask >> c["hw"].astype(np.int64)) & 1 == 1) & (c["speed"] > STANDS)
-        passes &= (c["consent"] >> np.uint32(workload)) & 1 == 1
-        passes &= (c["region"] == region) | (region == ANY_REGION)
-        passes &= (c["mem_B"] >= x.work["mem_B"][shards].min()) & (c["link_down_Bps"] > STANDS)
-        may |= passes
+        passes = (c["mem_B"] >= x.work["mem_B"][shards].min()) & (c["link_down_Bps"] > STANDS) & (c["speed"] > STANDS)
+        may |= np.logical_and.reduce([passes, *(passed for _, passed in _sieves(x, c, int(shards[0])))])
     return may
 
 

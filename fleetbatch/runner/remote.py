@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.ranges import Fetch, RangeFile, Span, column_range
+from fleetbatch.ranges import Fetch, RangeFile, Span, group_range
 from fleetbatch.sealing import unseal
 
 
@@ -29,7 +29,7 @@ class RemoteShard:
 
     def fetch(self, row_group: int) -> int:
         """Have a row group here in one request, sealed: half of what it takes when it is open. Return its bytes."""
-        self._sealed[row_group] = span = self._file.span(*self._range(row_group))
+        self._sealed[row_group] = span = self._file.span(*group_range(self._parquet.metadata.row_group(row_group)))
         return len(span.data)
 
     def read(self, row_group: int) -> pa.Table:
@@ -51,8 +51,3 @@ class RemoteShard:
     def group_bytes(self, row_group: int) -> int:
         """Return how large a row group is once it is read."""
         return int(self._parquet.metadata.row_group(row_group).total_byte_size)
-
-    def _range(self, row_group: int) -> tuple[int, int]:
-        group = self._parquet.metadata.row_group(row_group)
-        ranges = [column_range(group.column(number)) for number in range(group.num_columns)]
-        return min(start for start, _ in ranges), max(stop for _, stop in ranges)

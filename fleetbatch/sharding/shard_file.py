@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleetbatch.contracts import contract
+from fleetbatch.ranges import group_range
 from fleetbatch.sealing import seal, unseal
 from fleetbatch.sharding.group_items import GroupItems
 from fleetbatch.sharding.hashed_file import HashedFile
@@ -122,7 +123,7 @@ def _gather(group: Iterable[Row], items: GroupItems) -> list[tuple[Any, ...]]:
 
 def _described(footer: pq.FileMetaData, size_bytes: int, sha256: Sha256) -> ShardFile:
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-    ranges = [_range(group) for group in groups]
+    ranges = [group_range(group) for group in groups]
     return ShardFile(
         size_bytes=size_bytes,
         sha256=sha256,
@@ -130,10 +131,3 @@ def _described(footer: pq.FileMetaData, size_bytes: int, sha256: Sha256) -> Shar
         row_group_start=tuple(start for start, _ in ranges),
         row_group_stop=tuple(stop for _, stop in ranges),
     )
-
-
-def _range(group: Any) -> tuple[int, int]:  # noqa: ANN401 # pyarrow's RowGroupMetaData has no public type
-    """Return the bytes of a row group: from its first page to the end of its last."""
-    columns = [group.column(number) for number in range(group.num_columns)]
-    start = min(column.data_page_offset for column in columns)
-    return start, max(column.data_page_offset + column.total_compressed_size for column in columns)

@@ -12,6 +12,11 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.units import MIB
 from fleetbatch.workloads.segments import Segment
 
+_NUMBER_DIGITS: Final = 30
+_NUMBER_LEAST: Final = Fraction(1, 10**9)
+_NUMBER_MOST: Final = 10**12
+"""Frames, seconds and bytes beyond are a slip of the pen, and cost memory to compute with."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoDials:
@@ -224,26 +229,22 @@ def _number(
     if name not in options:
         return default
     found = _fraction(options[name])
-    if not LEAST <= found <= MOST or (whole and found.denominator != 1):
-        kind = "a whole number from 1" if whole else f"a number from {float(LEAST)}"
-        problems.append(f"`options.{name}` is {options[name]!r}; expected {kind} to {MOST:,}")
+    if not _NUMBER_LEAST <= found <= _NUMBER_MOST or (whole and found.denominator != 1):
+        kind = "a whole number from 1" if whole else f"a number from {float(_NUMBER_LEAST)}"
+        problems.append(f"`options.{name}` is {options[name]!r}; expected {kind} to {_NUMBER_MOST:,}")
         return default
     return found
 
 
 def _fraction(text: str) -> Fraction:
     """Return the number that a text says, 0 where it says none; one with a large exponent is never worked out."""
+    over, slash, under = text.partition("/")
+    if len(text) > _NUMBER_DIGITS:
+        return Fraction(0)
     try:
-        over, _, under = text.partition("/")
-        parts = [Decimal(part) for part in (over, under or "1")]
-        if not all(part.is_finite() and abs(part.adjusted()) <= DIGITS and len(text) <= DIGITS for part in parts):
+        parts = [Decimal(over), Decimal(under if slash else "1")]
+        if not all(part.is_finite() and abs(part.adjusted()) <= _NUMBER_DIGITS for part in parts):
             return Fraction(0)
         return Fraction(parts[0]) / Fraction(parts[1])
     except (InvalidOperation, ZeroDivisionError):
         return Fraction(0)
-
-
-DIGITS: Final = 30
-LEAST: Final = Fraction(1, 10**9)
-MOST: Final = 10**12
-"""Frames, seconds and bytes beyond are a slip of the pen, and cost memory to compute with."""

@@ -30,7 +30,7 @@ MEASURED_S: Final = 1e7
 """Seconds of earlier nights behind the rates that the ledger has measured."""
 MEASURED_CARS: Final = 100
 """Cars of each class that did it."""
-BELIEFS: Final = planner.Beliefs(memory_base_bytes=64 << 20, row_units_usual=1.0)
+BELIEFS: Final = planner.Beliefs(row_units_usual=1.0)
 """A simulated row is a second of a middle car."""
 
 

@@ -22,7 +22,7 @@ _MACROBLOCK: Final = 16
 
 
 class _Bits:
-    """Reads a parameter set's numbers from the front; raises IndexError at the end."""
+    """Reads a parameter set's numbers from the front; raises IndexError or ValueError at the end."""
 
     def __init__(self, data: bytes) -> None:
         self._bits = "".join(f"{byte:08b}" for byte in data.replace(b"\0\0\x03", b"\0\0"))
@@ -38,7 +38,7 @@ class _Bits:
 
     def coded(self) -> int:
         """Return ue(v), or se(v) before its sign is looked at."""
-        zeros = self._bits.index("1", self._at) - self._at if "1" in self._bits[self._at :] else len(self._bits)
+        zeros = self._bits.index("1", self._at) - self._at
         self._at += zeros
         return self.number(zeros + 1) - 1
 

@@ -12,7 +12,6 @@ from fleetbatch.planner import Reason, Round, plan_round, plan_simply, verify_ro
 
 PRICES = replace(POLICY, prices_from_cars=1)
 CARS = cars(car(1), car(2, hw=1), car(3, limit_s=20_000.0))
-OPEN = (11, 12)
 WORK = shards(
     shard(11),
     shard(12, workload=1),

@@ -183,6 +183,12 @@ def test_wrong_options_are_refused_all_at_once() -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["1/", "/2", "1/2/3"])
+def test_half_a_fraction_is_no_number(text: str) -> None:
+    with pytest.raises(RejectedError, match="every_s"):
+        Videos({"every_s": text})
+
+
 @pytest.mark.parametrize("text", ["1e999999999", "1e-999999999", "1/1e999999999", "9" * 5000, "NaN", "inf", "1/0"])
 def test_a_number_that_would_take_the_machines_memory_is_refused_before_it_is_worked_out(text: str) -> None:
     with pytest.raises(RejectedError, match="every_s"):
