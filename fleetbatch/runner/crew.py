@@ -101,7 +101,7 @@ class Crew:
             case FromWorker(said=Spare() as spare):
                 piece = Task(row_group=spare.row_group, start=spare.start, stop=spare.stop, rows=spare.rows)
                 if self._rota.spared(message.pid, piece):
-                    self._give_all()
+                    self._staff()
                 return None
             case FromWorker(said=Failed() as failed):
                 return failed
@@ -157,11 +157,7 @@ class Crew:
         wanted = min(self._settings.workers, len(self._rota.waiting) + len(self._rota.given))
         while len(self._hands) < wanted:
             self._spawn()
-        self._give_all()
-
-    def _give_all(self) -> None:
-        """See that nobody is idle before anybody has something ahead."""
-        for ahead in range(1, AHEAD + 1):
+        for ahead in range(1, AHEAD + 1):  # nobody is idle before anybody has something ahead
             for pid in list(self._hands):
                 self._give(pid, ahead)
 

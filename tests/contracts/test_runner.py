@@ -67,6 +67,16 @@ def test_a_parked_car_computes_a_shard_and_every_row_arrives_once(cell: ParkedCe
     assert car.stop() == 0
 
 
+def test_a_car_with_more_cores_than_its_shard_has_row_groups_uses_them_all(cell: ParkedCell, car: ParkedCar) -> None:
+    key = cell.order("single", model=SIGNS, source="generator:road-signs?count=4&seed=7")
+    cell.offer(key, car)
+    car.start("--threads=2")
+    until(lambda: cell.ledger.counts(key).returned == 1, what="the shard's return")
+    assert {row["row_group"] for row in cell.answers(key)} == {0}
+    assert len(cell.answers(key)) == 4
+    assert len(car.workers()) == 2
+
+
 def test_an_unplugged_car_stops_within_a_second_and_another_goes_on_where_it_stopped(
     cell: ParkedCell, car: ParkedCar, slow: Path
 ) -> None:
