@@ -21,7 +21,6 @@ CHUNK = 16_384
 _CODES = 1 << 16
 """5 bits of workload, then 11 of a 32-bit float: eight of exponent, three of mantissa, an eighth of an octave each."""
 _SHIFT = 20
-_HALF_OCTAVE = 22
 SIZES = 4
 NO_UNITS = np.float32(1e-30)
 LESS = 1.0 - 1e-6
