@@ -24,9 +24,8 @@ ALONE = 8192
 
 def upper_bound(fleet: Fleet, work: Work, grid: Grid, policy: Policy, price: Floats, cost: Floats) -> float:
     """Return the bound at these prices [kind, block]; `cost` is [class, block] at the cheapest tariff."""
-    value, usable = worth(fleet, work, grid, policy), grid.usable(grid.latest)
-    total = 0.0
-    for deadline, blocks in enumerate(usable):
+    value, total = worth(fleet, work, grid, policy), 0.0
+    for deadline, blocks in enumerate(grid.begun(grid.latest)):
         gain = value[blocks, deadline] - price[:, blocks, None]  # [kind, block, priority]
         total += float(np.sum(work.demand[:, deadline] * gain.max(axis=1, initial=0.0)))
     of = each_car(np.arange(fleet.classes()), fleet.starts)

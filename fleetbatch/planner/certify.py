@@ -12,7 +12,7 @@ from fleetbatch.planner.fill import Given
 from fleetbatch.planner.grid import Grid
 from fleetbatch.planner.inputs import Cars, Floats, Ints, Shards, Singles
 from fleetbatch.planner.kinds import Work
-from fleetbatch.planner.nouns import Certificate
+from fleetbatch.planner.nouns import Certificate, Plan
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.prices import Solution, costs
 from fleetbatch.planner.risk import worth
@@ -20,7 +20,12 @@ from fleetbatch.planner.weighing import Weighed
 
 _PRICE_TYPES: dict[str, pa.DataType] = {
     "workload": pa.uint8(),
+    "hw_mask": pa.uint8(),
+    "region": pa.uint16(),
+    "bytes_per_unit_min": pa.float64(),
     "bytes_per_unit": pa.float64(),
+    "mem_B_min": pa.float64(),
+    "mem_B": pa.float64(),
     "from_s": pa.float64(),
     "until_s": pa.float64(),
     "price": pa.float64(),
@@ -66,6 +71,14 @@ def certificate_by_prices(given: Given, solution: Solution, found: Weighed) -> C
         carbon_g=carbon_g(given.cars, given.policy, found),
         priorities=_priorities(expected, given.work.demand.sum(axis=(0, 1))),
         prices=_prices(given.work, given.grid, solution),
+        plan=Plan(
+            order=given.fleet.order,
+            starts=given.fleet.starts,
+            share=solution.share,
+            flow=solution.flow,
+            deadlines=given.grid.deadlines,
+            latest=given.grid.latest,
+        ),
     )
 
 
@@ -96,11 +109,9 @@ def _priorities(expected: Floats, demand: Floats) -> pa.Table:
 
 def _prices(work: Work, grid: Grid, solution: Solution) -> pa.Table:
     kinds, blocks = solution.price.shape
-    columns = {
-        "workload": np.repeat(work.kinds.workload, blocks).astype(np.uint8),
-        "bytes_per_unit": np.repeat(work.kinds.bytes_most, blocks),
-        "from_s": np.tile(grid.edges[:-1], kinds),
-        "until_s": np.tile(grid.edges[1:], kinds),
-        "price": solution.price.ravel(),
-    }
-    return pa.table(columns, schema=NO_PRICES)
+    of = work.kinds
+    asks = (of.workload, of.hw_mask, of.region, of.bytes_least, of.bytes_most, of.memory_least, of.memory)
+    columns = [np.repeat(ask, blocks) for ask in asks]
+    columns += [np.tile(grid.edges[:-1], kinds), np.tile(grid.edges[1:], kinds), solution.price.ravel()]
+    typed = (pa.array(column).cast(kind) for column, kind in zip(columns, _PRICE_TYPES.values(), strict=True))
+    return pa.Table.from_arrays(list(typed), schema=NO_PRICES)

@@ -274,8 +274,8 @@ class Filling:
         if policy.model_bytes:
             has = (self.loaded.take(cars) & np.uint32(1 << workload)) != 0
             begins += np.where(has, np.float32(0.0), np.float32(policy.model_bytes[workload]) / link)
-        room = np.minimum(self.limit.take(cars), deadline) - begins
-        groups = np.minimum(np.floor(np.maximum(room, 0.0) / np.maximum(tau, np.float32(1e-9)) + ROUNDING), left)
+        room = np.minimum(self.limit.take(cars), deadline) + ROUNDING_S - begins
+        groups = np.minimum(np.floor(np.maximum(room, 0.0) / np.maximum(tau, np.float32(1e-9))), left)
         late = begins + left * tau > self._latest(deadline)
         self.refused |= bool(late.any())
         groups *= ~late & (groups >= np.minimum(policy.piece_row_groups_min, left))
@@ -287,8 +287,8 @@ class Filling:
 
 OTHERS = 4
 """So much of them is put in order for each kind; more costs a sort of a few, less a pass over all the shards."""
-ROUNDING = np.float32(1e-5)
-"""Of a row group: what just fits must not be lost to 32-bit numbers."""
+ROUNDING_S = np.float32(0.01)
+"""What just fits must not be lost to 32-bit numbers, however short or long a row group is."""
 WHOLE = 0.999
 BREAKS_EVEN = 1.01
 """Where an hour is as good as a later one the price is what the car asks, within the solver's tolerance."""

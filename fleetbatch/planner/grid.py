@@ -35,6 +35,10 @@ class Grid:
         """Return [deadline, block]: whether the block ends in time."""
         return np.asarray(self.edges[None, 1:] <= by[:, None] + 1e-6)
 
+    def begun(self, by: Floats) -> npt.NDArray[np.bool_]:
+        """Return [deadline, block]: whether the block begins before it, so that some work in it may be in time."""
+        return np.asarray(self.edges[None, :-1] < by[:, None])
+
 
 def grid_of(shards: Shards, policy: Policy) -> Grid:
     """Return the grid of a round; without open work it has no blocks.

@@ -31,6 +31,8 @@ Ints = npt.NDArray[np.int64]
 PLANNERS: Final = ("prices", "greedy", "fallback")
 RUNS: Final = (Reason.BUSY, Reason.GIVES_AWAY, Reason.RUNS_LATE)
 FIRST_OF_CARS: Final = 40
+CERTIFIED: Final = 1e-5
+"""Of an amount, as near as numbers of 32 bits add up."""
 ASKS: Final = ("workload", "hw_mask", "region")
 """What a shard asks for; the rest are sizes and times."""
 STANDS: Final = 1e-9
@@ -211,7 +213,7 @@ def _priorities(x: Stated, round_: Round) -> Iterator[Violation]:
     expected = _by_level(x.work["priority"][x.shard], x.a["expected_units"].astype(np.float64), levels)
     for name, true in (("priority", np.arange(levels)), ("demand", demand), ("expected", expected)):
         stated: Any = table[name].to_numpy() if name in table.column_names else np.zeros(0)
-        near = SLACK * np.maximum(np.abs(true), 1e-9)
+        near = CERTIFIED * np.maximum(np.abs(true), 1e-9)
         if len(stated) != levels or not bool((np.abs(stated - true) <= near).all()):
             text = f"{name} is {stated.tolist()}, the tables give {true.tolist()}"
             yield Violation(rule="open and expected units are stated by priority", rows=1, example=text)
@@ -232,6 +234,7 @@ def _prices(round_: Round) -> Iterator[Violation]:
     if wrong.any():
         text = f"row {int(np.argmax(wrong))}: {table.slice(int(np.argmax(wrong)), 1).to_pylist()[0]}"
         yield Violation(rule="prices are numbers of at least 0, block after block", rows=int(wrong.sum()), example=text)
-    if (round_.planner == "prices") != bool(table.num_rows):
-        text = f"planned by {round_.planner}, {table.num_rows} prices"
-        yield Violation(rule="a plan by prices states them, and no other does", rows=1, example=text)
+    by_prices, plan = round_.planner == "prices", round_.certificate.plan is not None
+    if {bool(table.num_rows), plan} != {by_prices}:
+        text = f"planned by {round_.planner}, {table.num_rows} prices, {'a' if plan else 'no'} plan"
+        yield Violation(rule="a plan by prices states both, and no other does", rows=1, example=text)

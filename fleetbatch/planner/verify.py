@@ -15,6 +15,7 @@ from fleetbatch.contracts import conform
 from fleetbatch.errors import RejectedError
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.policy import Policy
+from fleetbatch.planner.proof import certified
 from fleetbatch.planner.reasons import WAITING, Reason
 from fleetbatch.planner.rules import (
     ROW_RULES,
@@ -25,7 +26,6 @@ from fleetbatch.planner.rules import (
     among,
     forbidden,
     stay,
-    units_per_row_group,
 )
 from fleetbatch.planner.stated import Stated, statements
 
@@ -60,8 +60,7 @@ def verify_round(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy
         *_left_over(work, assigned, shard_row, waiting),
         *_plans(fleet, assigned, plans),
         *_needless(fleet, work, assigned, shard_row, policy),
-        *_certificate(seen, work, round_),
-        *_carbon(seen, round_),
+        *certified(seen, fleet, work, round_),
     ]
     if any(one.rule in NAMES for one in whole):  # statements about rows that are missing cannot be looked at
         return [*broken, *whole]
@@ -175,45 +174,3 @@ def _needless(
     marks = np.zeros(len(a["car_id"]), bool)
     marks[mine] = odd
     yield from _report("a shard is handed over only from a holder who would be late", marks, a)
-
-
-def _certificate(seen: Seen, work: Columns, round_: Round) -> Iterator[Violation]:
-    """The stated value is that of the pieces, and no more than the bound, which is no more than all the work."""
-    values = np.asarray(seen.policy.value_per_unit, np.float64)
-    worth = float(np.sum(values[np.minimum(seen.s["priority"], len(values) - 1)] * seen.a["expected_units"]))
-    open_ = ~work["held_by"].astype(bool) & (work["deadline_s"] > 0.0)
-    left = np.maximum(work["row_groups"].astype(np.float64) - work["rg_next"], 0.0) * open_ * units_per_row_group(work)
-    everything = float(np.sum(values[np.minimum(work["priority"], len(values) - 1)] * left))
-    c = round_.certificate
-    if not np.isfinite([c.placed, c.value, c.upper_bound, c.value_in_full]).all():
-        yield Violation(rule="the certificate is made of numbers", rows=1, example=f"{c.value} of {c.upper_bound}")
-        return
-    near = SLACK * max(everything, worth, 1e-9)  # what runs already is worth something and is not open
-    if abs(c.placed - worth) > near:
-        yield Violation(rule="the certified value is that of the pieces", rows=1, example=f"{c.placed}, pieces {worth}")
-    if not c.value - near <= c.value_in_full <= everything + near:
-        text = f"{c.value} with late work discounted, {c.value_in_full} in full, {everything}"
-        yield Violation(rule="value <= value in full <= all open work", rows=1, example=text)
-    if c.value > c.upper_bound + near or c.upper_bound > everything + near:
-        text = f"{c.value}, {c.upper_bound}, {everything}"
-        yield Violation(rule="value <= bound <= all open work", rows=1, example=text)
-
-
-def _carbon(seen: Seen, round_: Round) -> Iterator[Violation]:
-    """The stated grams are those of the pieces: power, times how much of each step they last, times its intensity."""
-    policy, a = seen.policy, seen.a
-    table = np.asarray(policy.carbon_g_per_j or np.zeros((1, len(policy.price_until_s))), np.float64)
-    share = a["expected_units"] / np.maximum(seen.groups * units_per_row_group(seen.s), 1e-30)
-    watts = np.asarray(policy.power_w, np.float64)[seen.c["hw"]] * share
-    grams, begins = 0.0, 0.0
-    for step, until in enumerate(policy.price_until_s):
-        ends = np.inf if step == len(policy.price_until_s) - 1 else until
-        inside = np.minimum(a["end_s"], ends) - np.maximum(a["start_s"], begins)
-        zone = seen.c["price_zone"] if policy.carbon_g_per_j else np.zeros(len(share), np.int64)
-        grams += float(np.sum(watts * np.maximum(inside, 0.0) * table[zone, step]))
-        begins = until
-    stated = round_.certificate.carbon_g
-    if not abs(stated - grams) <= SLACK * max(grams, 1e-9):
-        yield Violation(
-            rule="the certified carbon is that of the pieces", rows=1, example=f"{stated} g, pieces {grams}"
-        )

@@ -49,7 +49,7 @@ def with_reasons(said: Mapping[int, Reason]) -> set[str]:
         assignments=nobody.assignments,
         car_plan=rows(idle, planned.car_plan),
         unassigned=rows(waits, planned.unassigned),
-        certificate=replace(planned.certificate, placed=0.0, value=0.0, priorities=nothing),
+        certificate=replace(planned.certificate, placed=0.0, value=0.0, value_in_full=0.0, priorities=nothing),
     )
     return {one.rule for one in verify_round(CARS, WORK, NOW, POLICY, round_)}
 
@@ -120,11 +120,15 @@ SPOILED: dict[str, tuple[Callable[[Round], Round], str]] = {
     ),
     "prices of a plan that has none": (
         lambda r: replace(r, planner="fallback"),
-        "a plan by prices states them, and no other does",
+        "a plan by prices states both, and no other does",
     ),
     "no prices": (
         lambda r: certified(r, prices=r.certificate.prices.slice(0, 0)),
-        "a plan by prices states them, and no other does",
+        "a plan by prices states both, and no other does",
+    ),
+    "prices without the plan": (
+        lambda r: certified(r, plan=None),
+        "a plan by prices states both, and no other does",
     ),
     "a block without a price": (
         lambda r: certified(r, prices=r.certificate.prices.slice(1)),
