@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import ParamSpec, TypeVar
-from weakref import WeakValueDictionary
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -23,6 +22,7 @@ from fleetbatch.gateway.identity import Assertion, TokenKey, es256_key, token_ke
 from fleetbatch.gateway.metrics import Metrics
 from fleetbatch.gateway.pacing import Allowance, Failures, beat_every_s, gather_s, pressure_holding, refusals, wait_s
 from fleetbatch.gateway.rounds import OfferBook
+from fleetbatch.gateway.turns import Turns
 from fleetbatch.gateway.uploads import Unconfirmed
 from fleetbatch.ledger.glance import CellGlance
 from fleetbatch.ledger.messages import (
@@ -115,7 +115,9 @@ class Gate:
     """When a model's URL was signed, and the URL; the leases of a minute share it."""
     away_said_at: dict[str, datetime] = field(init=False, default_factory=dict)
     """By path, when the log was last told that ledger or store do not answer."""
-    locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
+    turns: Turns[str] = field(init=False, default_factory=Turns)
+    """About each lease's objects one call at a time."""
+    glances: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
     statements: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
     """One statement is read at a time: many years of archives would keep every thread from the cars."""
     car_tokens: TokenKey = field(init=False)
@@ -184,13 +186,6 @@ class Gate:
         """Run what blocks on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, partial(call, *args, **kwargs))
 
-    def lock(self, lease: str) -> asyncio.Lock:
-        """Return the lock of a lease's objects; it lives as long as someone uses it."""
-        lock = self.locks.get(lease)
-        if lock is None:
-            lock = self.locks[lease] = asyncio.Lock()
-        return lock
-
     async def car(self, car: CarId, *, afresh: bool = False) -> KnownCar | None:
         """Return a car that may speak, as the ledger knew it a minute ago at most; None when unknown or revoked."""
         known, now = self.cars.get(car), self.clock()
@@ -230,7 +225,7 @@ class Gate:
 
     async def glance(self) -> CellGlance | None:
         """Return what the whole cell was doing some seconds ago at most; None when the ledger does not answer."""
-        async with self.lock("glance"):
+        async with self.glances:
             now = self.clock()
             if self.cell_glance is not None and now - self.cell_glance[0] < self.dials.glance_for:
                 return self.cell_glance[1]

@@ -36,6 +36,8 @@ _HALF_SIGNATURE: Final = 32
 _HASHED: Final = ec.ECDSA(Prehashed(hashes.SHA256()))
 _KEYS_MAX: Final = 50_000
 """How many keys stay opened; the ledger is asked again and again for a key that never changes."""
+_CLAIMS_MAX: Final = 1 << 15
+"""Of tokens, some 300 bytes each; all are forgotten when there are more."""
 _JTI: Final = re.compile("[!-~]{1,128}")
 """The ledger keeps it, together with those of others."""
 _INSTANT_MAX: Final = 1 << 53
@@ -60,6 +62,8 @@ class TokenKey:
     key: bytes
     _keyed: "hashlib.blake2b" = field(init=False, repr=False, compare=False)
     """The hash that has taken in the key, and waits for a body."""
+    _claims: dict[bytes, tuple[Bearer, int]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """Whom tokens stand for whose hash was right, and when they expire: a car says the same one again and again."""
 
     def __post_init__(self) -> None:
         """Take in the key once."""
@@ -75,6 +79,15 @@ class TokenKey:
 
         A token of somebody in `void_until` (seconds since 1970) is void when it expires by then.
         """
+        claim = self._claims.get(token) or self._checked(token)
+        if claim is None:
+            return None
+        bearer, expires = claim
+        lives = now.timestamp() < expires and void_until.get(bearer.who, 0.0) < expires
+        return bearer if lives else None
+
+    def _checked(self, token: bytes) -> tuple[Bearer, int] | None:
+        """Return what a token says when its hash is right, and remember it: what is forged is checked each time."""
         try:
             raw = binascii.unhexlify(token)
         except binascii.Error:
@@ -83,8 +96,10 @@ class TokenKey:
         if len(raw) != _TOKEN_BYTES or not compare_digest(raw[_BODY_BYTES:], self._mac(body)):
             return None
         who, expires, telemetry = _BODY.unpack(body)
-        lives = now.timestamp() < expires and void_until.get(who, 0.0) < expires
-        return Bearer(who, telemetry) if lives else None
+        if len(self._claims) >= _CLAIMS_MAX:
+            self._claims.clear()
+        claim = self._claims[token] = Bearer(who, telemetry), expires
+        return claim
 
     def _mac(self, body: bytes) -> bytes:
         keyed = self._keyed.copy()

@@ -4,7 +4,7 @@ import logging
 from datetime import datetime
 from typing import assert_never
 
-from fleetbatch.gateway.arrivals import Announced, Arrived, Counted, Found, part_key, upload_of
+from fleetbatch.gateway.arrivals import Announced, Arrived, Counted, Found, Lacking, part_key, upload_of
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.identity import signed_by
 from fleetbatch.gateway.problems import Kind, ProblemError
@@ -24,9 +24,12 @@ from fleetbatch.units import CarId, Fence, LeaseId, Sha256, ShardId, shard_hex
 
 async def part(gate: Gate, car: CarId, request: PartRequest) -> PartReply:
     """Sign a PUT for a part, unless it is here already."""
-    async with gate.lock(request.lease_id):
+    await gate.turns.begin(request.lease_id)
+    try:
         row, found = await gate.announcements.ask(Announced(car, request))
         return await _announced(gate, await _owned(gate, car, request, row), request, found)
+    finally:
+        gate.turns.end(request.lease_id)
 
 
 async def _announced(gate: Gate, row: LeaseRow, request: PartRequest, found: Found) -> PartReply:
@@ -57,24 +60,31 @@ async def confirm(gate: Gate, car: CarId, request: PartRequest) -> ConfirmReply:
     order_key, shard = await _shard(gate, car, request)
     await _refuse_unsigned(gate, car, request)
     key = part_key(order_key, shard, request)
-    async with gate.lock(request.lease_id):
+    await gate.turns.begin(request.lease_id)
+    try:
         answer = await gate.arrivals.ask(Arrived(upload_of(key, request), _delivery(car, request)))
-        match answer:
-            case "absent":
-                row = await _own_lease(gate, car, request)
-                if row.state is not LeaseState.GRANTED:
-                    raise _over(row)
-                raise ProblemError(Kind.PART_NOT_UPLOADED, "nothing lies under this part's key; ask /v1/part for a URL")
-            case "damaged":
-                await _remove(gate, request, key)
-                detail = f"the upload is not the {request.bytes} bytes of sha256 {request.sha256}; send it again"
-                raise ProblemError(Kind.PART_DAMAGED, detail)
-            case Delivered() | Terminal() | Refused():
-                reply = _counted(gate, car, request, answer)
-                gate.unconfirmed.confirmed(car, LeaseId(request.lease_id), key)
-                return reply
-            case _:
-                assert_never(answer)
+        return await _arrived(gate, car, request, key, answer)
+    finally:
+        gate.turns.end(request.lease_id)
+
+
+async def _arrived(gate: Gate, car: CarId, request: PartRequest, key: str, answer: Lacking | Counted) -> ConfirmReply:
+    match answer:
+        case "absent":
+            row = await _own_lease(gate, car, request)
+            if row.state is not LeaseState.GRANTED:
+                raise _over(row)
+            raise ProblemError(Kind.PART_NOT_UPLOADED, "nothing lies under this part's key; ask /v1/part for a URL")
+        case "damaged":
+            await _remove(gate, request, key)
+            detail = f"the upload is not the {request.bytes} bytes of sha256 {request.sha256}; send it again"
+            raise ProblemError(Kind.PART_DAMAGED, detail)
+        case Delivered() | Terminal() | Refused():
+            reply = _counted(gate, car, request, answer)
+            gate.unconfirmed.confirmed(car, LeaseId(request.lease_id), key)
+            return reply
+        case _:
+            assert_never(answer)
 
 
 async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseReply:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import lru_cache
+from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
 from fleetbatch import layout
@@ -66,12 +67,10 @@ class Leases:
         columns = _columns(beats, ("row_groups_done", "energy_wh", "busy_s"))
         rows = self._pool.rows("beat", columns | {"stalled_after": self._pool.dials.stalled_after}) if beats else []
         until = {_key_of(row): row["expires_at"] for row in rows}
-        over = self._over([b for b in beats if _key(b) not in until])
+        renewed = [(b, until.get(_key(b))) for b in beats]
+        over = self._over([b for b, at in renewed if at is None])
         return [
-            BeatAnswer(go_on=True, reason="", expires_at=until[_key(b)])
-            if _key(b) in until
-            else BeatAnswer(go_on=False, reason=over[b][0].reason, expires_at=None)
-            for b in beats
+            BeatAnswer(go_on=at is not None, reason="" if at else over[b][0].reason, expires_at=at) for b, at in renewed
         ]
 
     def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered | Terminal | Refused]:
@@ -80,14 +79,13 @@ class Leases:
         Refused is for a part that does not continue the shard, or lacks rows: nothing has changed.
         """
         answers: dict[int, Delivered | Terminal | Refused] = {}
-        for turn in _turns(deliveries):
+        keys = [_key(one) for one in deliveries]
+        for turn in _turns(keys):
             batch = [deliveries[n] for n in turn]
             taken = {_key_of(row): row for row in self._pool.rows("deliver", _deliver_columns(batch))}
-            rest = [n for n in turn if _key(deliveries[n]) not in taken]
-            for n in turn:
-                row = taken.get(_key(deliveries[n]))
-                if row is not None:
-                    answers[n] = Delivered(done_through=row["done_through"], complete=row["complete"])
+            rest = [n for n in turn if keys[n] not in taken]
+            counted = [(n, taken[keys[n]]) for n in set(turn).difference(rest)]
+            answers |= {n: Delivered(done_through=row["done_through"], complete=row["complete"]) for n, row in counted}
             for row in self._numbered("deliver_again", [deliveries[n] for n in rest], extra=("start",)):
                 answers[rest[row["n"]]] = _not_taken(deliveries[rest[row["n"]]], row)
         unknown = [n for n, answer in answers.items() if answer == NOT_YOURS]
@@ -159,8 +157,8 @@ class Leases:
     ) -> dict[tuple[int, int], Granted]:
         if not requests:
             return {}
-        names = GrantRequest.__dataclass_fields__
-        columns: dict[str, Any] = {column: [getattr(r, column) for r in requests] for column in names}
+        fields = GrantRequest.__dataclass_fields__
+        columns: dict[str, Any] = {field: list(map(attrgetter(field), requests)) for field in fields}
         rows = self._pool.rows(name, columns | {"stalled_after": self._pool.dials.stalled_after})
         return {(row["car_id"], row["shard_id"]): _granted(row, again=again) for row in rows}
 
@@ -223,10 +221,12 @@ def _key_of(row: Row) -> Key:
 
 def _columns(messages: Sequence[Message], names: Iterable[str], *, ordered: bool = True) -> dict[str, Any]:
     """Return the batch column by column, sorted by key unless the order of the answers matters."""
-    batch = sorted(messages, key=_key) if ordered else messages
-    keys = [_key(m) for m in batch]
-    found: dict[str, Any] = {name: [getattr(m, name) for m in batch] for name in ("car_id", *names)}
-    return found | {"shard_id": [k[0] for k in keys], "fence": [k[1] for k in keys]}
+    keyed = [(_key(m), m) for m in messages]
+    if ordered:
+        keyed.sort(key=itemgetter(0))
+    batch = [m for _, m in keyed]
+    found: dict[str, Any] = {name: list(map(attrgetter(name), batch)) for name in ("car_id", *names)}
+    return found | {"shard_id": [k[0] for k, _ in keyed], "fence": [k[1] for k, _ in keyed]}
 
 
 def _deliver_columns(batch: Sequence[Delivery]) -> dict[str, list[Any]]:
@@ -235,12 +235,12 @@ def _deliver_columns(batch: Sequence[Delivery]) -> dict[str, list[Any]]:
     return columns | {"sha256": [bytes.fromhex(text) for text in columns["sha256"]]}
 
 
-def _turns(deliveries: Sequence[Delivery]) -> list[list[int]]:
+def _turns(keys: Sequence[Key]) -> list[list[int]]:
     """Split a batch so that no lease delivers twice in one statement, in the order in which the parts arrived."""
     turns: list[list[int]] = []
     seen: dict[Key, int] = {}
-    for n, delivery in enumerate(deliveries):
-        turn = seen[_key(delivery)] = seen.get(_key(delivery), -1) + 1
+    for n, key in enumerate(keys):
+        turn = seen[key] = seen.get(key, -1) + 1
         if turn == len(turns):
             turns.append([])
         turns[turn].append(n)
@@ -295,6 +295,6 @@ def _lease_row(lease: LeaseId, row: Row) -> LeaseRow:
         row_group_rows=tuple(row["row_group_rows"]),
         state=LeaseState(row["state"]),
         credit=Credit(row["credit"]),
-        key=CarKey(**{name: row[name] for name in CarKey.__dataclass_fields__}),
+        key=CarKey(**{name: row[name] for name in CarKey.__struct_fields__}),
         **plain,
     )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, get_args
 
+import msgspec
+
 from fleetbatch.nouns import DataClass
 from fleetbatch.units import CarId, OwnerId, Sha256
 
@@ -29,8 +31,7 @@ class Enrolment:
     region: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CarKey:
+class CarKey(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway needs to know who is calling."""
 
     car_id: CarId

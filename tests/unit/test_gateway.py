@@ -80,6 +80,17 @@ def test_every_changed_bit_makes_a_token_worthless() -> None:
         assert key.bearer(changed, now=NOW) is None
 
 
+def test_a_token_that_was_heard_before_is_judged_as_if_it_were_new() -> None:
+    key, ends_at = token_key(KEY, CellName("eu"), "car"), NOW + timedelta(minutes=1)
+    token = key.token(7, expires_at=ends_at).encode()
+    forged = key.token(8, expires_at=ends_at).encode()[:24] + token[24:]
+    for _ in range(2):
+        assert key.bearer(token, now=NOW) == (7, False)
+        assert key.bearer(forged, now=NOW) is None
+    assert key.bearer(token, now=NOW, void_until={7: ends_at.timestamp()}) is None
+    assert key.bearer(token, now=ends_at) is None
+
+
 def test_a_car_finds_its_offers_in_the_plans_order() -> None:
     book = OfferBook()
     assert list(book.offers_for(CarId(5))) == []

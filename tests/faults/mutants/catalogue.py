@@ -107,7 +107,7 @@ MESSAGES = (
     _python("a message's fence is not looked at", "ledger/leases.py", "found = key if key.fence == message.fence else NOWHERE", "found = key"),
     _python("any end of a lease is called a release", "ledger/leases.py", "released = terminal.state is LeaseState.RELEASED", "released = True"),
     _python("the same part with other bytes is acknowledged", "ledger/leases.py", 'row["stop"] == delivery.stop and row["sha256"].hex() == delivery.sha256', 'row["stop"] == delivery.stop'),
-    _python("two parts of a lease share a statement", "ledger/leases.py", "turn = seen[_key(delivery)] = seen.get(_key(delivery), -1) + 1", "turn = seen[_key(delivery)] = 0"),
+    _python("two parts of a lease share a statement", "ledger/leases.py", "turn = seen[key] = seen.get(key, -1) + 1", "turn = seen[key] = 0"),
     _python("a repeated part is told the lease's end", "ledger/leases.py", 'if row["stop"] == delivery.stop and row["sha256"]', 'if row["state"] is None and row["stop"] == delivery.stop and row["sha256"]'),
     _python("uploads are believed", "gateway/arrivals.py", 'if size != upload.size or size > size_max:\n        return "damaged"', 'if size is not None:\n        return "whole"'),
 )  # fmt: skip
