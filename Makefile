@@ -8,6 +8,8 @@ BENCH ?= night
 NIGHT ?=
 # Test files run side by side, one worker a core of a small machine; in their order, or the long ones would come last.
 WORKERS ?= 2
+# Hundreds of processes import the same files: compiled once, wherever a shell says not to keep what was compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help night up test test-dags check prove bench model clean
 .DEFAULT_GOAL := help

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import proofs
+import psycopg
 import pytest
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -13,11 +15,29 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # test files run side by sid
 from fleetbatch.local.postgres import Postgres, fresh_database, start_postgres, stop_postgres
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    server = start_postgres(tmp_path_factory.mktemp("postgres"))
+@contextmanager
+def server_in(home: Path) -> Iterator[Postgres]:
+    """Give a server that survives the death of its processes, and need not survive the machine's."""
+    server = start_postgres(home)
+    with psycopg.connect(server.url, autocommit=True) as owner:
+        owner.execute("ALTER SYSTEM SET fsync = off")
+        owner.execute("ALTER SYSTEM SET full_page_writes = off")  # against pages torn by a machine that dies
+        owner.execute("SELECT pg_reload_conf()")
     yield server
     stop_postgres(server)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with server_in(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rough_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server of one suite's own, which is hard to it."""
+    with server_in(tmp_path_factory.mktemp("rough")) as server:
+        yield server
 
 
 @pytest.fixture

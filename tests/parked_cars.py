@@ -56,7 +56,7 @@ def until(true: Callable[[], Any], *, seconds: float = 40.0, what: str = "it") -
     while time.monotonic() < limit:
         if found := true():
             return found
-        time.sleep(0.02)
+        time.sleep(0.05)
     message = f"{what} did not happen within {seconds} s"
     raise AssertionError(message)
 

@@ -1,6 +1,7 @@
 """S3 servers for tests: moto for the ordinary paths (it accepts forged signatures), Ceph's radosgw as a real one."""
 
 import contextlib
+import functools
 import json
 import secrets
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import boto3  # type: ignore[import-untyped] # the package has no types
@@ -32,15 +34,7 @@ class S3Server:
     def bucket_url(self, name: str = "") -> str:
         """Make a bucket, of any name unless one is given, and return its URL as a store's."""
         name = name or f"b{secrets.token_hex(8)}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=self.key,
-            aws_secret_access_key=self.secret,
-            config=Config(s3={"addressing_style": "path"}),
-        )
-        client.create_bucket(Bucket=name)
+        _client(self).create_bucket(Bucket=name)
         return f"s3://{name}/a/cell?endpoint={self.endpoint}"
 
     def environment(self) -> dict[str, str]:
@@ -50,6 +44,18 @@ class S3Server:
             "AWS_SECRET_ACCESS_KEY": self.secret,
             "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",  # pyarrow's S3 needs it on radosgw
         }
+
+
+@functools.cache
+def _client(server: S3Server) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=server.key,
+        aws_secret_access_key=server.secret,
+        config=Config(s3={"addressing_style": "path"}),
+    )
 
 
 def free_port() -> int:

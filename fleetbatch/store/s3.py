@@ -6,6 +6,7 @@ sha256, so whoever receives a part checks it again.
 
 import base64
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,8 +35,8 @@ class S3Store:
     url: str
     """From which a worker in another process opens it again."""
     bucket: Bucket
-    client: Any
-    """boto3's S3 client; its package has no types."""
+    client: Callable[[], Any]
+    """Gives boto3's S3 client, which costs most of a second to make, and only who signs PUTs needs it."""
     bucket_name: str
     prefix: str
     """Without slashes at its ends; may be empty."""
@@ -129,11 +130,20 @@ class S3Store:
         now: datetime,  # noqa: ARG002 # boto3 signs by its own clock
         expires: timedelta,
     ) -> SignedPut:
-        """Return a URL that creates one object of exactly this size, its hash among the signed headers."""
+        """Return a URL that creates one object of exactly this size, its hash among the signed headers.
+
+        Raises TransientError when there are no credentials to sign with.
+        """
+        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped] # the package has no types
+
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
         wanted = {"Bucket": self.bucket_name, "Key": self._full(key), "ContentLength": size}
         wanted |= {"ChecksumSHA256": checksum, "IfNoneMatch": "*"}
-        url: str = self.client.generate_presigned_url("put_object", wanted, int(expires.total_seconds()))
+        try:
+            url: str = self.client().generate_presigned_url("put_object", wanted, int(expires.total_seconds()))
+        except BotoCoreError as error:
+            message = f"the store's uploads cannot be signed: {error}"
+            raise TransientError(message) from error
         headers = {"Content-Length": str(size), "x-amz-checksum-sha256": checksum, "If-None-Match": "*"}
         return SignedPut(url=url, headers=headers)
 
@@ -160,9 +170,6 @@ class S3Store:
 
 def open_s3(url: str) -> S3Store:
     """Open `s3://bucket/prefix?endpoint=http://host:port&region=name`; the query is for servers other than Amazon's."""
-    import boto3  # type: ignore[import-untyped] # the package has no types
-    from botocore.config import Config  # type: ignore[import-untyped] # the package has no types
-
     parts = urlsplit(url)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     unknown = sorted(query.keys() - {"endpoint", "region"})
@@ -172,17 +179,24 @@ def open_s3(url: str) -> S3Store:
     endpoint, region, prefix = query.get("endpoint", ""), query.get("region", _REGION), parts.path.strip("/")
     where: store.S3Config = {"endpoint": endpoint} if endpoint else {}
     plain: store.ClientConfig = {"allow_http": endpoint.startswith("http://")}
-    config = Config(signature_version="s3v4", s3={"addressing_style": "path" if endpoint else "auto"})
     return S3Store(
         url=url,
         bucket=Bucket(parts.netloc, prefix=prefix or None, region=region, client_options=plain, config=where),
-        # A session of its own: the library's shared one keeps the first credentials that it met.
-        client=boto3.session.Session().client("s3", endpoint_url=endpoint or None, region_name=region, config=config),
+        client=functools.cache(functools.partial(_client, endpoint, region)),
         bucket_name=parts.netloc,
         prefix=prefix,
         endpoint=endpoint,
         region=region,
     )
+
+
+def _client(endpoint: str, region: str) -> Any:  # noqa: ANN401 # boto3 has no types
+    import boto3  # type: ignore[import-untyped] # the package has no types
+    from botocore.config import Config  # type: ignore[import-untyped] # the package has no types
+
+    config = Config(signature_version="s3v4", s3={"addressing_style": "path" if endpoint else "auto"})
+    # A session of its own: the library's shared one keeps the first credentials that it met.
+    return boto3.session.Session().client("s3", endpoint_url=endpoint or None, region_name=region, config=config)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ from proofs import Count
 from fleetbatch.gateway.openapi import document
 from fleetbatch.protocol import Lease
 
-schemathesis = pytest.importorskip("schemathesis", reason="the dev group brings it")
 Case = Any
 """schemathesis.Case"""
 
@@ -79,6 +78,7 @@ def scene(database_url: str, tmp_path: Path) -> Iterator[Scene]:
 
 def cases() -> st.SearchStrategy[Case]:
     """Calls of every operation, as the document describes them, and calls that break it."""
+    schemathesis = pytest.importorskip("schemathesis", reason="the dev group brings it")  # slow to import: here alone
     schema: Any = schemathesis.openapi.from_dict(document())
     modes = tuple(schemathesis.GenerationMode)
     found = [result.ok().as_strategy(generation_mode=mode) for result in schema.get_all_operations() for mode in modes]

@@ -27,7 +27,7 @@ from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.local.postgres import Postgres
 from fleetbatch.merge import load_merged
 from fleetbatch.publish import Published
-from fleetbatch.steps.closing import check_step, close_order, publish_step
+from fleetbatch.steps.closing import close_order, publish_step
 from fleetbatch.steps.operating import operate_order
 
 ROWS = 24
@@ -35,12 +35,12 @@ ROWS = 24
 
 @pytest.fixture
 def night(tmp_path: Path, postgres: Postgres) -> Iterator[Night]:
-    """A night that is merged and checked."""
+    """A night that is merged and passed its checks."""
     with night_in(tmp_path, postgres) as night:
         night.park("car-1")
         night.begin(rows=ROWS)
         assert night.merge().rows_out == ROWS
-        assert check_step(night.settings, night.key).passed
+        night.pass_checks()
         yield night
 
 
@@ -157,7 +157,7 @@ def test_a_recall_that_comes_between_the_closing_of_two_cells_leaves_an_order_th
         first.cancel(night.key, "too hot")  # it has nothing to take back: its recall changes no token
         merged = night.merge()
         assert 0 < merged.rows_out < ROWS
-        assert check_step(night.settings, night.key).passed
+        night.pass_checks()
         first.recall(night.key, "bad labels")  # goes from cell to cell in the order in which they are closed
         with (
             RecalledMeanwhile.open(second) as late,
@@ -168,6 +168,6 @@ def test_a_recall_that_comes_between_the_closing_of_two_cells_leaves_an_order_th
         with pytest.raises(RejectedError, match="is not what was merged any more, a recall took back what it had made"):
             publish(night)
         assert night.merge().missing_rows == ROWS
-        assert check_step(night.settings, night.key).passed
+        night.pass_checks()
         assert not publish(night).again
         assert (len(commits(night)), is_closed(night)) == (1, False)

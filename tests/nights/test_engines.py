@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import LocalCluster
 from night import Night, night_in
 
 from fleetbatch import layout
@@ -24,6 +23,8 @@ ROWS = 48
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A cluster of two worker processes that someone else keeps."""
+    from distributed import LocalCluster  # slow to import: here alone
+
     dials = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "processes": True}
     with LocalCluster(**dials) as cluster:  # type: ignore[no-untyped-call] # distributed has no types
         yield cluster

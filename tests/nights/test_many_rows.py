@@ -13,7 +13,6 @@ from typing import Final
 import psutil
 import pyarrow as pa
 import pytest
-from distributed import LocalCluster
 
 from benchmarks.result_rows import LABELS, PARTS, SHARD_ROWS, ResultRows, write_night
 from fleetbatch.checks import check_order
@@ -97,6 +96,8 @@ def test_a_hundred_million_rows_are_published_alike_here_and_on_a_cluster_within
     shutil.copytree(here, there, copy_function=os.link)
     merged = morning(here, night, "local")
     assert (merged.rows_in, merged.rows_out, merged.missing_rows) == (SHARDS * SHARD_ROWS,) * 2 + (0,)
+    from distributed import LocalCluster  # slow to import: here alone
+
     dials = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "processes": True}
     with LocalCluster(**dials) as cluster:  # type: ignore[no-untyped-call] # distributed has no types
         assert morning(there, night, f"dask://{cluster.scheduler_address.removeprefix('tcp://')}") == merged

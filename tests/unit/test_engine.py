@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from distributed import LocalCluster
 
 from fleetbatch.engine import open_engine
 from fleetbatch.errors import RejectedError, TransientError
@@ -33,6 +32,8 @@ def die() -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A cluster of two worker processes that someone else keeps."""
+    from distributed import LocalCluster  # slow to import: here alone
+
     dials = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "processes": True}
     with LocalCluster(**dials) as cluster:  # type: ignore[no-untyped-call] # distributed has no types
         yield cluster.scheduler_address.removeprefix("tcp://")
