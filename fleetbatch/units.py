@@ -25,6 +25,11 @@ CLOUD_CAR: Final = CarId(0)
 CLOUD_CLASS: Final = "cloud"
 """Its hardware class; a car that calls itself so is not heard."""
 
+UNIT_S: Final = 0.06
+"""A unit of work, as the ledger keeps it and the book pays it, in seconds of the reference car: a picture's time."""
+UNITS_MAX: Final = 1_440_000.0
+"""Of a shard: a day of the reference car. An amount of more would not fit its column at the highest terms."""
+
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 FULL_PERCENT: Final = 79.0

@@ -94,7 +94,9 @@ def tariff(
 @credits_app.command()
 def terms(
     *,
-    per_unit: Annotated[float | None, typer.Option(help="Credits for a work unit.", min=0)] = None,
+    per_unit: Annotated[
+        float | None, typer.Option(help="Credits for a work unit: .06 s of the reference car.", min=0)
+    ] = None,
     wh_per_unit_max: Annotated[float | None, typer.Option(help="Energy paid for a work unit at most.", min=0)] = None,
     per_kwh: Annotated[float | None, typer.Option(help="Credits for a kWh where no tariff is known.", min=0)] = None,
     per_kwh_max: Annotated[float | None, typer.Option(help="Credits for a kWh at most.", min=0)] = None,

@@ -69,7 +69,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What is paid from an instant on. A work unit is the ledger's; energy is paid up to a limit a unit."""
+    """What is paid from an instant on; energy up to a limit a unit.
+
+    A work unit is so much time (units.UNIT_S), whatever the workload.
+    """
 
     from_at: dt.datetime
     micro_per_unit: float

@@ -59,8 +59,9 @@ def recompute(
 def lease_amount(lease: DeliveredLease, terms: Terms, micro_per_kwh: float | None) -> Amount:
     """Return what a lease is worth: the work it delivered, and the energy for it at the owner's tariff.
 
-    Work counts by the rows delivered, never by claimed time; claimed energy counts up to what the terms allow for that
-    work. Order of operations as in the ledger's statement, whose millionths these are.
+    Work counts by the rows delivered and what the reference car takes for one, never by claimed time; claimed energy
+    counts up to what the terms allow for that work. Order of operations as in the ledger's statement, whose millionths
+    these are.
     """
     units = lease.work_units * lease.delivered_rows / lease.rows
     tariff = min(terms.micro_per_kwh if micro_per_kwh is None else micro_per_kwh, terms.micro_per_kwh_max)

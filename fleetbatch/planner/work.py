@@ -14,6 +14,7 @@ from fleetbatch.contracts import conform
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.policy import Policy
 from fleetbatch.planner.reasons import Reason
+from fleetbatch.units import UNIT_S
 
 Kind = tuple[str, str, str]
 """Workload, hash of its model, data class: what an index of `workload` stands for."""
@@ -29,8 +30,10 @@ class Beliefs:
     row_units: Mapping[str, float] = field(default_factory=dict)
     """By workload, the units of a row. Orders of unlike workloads meet at the value of a car's time: by the row, twenty
     pictures of the lowest priority were worth more of it than a scenario of the highest."""
-    row_units_usual: float = 0.06
+    row_units_usual: float = UNIT_S
     """Of a workload that is not among them; 20,000 rows are 20 minutes."""
+    unit_s: float = UNIT_S
+    """What the ledger calls a unit of work, in the plan's."""
     rate_weight_s: float = 5.0
     """Seconds of measuring after which the measured rate counts as much as the belief."""
     trust_per_car: float = 2.0
@@ -51,13 +54,12 @@ def open_work(
     """Return the open shards of the known kinds as contract shards, in order of shard_id.
 
     `cars` gives the owner of whoever holds a lease; the cloud lane's is 0. A shard needs memory for four of its row
-    groups. The ledger counts rows, the plan units.
+    groups.
     """
     place = _places(open_shards, kinds)
-    row_units = pl.Series([beliefs.units_of_row(workload) for workload, _, _ in kinds], dtype=pl.Float64)
     rows = _frame(open_shards).with_columns(pl.col("held_by_car", "shard_id").cast(pl.UInt64), kind=place)
     rows = rows.drop_nulls("kind")
-    rows = rows.with_columns(work_units=rows["work_units"].cast(pl.Float64) * row_units.gather(rows["kind"]))
+    rows = rows.with_columns(pl.col("work_units").cast(pl.Float64) * beliefs.unit_s)
     rows = rows if rows["shard_id"].is_sorted() else rows.sort("shard_id")
     row_group_bytes = pl.col("size_bytes") // pl.col("row_groups").clip(lower_bound=1)
     until = pl.col("deadline_at").cast(pl.Datetime("us", "UTC")) - pl.lit(now.astimezone(UTC))

@@ -30,8 +30,8 @@ MEASURED_S: Final = 1e7
 """Seconds of earlier nights behind the rates that the ledger has measured."""
 MEASURED_CARS: Final = 100
 """Cars of each class that did it."""
-BELIEFS: Final = planner.Beliefs(row_units_usual=1.0)
-"""A simulated row is a second of a middle car."""
+BELIEFS: Final = planner.Beliefs(row_units_usual=1.0, unit_s=1.0)
+"""A simulated row is a unit, and a second of a middle car."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,7 +31,8 @@ from fleetbatch.steps.doors import Doors, open_doors
 from fleetbatch.steps.examining import estimated, known_in
 from fleetbatch.steps.forecast import capacities, free_car_hours, free_hours_by_cell
 from fleetbatch.store import refuse_lacking
-from fleetbatch.units import Night
+from fleetbatch.units import UNITS_MAX, Night
+from fleetbatch.workloads import row_units
 
 
 def accept_file(settings: Settings, path: Path) -> Order:
@@ -97,9 +99,19 @@ def cut_and_register(doors: Doors, key: OrderKey, *, engine: Executor | None) ->
             continue
         ledger = doors.ledgers[cell.name]
         ledger.open_order(frozen)
-        new = ledger.register_shards(key, ours)
+        new = ledger.register_shards(key, in_units(ours, frozen.order.workload))
         say("shards registered", order=str(key), cell=cell.name, shards=ours.num_rows, new=new)
     return manifest
+
+
+def in_units(manifest: pa.Table, workload: str) -> pa.Table:
+    """Return a manifest whose work is counted by the time that it takes (units.UNIT_S) instead of by its rows.
+
+    A ledger keeps it with each shard: rounds, owners' turns and pay follow from it for as long as the night is told.
+    """
+    units = np.minimum(manifest["work_units"].to_numpy() * row_units(workload), UNITS_MAX)
+    place = manifest.column_names.index("work_units")
+    return manifest.set_column(place, manifest.schema.field(place), pa.array(units))
 
 
 def willing_cars(ledger: PostgresLedger) -> float:

@@ -1,7 +1,7 @@
 """What cars can compute. A workload turns rows into answers and compares two answers; packages may bring their own."""
 
 from fleetbatch.workloads.answering import answer_rows, why_ended, with_dead
-from fleetbatch.workloads.known import known_workloads, row_seconds, usable_workloads, workload
+from fleetbatch.workloads.known import known_workloads, row_seconds, row_units, usable_workloads, workload
 from fleetbatch.workloads.protocol import Answer, AnswerRow, Comparison, Device, Workload
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "answer_rows",
     "known_workloads",
     "row_seconds",
+    "row_units",
     "usable_workloads",
     "why_ended",
     "with_dead",

@@ -1,6 +1,7 @@
 """Which workloads there are: the package's own, and those that installed packages bring under an entry point."""
 
 import functools
+import math
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import Final
 
 from fleetbatch.contracts import WORKLOADS_GROUP, contract
 from fleetbatch.errors import RejectedError
+from fleetbatch.units import UNIT_S
 from fleetbatch.workloads.protocol import Workload
 
 _OURS: Final = {
@@ -36,6 +38,9 @@ def workload(name: str) -> Workload:
         raise RejectedError(summary) from error
     if not isinstance(kind, Workload) or kind.name != name:
         summary = f"{found[name].value} is not a Workload that calls itself {name!r}"
+        raise RejectedError(summary)
+    if not 0.0 < kind.rows_per_s < math.inf:
+        summary = f"workload {name!r} answers {kind.rows_per_s} rows a second; expected a number above 0"
         raise RejectedError(summary)
     if problems := _contract_problems(kind):
         summary = f"the contracts of workload {name!r} do not fit each other"
@@ -71,6 +76,17 @@ def row_seconds() -> Mapping[str, float]:
         with suppress(RejectedError):  # whoever cannot load it computes nothing of it, and may plan for others
             found[name] = 1.0 / workload(name).rows_per_s
     return found
+
+
+def row_units(name: str) -> float:
+    """Return the units of work of a row: what the reference car takes for it, beside a picture.
+
+    Of a workload that cannot be loaded here a row counts as a picture does.
+    """
+    rows_per_s = Workload.rows_per_s
+    with suppress(RejectedError):
+        rows_per_s = workload(name).rows_per_s
+    return float(f"{1.0 / (rows_per_s * UNIT_S):.9g}")  # a picture's is 1, whatever 3/50 is in a float
 
 
 def usable_workloads() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,8 @@ from night import Night, night_in
 
 from fleetbatch.local.postgres import Postgres
 from fleetbatch.steps.closing import check_step, publish_step, report_step
+from fleetbatch.steps.credits import recompute_credits
+from fleetbatch.units import UNIT_S
 
 
 @pytest.fixture
@@ -34,6 +37,11 @@ def test_a_sweep_is_driven_audited_and_published_as_one_table(night: Night) -> N
     assert (merged.rows_in, merged.rows_out, merged.dead_letter_rows, merged.missing_rows) == (6, 4, 2, 0)
     assert night.stats()["disagreements"] == 0
     assert night.stats()["audited_rows"] >= 2
+    leases = night.cells["eu-1"].ledger.night_book(date(2026, 11, 22))[0]
+    delivered = sum(lease.work_units * lease.delivered_rows / lease.rows for lease in leases)
+    assert delivered * UNIT_S == pytest.approx(6 * 2.0), "six scenarios of two seconds, whatever came of them"
+    [book] = recompute_credits(night.settings).values()
+    assert book.differences == ()
     assert check_step(night.settings, night.key).passed
     published = publish_step(night.settings, night.key, now=night.now)
     rows = pl.read_parquet([f"{published.table}/{file}" for file in published.files])

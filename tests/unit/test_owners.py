@@ -12,6 +12,7 @@ from fleetbatch.ledger.book import ESCROW, FLEET, DeliveredLease, Entry, LeaseRe
 from fleetbatch.owners import lease_amount, recompute
 from fleetbatch.owners.credits import balances
 from fleetbatch.units import CarId, Fence, OwnerId, ShardId
+from fleetbatch.workloads import row_units, workload
 
 AT = datetime(2026, 11, 22, 20, tzinfo=UTC)
 TERMS = Terms(
@@ -133,3 +134,10 @@ def test_all_accounts_together_are_zero_whatever_the_leases_are(drawn: list[tupl
     found = recompute(leases, [], [TERMS], [])
     assert sum(found.balances.values()) == 0
     assert sum(balances([ESCROWED, PAID, GIVEN_BACK]).values()) == 0
+
+
+@pytest.mark.parametrize("name", ["image", "video", "scenario"])
+def test_twenty_minutes_of_the_reference_car_earn_the_same_whatever_was_computed(name: str) -> None:
+    rows = round(1200 * workload(name).rows_per_s)
+    lease = replace(LEASE, work_units=rows * row_units(name), rows=rows, delivered_rows=rows)
+    assert lease_amount(lease, TERMS, None).work_micro == pytest.approx(2_000_000, abs=1)

@@ -9,7 +9,7 @@ import pytest
 from planner_tables import NOW, POLICY, car, cars
 
 from fleetbatch.planner import Beliefs, Policy, measured_policy, open_work, plan_round, verify_round
-from fleetbatch.workloads import row_seconds, workload
+from fleetbatch.workloads import row_seconds, row_units, workload
 
 KINDS = [("image", "m", "open"), ("scenario", "n", "open")]
 BELIEFS = Beliefs(row_units=row_seconds())
@@ -19,11 +19,11 @@ FIRST_SCENARIO = 5000
 
 
 def registered(first: int, count: int, kind: str, model: str, priority: int) -> list[dict[str, object]]:
-    """Shards of twenty minutes of the reference car, as the ledger counts them: in rows."""
+    """Shards of twenty minutes of the reference car, as the ledger counts their rows."""
     return [
         {
             "shard_id": first + number, "workload": kind, "model_sha256": model, "data_class": "open",
-            "row_groups": 20, "done_through": 0, "work_units": SHARD_S * workload(kind).rows_per_s,
+            "row_groups": 20, "done_through": 0, "work_units": SHARD_S * workload(kind).rows_per_s * row_units(kind),
             "size_bytes": 2000, "priority": priority, "deadline_at": NOW + timedelta(hours=8),
         }
         for number in range(count)
