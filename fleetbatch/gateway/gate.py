@@ -20,7 +20,7 @@ from fleetbatch.gateway.dials import Dials
 from fleetbatch.gateway.hearing import Telemetry
 from fleetbatch.gateway.identity import Assertion, TokenKey, es256_key, token_key
 from fleetbatch.gateway.metrics import Metrics
-from fleetbatch.gateway.pacing import Allowance, Failures, beat_every_s, gather_s, pressure_holding, refusals, wait_s
+from fleetbatch.gateway.pacing import Allowance, Failures, Refusals, beat_every_s, gather_s, pressure_holding, wait_s
 from fleetbatch.gateway.rounds import OfferBook
 from fleetbatch.gateway.turns import Turns
 from fleetbatch.gateway.uploads import Unconfirmed
@@ -126,7 +126,7 @@ class Gate:
     allowance: Allowance[CarId] = field(init=False)
     token_allowance: Allowance[CarId] = field(init=False)
     owner_allowance: Allowance[OwnerId] = field(init=False)
-    refusals: Allowance[CarId] = field(init=False)
+    refusals: Refusals = field(init=False)
     failures: Failures = field(init=False)
     unconfirmed: Unconfirmed = field(init=False)
     void_until: dict[int, float] = field(init=False, default_factory=dict)
@@ -149,7 +149,7 @@ class Gate:
         self.allowance = Allowance(self.dials.requests_per_window, now=self.clock())
         self.token_allowance = Allowance(self.dials.tokens_per_window, now=self.clock())
         self.owner_allowance = Allowance(self.dials.owner_requests_per_window, now=self.clock())
-        self.refusals = refusals(self.dials, now=self.clock())
+        self.refusals = Refusals(self.dials, now=self.clock())
         self.failures = Failures(self.dials, now=self.clock())
         self.unconfirmed = Unconfirmed(self.dials, now=self.clock())
         batcher = partial(

@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 
 from fleetbatch.gateway.addresses import NOWHERE, Address
 from fleetbatch.gateway.dials import Dials
-from fleetbatch.units import CarId
+from fleetbatch.units import CarId, LeaseId
 
 Caller = TypeVar("Caller")
 
@@ -103,9 +103,27 @@ class Allowance(Generic[Caller]):
             self._asked.pop(caller, None)
 
 
-def refusals(dials: Dials, *, now: datetime) -> Allowance[CarId]:
-    """Return what counts the leases that each car refuses."""
-    return Allowance(dials.refusals_per_window, now=now, window=dials.refusals_window)
+class Refusals:
+    """Counts the leases that each car refuses; whoever says it again, since the answer was lost, counts once."""
+
+    def __init__(self, dials: Dials, *, now: datetime) -> None:
+        """Start a window."""
+        self._allowance: Allowance[CarId] = Allowance(dials.refusals_per_window, now=now, window=dials.refusals_window)
+        self._cars_max = dials.cars_known_max
+        self._last: dict[CarId, LeaseId] = {}
+
+    def count(self, car: CarId, lease: LeaseId, *, now: datetime) -> None:
+        """Count a lease unless it is the one that the car refused last."""
+        if self._last.get(car) == lease:
+            return
+        if len(self._last) >= self._cars_max:
+            self._last.clear()
+        self._last[car] = lease
+        self._allowance.left_s(car, now=now)
+
+    def used_up_s(self, car: CarId, *, now: datetime) -> float:
+        """Return 0, or in how many seconds a car is offered work again that has refused too much."""
+        return self._allowance.used_up_s(car, now=now)
 
 
 class Failures:

@@ -109,7 +109,7 @@ async def release(gate: Gate, car: CarId, request: ReleaseRequest) -> ReleaseRep
         if request.reason == REFUSED:
             gate.book.refused(car, held.shard_id)
     if request.reason == REFUSED:
-        gate.refusals.left_s(car, now=gate.clock())
+        gate.refusals.count(car, lease, now=gate.clock())
     gate.metrics.events["released"] += 1
     say(
         "released",

@@ -128,6 +128,16 @@ def test_a_car_that_refuses_lease_after_lease_is_offered_nothing_for_a_while(sma
     assert car.poll().lease is not None
 
 
+def test_a_refusal_that_is_said_again_because_its_answer_was_lost_counts_once(small: Door) -> None:
+    car, shards = small.car(1), range(7, 9)
+    small.open(dict.fromkeys(shards, (3,)))
+    small.offer(*((car.id, shard) for shard in shards))
+    lease = car.take()
+    for _ in range(TRIES):
+        assert car.release(lease, "refused").is_success
+    assert car.poll().lease is not None
+
+
 # -- owners
 
 
