@@ -47,6 +47,11 @@ class Inference:
         """Return how many inputs it does best with; more only cost memory."""
         return self.batch or (1 if self.provider == _CPU else RUN_PICTURES)
 
+    @property
+    def computes_in(self) -> str:
+        """Return the precision that its answers tell of: the variant's, else that of the main model's input."""
+        return self.precision or self.manifest.input.dtype
+
     def __call__(self, inputs: Floats) -> Floats:
         """Return the scores of any number of inputs; a fixed batch is filled up with zeros that are cut off again."""
         step = self.at_once

@@ -25,9 +25,11 @@ from fleetbatch.bundle import (
     Manifest,
     Normalise,
     Output,
+    Precision,
     Resize,
     build_bundle,
 )
+from fleetbatch.packing.half import to_half
 
 WIDTH, HEIGHT = 96, 64
 RATE = 25
@@ -197,8 +199,11 @@ def light_manifest() -> Manifest:
     )
 
 
-def light_bundle() -> bytes:
-    """A detector of light cells; its golden is frame 0 of every film, in which it finds four, by hand."""
+def light_bundle(*, half: bool = False) -> bytes:
+    """A detector of light cells; its golden is frame 0 of every film, in which it finds four, by hand.
+
+    It has a variant in half precision where that is asked for.
+    """
     file = io.BytesIO()
     Image.fromarray(picture(0)).save(file, "PNG")
     boxes = [(left, top, left + CELL, top + CELL) for top in (24, 32) for left in (0, 8)]
@@ -210,8 +215,10 @@ def light_bundle() -> bytes:
         boxes=tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in boxes),
     )
     golden = Golden(answer=answer, content=file.getvalue())
+    model = _light_model()
+    variants: dict[Precision, bytes] = {"fp16": to_half(model)} if half else {}
     return build_bundle(
-        Content(manifest=light_manifest(), model=_light_model(), labels=LABELS, goldens=(golden,), variants={})
+        Content(manifest=light_manifest(), model=model, labels=LABELS, goldens=(golden,), variants=variants)
     )
 
 

@@ -1,10 +1,11 @@
 """One commit replaces one night; its metadata say which computation it is, so that a retry finds itself."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties, DeltaTable, Field
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -33,7 +34,11 @@ class Commit:
 
 
 def open_table(store: Store, name: OrderName, results: str) -> DeltaTable:
-    """Open an order's table, creating it (reader 1, writer 2); raise RejectedError when its columns are others."""
+    """Open an order's table, creating it (reader 1, writer 2); raise RejectedError when its columns are others.
+
+    A table of an earlier version of the contract is given the columns that came since, if none of them is required:
+    they are null in the nights before.
+    """
     uri, options = store.uri(layout.table(name)), store.storage_options()
     schema = contract(results).schema.append(pa.field("night", pa.string(), nullable=False))
     try:
@@ -48,11 +53,24 @@ def open_table(store: Store, name: OrderName, results: str) -> DeltaTable:
             configuration=_CONFIGURATION,
             storage_options=options,
         )
-    found = {field.name for field in table.schema().fields}
+    _add_what_came_since(table, schema)
+    found = _columns(table)
     if found != set(schema.names):
         summary = f"the table of {name} has other columns than contract {results!r}; publish under another order's name"
         raise RejectedError(summary, [f"only one of them has {column}" for column in sorted(found ^ set(schema.names))])
     return table
+
+
+def _add_what_came_since(table: DeltaTable, schema: pa.Schema) -> None:
+    new = [field for field in schema if field.name not in _columns(table)]
+    if new and all(field.nullable for field in new) and _columns(table) < set(schema.names):
+        with contextlib.suppress(CommitFailedError):  # another publisher does it at the same time
+            table.alter.add_columns([Field.from_arrow(field) for field in new])
+        table.update_incremental()
+
+
+def _columns(table: DeltaTable) -> set[str]:
+    return {field.name for field in table.schema().fields}
 
 
 def commits(table: DeltaTable) -> list[Commit]:

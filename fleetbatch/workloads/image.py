@@ -41,7 +41,7 @@ class ImageWorkload(Workload):
             summary = f"the order asks for int8, and bundle {bundle.sha256[:12]} has no such variant"
             raise RejectedError(summary)
         check_goldens(bundle, inference)
-        how = {"precision": inference.precision or bundle.manifest.input.dtype, "decode": "exact"}
+        how = {"precision": inference.computes_in, "decode": "exact"}
         how |= {"decode": "reduced"} if reduced else {}
         return classifier(bundle.without_model(), inference, how, at_once=inference.at_once)
 

@@ -46,7 +46,7 @@ class VideoWorkload(Workload):
         bundle = _bundle(model)
         inference = open_inference(bundle, provider=device.provider, threads=device.threads, precision=device.precision)
         check_goldens(bundle, inference)
-        return frame_detector(bundle, inference)
+        return frame_detector(bundle, inference, precision=inference.computes_in)
 
     def row_bytes(self, rows: pa.Table) -> int:
         """Return what a frame takes, the pictures that its decoder holds, and the segments as they are taken apart."""
@@ -65,18 +65,28 @@ class VideoWorkload(Workload):
         for name in ("seconds", "score_min", "reencoded"):
             if ours[name] != theirs[name]:
                 return f"{name} is {theirs[name]!r}, ours is {ours[name]!r}"
+        if (theirs["precision"] == "int8") != (ours["precision"] == "int8"):
+            return f"precision is {theirs['precision']!r}, ours is {ours['precision']!r}"
         return _form_problem(theirs) or difference(
             _found(ours), _found(theirs), score_min=ours["score_min"], tolerance=self.score_tolerance
         )
 
 
-def frame_detector(bundle: Bundle, detector: Detector) -> Answer:
-    """Return what answers segments with a bundle whose model is open; a frame that does not decode has an error."""
+def frame_detector(bundle: Bundle, detector: Detector, *, precision: str) -> Answer:
+    """Return what answers segments with a bundle whose model is open; a frame that does not decode has an error.
+
+    Every frame that was looked at says what `precision` the model computed in.
+    """
     schema = VideoWorkload().answer_schema
+    how = {"precision": precision}
 
     def answer(rows: pa.Table) -> pa.Table:
         items = rows.select(["item_id", "bytes", "attributes"]).to_pylist()
-        answers = [{"item_id": item["item_id"], **one} for item in items for one in _answers(item, bundle, detector)]
+        answers = [
+            {"item_id": item["item_id"], **one, **({} if one.get("error") else how)}
+            for item in items
+            for one in _answers(item, bundle, detector)
+        ]
         return pa.Table.from_pylist(answers, schema=schema)
 
     return answer

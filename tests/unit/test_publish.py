@@ -88,6 +88,30 @@ def test_any_engine_may_read_the_table_reader_1_writer_2(store: Store) -> None:
     assert (protocol.min_reader_version, protocol.min_writer_version) == (1, 2)
 
 
+def test_a_table_from_before_a_column_gets_it_and_its_earlier_nights_have_nulls_there(store: Store) -> None:
+    before_that(store, "label")
+    publish(store)
+    found = pl.scan_delta(store.uri(layout.table(NAME))).select("night", pl.col("label").is_null()).collect()
+    assert found.sort("night").rows() == [("2026-11-21", True)] * 3 + [("2026-11-22", False)] * 3
+
+
+def test_a_table_that_lacks_a_required_column_is_refused_by_its_name(store: Store) -> None:
+    before_that(store, "provider")
+    with pytest.raises(RejectedError, match="other columns than contract 'results_image'") as refused:
+        publish(store)
+    assert refused.value.problems == ("only one of them has provider",)
+
+
+def before_that(store: Store, column: str) -> None:
+    """Publish a night as it was when that column was not in the contract yet."""
+    publish(store, night="2026-11-21")
+    table = store.uri(layout.table(NAME))
+    old = pl.scan_delta(table).drop(column).collect()
+    for key in store.keys(layout.table(NAME)):
+        store.delete(key)
+    old.write_delta(table, delta_write_options={"partition_by": ["night"]})
+
+
 def test_the_commit_says_whose_rows_it_holds_and_what_stands_beside_it(store: Store) -> None:
     published = publish(store, missing=True)
     entry = DeltaTable(published.table).history(1)[0]

@@ -42,7 +42,7 @@ def cut(folder: Path, **options: str) -> list[Row]:
     return [given.row(entry, bytes_max=1 << 25) for entry in given.entries()]
 
 
-def answers(rows: list[Row], bundle: bytes) -> list[dict[str, Any]]:
+def answers(rows: list[Row], bundle: bytes, device: Device = HERE) -> list[dict[str, Any]]:
     table = pa.table(
         {
             "item_id": [f"item-{number}" for number in range(len(rows))],
@@ -51,7 +51,7 @@ def answers(rows: list[Row], bundle: bytes) -> list[dict[str, Any]]:
             "error": pa.array([row.error for row in rows], pa.string()),
         }
     )
-    answer = VIDEO.open(bundle, HERE, {})
+    answer = VIDEO.open(bundle, device, {})
     found: list[dict[str, Any]] = answer_rows(VIDEO, answer, table, row_group=3).to_pylist()
     return found
 
@@ -99,6 +99,14 @@ def test_a_dead_segment_is_one_row_and_a_damaged_one_names_the_frames_that_do_no
     assert len(found) == 26
 
 
+def test_a_frame_says_what_the_model_computed_in_and_one_that_does_not_decode_says_nothing(tmp_path: Path) -> None:
+    rows = cut(film(tmp_path, damaged(film_file(Film(settings={"qp": "1"})), 23)), every_frames="2", segment_s="0.1")
+    for precision, computed_in in (("", "fp32"), ("fp16", "fp16"), ("int8", "fp32")):  # it has no int8 variant
+        found = answers(rows, light_bundle(half=True), Device(provider=HERE.provider, precision=precision))
+        said = {(row["error"] is None, row["precision"]) for row in found}
+        assert said == {(True, computed_in), (False, None)}
+
+
 def test_a_segment_that_holds_less_than_it_says_is_dead_frame_by_frame(tmp_path: Path) -> None:
     [row] = cut(film(tmp_path, film_file(Film(frames=10))), every_frames="5", segment_s="9")
     assert row.attributes is not None
@@ -131,6 +139,8 @@ def test_answers_of_another_machine_agree_and_invented_ones_do_not(tmp_path: Pat
     assert compared(with_first(detections=None)) != ()
     assert compared(with_first(detections=[{**one, "score": 1.5} for one in detections])) != ()
     assert compared(with_first(seconds=0.5)) != ()
+    assert compared(with_first(precision="fp16")) == ()
+    assert compared(with_first(precision="int8")) != ()
     assert compared(with_first(frame=1)) != ()
     assert compared(with_first(error="tired", detections=None, seconds=None)) != ()
     assert compared(found[1:]) != ()
