@@ -77,13 +77,12 @@ def open_work(work: Columns, priced: Priced, plan: Plan, levels: int) -> OpenWor
         open_ = (part["rg_next"] < part["row_groups"]) & ~part["held_by"].astype(bool) & (part["deadline_s"] > 0.0)
         kind, (tier, timely) = _kinds(part, priced), _tiers(part, plan)
         strays.append(first + np.flatnonzero(open_ & ((kind < 0) | ~timely)))
-        counted = np.flatnonzero(open_ & (kind >= 0))
-        code = (kind[counted].astype(np.int64) * deadlines + tier[counted]) * levels
-        code += np.minimum(part["priority"][counted], levels - 1)
-        groups = part["row_groups"][counted].astype(np.float64)
-        units = part["work_units"][counted] * ((groups - part["rg_next"][counted]) / np.maximum(groups, 1.0))
-        demand += np.bincount(code, weights=units, minlength=codes)
-        shards += np.bincount(kind[counted], minlength=kinds)
+        counted = open_ & (kind >= 0)
+        code = (kind.astype(np.int64) * deadlines + tier) * levels + np.minimum(part["priority"], levels - 1)
+        groups = part["row_groups"].astype(np.float64)
+        units = part["work_units"] * ((groups - part["rg_next"]) / np.maximum(groups, 1.0)) * counted
+        demand += np.bincount(np.where(counted, code, 0), weights=units, minlength=codes)
+        shards += np.bincount(np.where(counted, kind + 1, 0), minlength=kinds + 1)[1:]
     return OpenWork(demand=demand.reshape(kinds, deadlines, levels), shards=shards, strays=np.concatenate(strays))
 
 
@@ -100,7 +99,7 @@ def _kinds(work: Columns, priced: Priced) -> npt.NDArray[np.int16]:
                 np.float32(priced.asks[name][one]) for name in ("bytes_per_unit_min", "bytes_per_unit")
             )
             mine = fits & (work["workload"] == priced.asks["workload"][one])
-            kind[mine & (per_unit >= lightest) & (per_unit <= heaviest)] = one
+            np.copyto(kind, np.int16(one), where=mine & (per_unit >= lightest) & (per_unit <= heaviest))
     return kind
 
 
@@ -108,8 +107,10 @@ def _tiers(work: Columns, plan: Plan) -> tuple[Ints, Bools]:
     """Return by which deadline each shard is planned, and whether it is due between that and the tier's latest."""
     due = np.minimum(work["deadline_s"], np.float32(HORIZON_S))
     deadlines, latest = plan.deadlines.astype(np.float32), plan.latest.astype(np.float32)
-    tier = np.searchsorted(deadlines[1:], due, "right").astype(np.int64)
-    return tier, np.asarray((due >= deadlines[tier]) & (due <= latest[tier]))
+    tier = np.zeros(len(due), np.int64)
+    for deadline in deadlines[1:]:
+        tier += due >= deadline
+    return tier, np.asarray((due >= deadlines.take(tier)) & (due <= latest.take(tier)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

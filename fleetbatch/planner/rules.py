@@ -47,6 +47,8 @@ class Seen:
     """The row is the car's own running shard."""
     follows: Bools
     """The row has one before it of the same car."""
+    there: Floats
+    """The chance that the car is still there at the row's end."""
 
     @classmethod
     def of(cls, policy: Policy, a: Columns, c: Columns, s: Columns) -> Self:
@@ -57,6 +59,7 @@ class Seen:
             policy=policy, a=a, c=c, s=s, follows=follows,
             groups=a["rg_end"].astype(np.float64) - a["rg_start"].astype(np.float64),
             tau=row_group_s(policy, c, s),
+            there=stay(c, np.nan_to_num(a["end_s"].astype(np.float64))),
             running=c["running_shard?"].astype(bool) & (c["running_shard"] == a["shard_id"]),
         )  # fmt: skip
 
@@ -170,11 +173,11 @@ def stay(c: Columns, seconds: Floats, rows: npt.NDArray[np.int64] | None = None)
 
 
 def _left_already(x: Seen) -> Bools:
-    return np.asarray(stay(x.c, x.a["end_s"].astype(np.float64)) < x.policy.stay_min - SLACK)
+    return np.asarray(x.there < x.policy.stay_min - SLACK)
 
 
 def _wrong_chance(x: Seen) -> Bools:
-    return np.asarray(np.abs(stay(x.c, x.a["end_s"].astype(np.float64)) - x.a["p_finish"]) > SLACK)
+    return np.asarray(np.abs(x.there - x.a["p_finish"]) > SLACK)
 
 
 def _wrong_units(x: Seen) -> Bools:
