@@ -29,6 +29,7 @@ def test_no_charge_ends_later_when_every_car_computes_whenever_it_may(stated: bo
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("stated", [False, True])
 def test_no_charge_of_half_a_million_car_nights_ends_later(stated: bool) -> None:  # noqa: FBT001
     for seed in range(25):
