@@ -19,6 +19,8 @@ Ints = npt.NDArray[np.int64]
 AT_A_TIME: Final = 4096
 """Cars or shards whose arrays stay in the cache."""
 SMALLEST: Final = 1e-30
+EVEN: Final = 2e-7
+"""Whoever is paid so little less than the energy costs may earn in numbers of 32 bits."""
 CLAIMS: Final = ("workload", "hw_mask", "region", "bytes_per_unit_min", "bytes_per_unit", "mem_B_min", "mem_B")
 
 
@@ -125,6 +127,8 @@ class Able:
     """[class, block], value of the energy of all these seconds at the block's dearest tariff."""
     earned: float
     """Each car in each block does what pays best, at the cheapest tariff, or nothing."""
+    paid: float
+    """What those are paid who earn by it or come out even, before their energy is taken off."""
 
 
 def able(fleet: Columns, work: Columns, priced: Priced, plan: Plan, policy: Policy) -> Able:
@@ -133,7 +137,7 @@ def able(fleet: Columns, work: Columns, priced: Priced, plan: Plan, policy: Poli
     begins = np.maximum(np.maximum(fleet["ready_s"], fleet["free_in_s"]), _free(fleet, work, policy))
     kinds, blocks, classes = *priced.price.shape, len(plan.starts) - 1
     done, seconds, cost = np.zeros((classes, blocks, kinds)), np.zeros((classes, blocks)), np.zeros((classes, blocks))
-    cheap, dear, earned = *_costs(priced.edges, policy), 0.0
+    cheap, dear, earned = *_costs(priced.edges, policy), np.zeros(2)
     needed = ("hw", "price_zone", "region", "consent", "mem_B", "speed", "link_down_Bps", "limit_s")
     curves = fleet["survival"][:, : max(int(np.ceil(priced.edges[-1] / GRID_S)) + 1, 2)]
     for first in range(0, len(plan.order), AT_A_TIME):
@@ -149,7 +153,7 @@ def able(fleet: Columns, work: Columns, priced: Priced, plan: Plan, policy: Poli
             done[one] += np.einsum("hi,ki->hk", there[:, mine], rate[:, mine])
             seconds[one] += there[:, mine].sum(axis=1)
             cost[one] += spent[:, mine].sum(axis=1)
-    return Able(work=done, seconds=seconds, cost=cost, earned=earned)
+    return Able(work=done, seconds=seconds, cost=cost, earned=float(earned[0]), paid=float(earned[1]))
 
 
 def _free(fleet: Columns, work: Columns, policy: Policy) -> Floats:
@@ -225,14 +229,15 @@ def _rates(c: Columns, priced: Priced, policy: Policy) -> tuple[Floats, Floats]:
     return rate, best
 
 
-def _earned(there: Floats, best: Floats, cost: Floats, price: Floats) -> float:
-    """Return what cars earn when each does in each block what pays best, or nothing."""
-    total = 0.0
+def _earned(there: Floats, best: Floats, cost: Floats, price: Floats) -> Floats:
+    """Return what cars earn when each does in each block what pays best, or nothing; and what they are paid for it."""
+    total = np.zeros(2)
     for block, seconds in enumerate(there):
         pays = np.zeros(len(seconds))
         for kind in np.flatnonzero(price[:, block] > 0.0).tolist():
             np.maximum(pays, best[kind] * price[kind, block], out=pays)
-        total += float(np.sum(np.maximum(pays - cost[block], 0.0) * seconds))
+        earns = pays > cost[block] * (1.0 - EVEN)
+        total += np.sum(np.maximum(pays - cost[block], 0.0) * seconds), np.sum(pays * earns * seconds)
     return total
 
 

@@ -1,6 +1,6 @@
 """What a round is worth, and what it is measured against. Pure."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,9 @@ _PRICE_TYPES: dict[str, pa.DataType] = {
     "price": pa.float64(),
 }
 NO_PRICES = pa.schema(_PRICE_TYPES)
+EVEN: Final = 2.0**-21
+"""Prices are stated so little lower. At a price that only pays for their energy, many cars that come out even would
+earn what 32-bit numbers make of nothing: beside little work more than all that it is worth beyond the energy."""
 
 
 def certificate_of(cars: Cars, shards: Shards, policy: Policy, found: Weighed) -> Certificate:
@@ -59,7 +62,8 @@ def certificate_of(cars: Cars, shards: Shards, policy: Policy, found: Weighed) -
 def certificate_by_prices(given: Given, solution: Solution, found: Weighed) -> Certificate:
     """Return the certificate of a plan by prices."""
     cheapest = costs(given.fleet, given.grid, given.policy, dearest=False)
-    bound = upper_bound(given.fleet, given.work, given.grid, given.policy, solution.price, cheapest)
+    price = solution.price * (1.0 - EVEN)
+    bound = upper_bound(given.fleet, given.work, given.grid, given.policy, price, cheapest)
     level = _level(given.shards, given.policy, found.pieces.shard)
     expected = _sums(level, found.expected, len(given.policy.value_per_unit))
     discount = np.asarray(given.policy.value_per_unit) - worth(given.fleet, given.work, given.grid, given.policy)
@@ -70,7 +74,7 @@ def certificate_by_prices(given: Given, solution: Solution, found: Weighed) -> C
         upper_bound=bound,
         carbon_g=carbon_g(given.cars, given.policy, found),
         priorities=_priorities(expected, given.work.demand.sum(axis=(0, 1))),
-        prices=_prices(given.work, given.grid, solution),
+        prices=_prices(given.work, given.grid, price),
         plan=Plan(
             order=given.fleet.order,
             starts=given.fleet.starts,
@@ -107,11 +111,11 @@ def _priorities(expected: Floats, demand: Floats) -> pa.Table:
     )
 
 
-def _prices(work: Work, grid: Grid, solution: Solution) -> pa.Table:
-    kinds, blocks = solution.price.shape
+def _prices(work: Work, grid: Grid, price: Floats) -> pa.Table:
+    kinds, blocks = price.shape
     of = work.kinds
     asks = (of.workload, of.hw_mask, of.region, of.bytes_least, of.bytes_most, of.memory_least, of.memory)
     columns = [np.repeat(ask, blocks) for ask in asks]
-    columns += [np.tile(grid.edges[:-1], kinds), np.tile(grid.edges[1:], kinds), solution.price.ravel()]
+    columns += [np.tile(grid.edges[:-1], kinds), np.tile(grid.edges[1:], kinds), price.ravel()]
     typed = (pa.array(column).cast(kind) for column, kind in zip(columns, _PRICE_TYPES.values(), strict=True))
     return pa.Table.from_arrays(list(typed), schema=NO_PRICES)

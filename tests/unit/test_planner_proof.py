@@ -223,6 +223,21 @@ def test_with_running_cars_many_deadlines_and_sizes_the_amounts_are_found_again(
     assert not [rule for rule in rules if "stated" in rule or "certified" in rule or "bound" in rule or "plan" in rule]
 
 
+@pytest.mark.parametrize("energy", [0.7526828432972258, 0.7905431378799093, 0.8977679486313689])
+def test_many_equal_cars_that_come_out_even_beside_little_work_earn_nothing_by_rounding(energy: float) -> None:
+    policy = replace(POLICY, rates=((1.1, 0.7), (2.3, 1.9)), power_w=(150.0, 313.0), prices_from_cars=1)
+    policy = replace(policy, price_per_j=((1.1 * policy.unit_currency / 150.0 * energy,),), value_per_unit=(10.0, 1.0))
+    fleet, work = (
+        cars(*map(car, range(1, 300))),
+        shards(*(shard(one, work_units=2000.0, size_B=1000) for one in range(3))),
+    )
+    found = plan_round(fleet, work, NOW, policy)
+    assert (found.planner, verify_round(fleet, work, NOW, policy, found)) == ("prices", [])
+    assert 0.0 <= found.certificate.gap < 1e-4
+    for name, certificate in spoiled(found.certificate):
+        assert verify_round(fleet, work, NOW, policy, replace(found, certificate=certificate)), name
+
+
 def test_work_due_within_a_block_counts_for_the_bound_with_that_block() -> None:
     due = (600.0, 3000.0, 7000.0, 9000.0, 12_000.0, 17_000.0, 22_000.0, 28_800.0)
     long = {17_000.0: 16_000.0}  # planned by 12,000, and a car that plans no block does it in time
