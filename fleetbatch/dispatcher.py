@@ -175,9 +175,9 @@ def plan(seen: Seen, memory: Memory, dials: Dials, *, now: datetime) -> Planned:
     frame = fleet.frame(seen.open_shards, hardware_seen)
     shards = planner.open_work(seen.open_shards, seen.cars, frame.kinds, dials.beliefs, now=now)
     models = tuple(float(memory.model_bytes.get(model, 0)) for _, model, _ in frame.kinds)
-    policy = planner.measured_policy(
-        replace(dials.policy, model_bytes=models), seen.rates, frame.kinds, frame.hardware, dials.beliefs
-    )
+    beliefs = planner.as_registered(dials.beliefs, seen.open_shards, frame.kinds)
+    policy = replace(dials.policy, model_bytes=models)
+    policy = planner.measured_policy(policy, seen.rates, frame.kinds, frame.hardware, beliefs)
     policy = planner.with_powers(policy, memory.newest, frame.hardware)
     until_s = float(np.max(shards["deadline_s"].to_numpy(), initial=0.0))
     policy = planner.with_energy(policy, memory.energy, dials.energy_zone, now=now, until_s=until_s)

@@ -13,7 +13,15 @@ from fleetbatch.planner.round import plan_round, plan_simply
 from fleetbatch.planner.rules import Violation
 from fleetbatch.planner.turns import owed_units, with_turns
 from fleetbatch.planner.verify import verify_round
-from fleetbatch.planner.work import Beliefs, given_away, measured_policy, offers_of, open_work, with_free_times
+from fleetbatch.planner.work import (
+    Beliefs,
+    as_registered,
+    given_away,
+    measured_policy,
+    offers_of,
+    open_work,
+    with_free_times,
+)
 
 __all__ = [
     "Beliefs",
@@ -23,6 +31,7 @@ __all__ = [
     "Reason",
     "Round",
     "Violation",
+    "as_registered",
     "energy_of",
     "explain",
     "given_away",

@@ -48,6 +48,21 @@ class Beliefs:
         return self.row_units.get(workload, self.row_units_usual)
 
 
+def as_registered(beliefs: Beliefs, open_shards: pa.Table, kinds: Sequence[Kind]) -> Beliefs:
+    """Return the beliefs with the units of a row of workloads that are not installed here, as open shards say them.
+
+    Whoever registered the shards knew it: measured rows and the work ahead are counted alike. Dead rows count nothing,
+    so the shard of which a row counts most says it.
+    """
+    unknown = {workload for workload, _, _ in kinds} - beliefs.row_units.keys()
+    if not unknown:
+        return beliefs
+    a_row = (pl.col("work_units") / pl.col("rows").clip(1)).max() * beliefs.unit_s
+    found = _frame(open_shards).filter(pl.col("workload").is_in(unknown), pl.col("work_units") > 0.0)
+    said = dict(found.group_by("workload").agg(a_row).iter_rows())
+    return replace(beliefs, row_units={**said, **beliefs.row_units})
+
+
 def open_work(
     open_shards: pa.Table, cars: pa.Table, kinds: Sequence[Kind], beliefs: Beliefs, *, now: datetime
 ) -> pa.Table:

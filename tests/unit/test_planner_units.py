@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from planner_tables import NOW, POLICY, car, cars
 
-from fleetbatch.planner import Beliefs, Policy, measured_policy, open_work, plan_round, verify_round
+from fleetbatch.planner import Beliefs, Policy, as_registered, measured_policy, open_work, plan_round, verify_round
 from fleetbatch.workloads import row_seconds, row_units, workload
 
 KINDS = [("image", "m", "open"), ("scenario", "n", "open")]
@@ -80,6 +80,18 @@ def test_a_workload_that_nobody_here_knows_is_taken_for_the_usual() -> None:
     policy = Policy(rates=(), power_w=())
     rate = measured_policy(policy, pa.table(known), [("words", "", "open")], ("cpu",), BELIEFS).rates[0][0]
     assert rate == pytest.approx(50.0 * BELIEFS.row_units_usual, rel=1e-3)
+
+
+def test_a_workload_that_is_not_installed_here_is_measured_as_its_shards_were_registered() -> None:
+    live = int(SHARD_S * workload("scenario").rows_per_s)
+    whole, half_dead = registered(100, 2, "scenario", "n", 0)
+    shards = pa.Table.from_pylist([{**whole, "rows": live}, {**half_dead, "rows": 2 * live}])
+    pictures_only = Beliefs(row_units={"image": row_seconds()["image"]})
+    known = {"workload": ["scenario"], "hardware_class": ["cpu"], "cars": [64], "rows": [5e5], "busy_s": [1e6]}
+    beliefs = as_registered(pictures_only, shards, KINDS)
+    [[_, rate]] = measured_policy(Policy(rates=(), power_w=()), pa.table(known), KINDS, ("cpu",), beliefs).rates
+    assert rate == pytest.approx(1.0, rel=1e-3), "the reference car's pace, at which a shard takes its twenty minutes"
+    assert beliefs.units_of_row("image") == pictures_only.units_of_row("image")
 
 
 ROWS = Beliefs(row_units_usual=1.0)
