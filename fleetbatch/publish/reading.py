@@ -28,7 +28,10 @@ def published_files(store: Store, name: OrderName, night: Night | None = None) -
 
 
 def how_to_open(uri: str, files: list[str], night: Night | None = None) -> dict[str, str]:
-    """Return one line per reader that opens the published rows. Pure."""
+    """Return one line per reader that opens the published rows. Pure.
+
+    Nights from before a column have files without it: DuckDB is told to go by names.
+    """
     listed = ", ".join(f"'{file}'" for file in files)
     polars, spark = f'pl.scan_delta("{uri}")', f'spark.read.format("delta").load("{uri}")'
     if night:
@@ -36,6 +39,6 @@ def how_to_open(uri: str, files: list[str], night: Night | None = None) -> dict[
         spark += f""".where("night = '{night}'")"""
     return {
         "polars": f"{polars}.collect()",
-        "duckdb": f"FROM read_parquet([{listed}], hive_partitioning=true)",
+        "duckdb": f"FROM read_parquet([{listed}], hive_partitioning=true, union_by_name=true)",
         "spark": spark,
     }

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -75,8 +75,7 @@ def rows_by_night(store: Store) -> dict[str, int]:
 
 def test_a_published_night_is_read_by_polars_and_duckdb_with_the_lines_we_print(store: Store) -> None:
     published = publish(store)
-    files = published_files(store, NAME, Night("2026-11-22"))
-    lines = how_to_open(published.table, files, Night("2026-11-22"))
+    lines = how_to_open(published.table, published_files(store, NAME, Night("2026-11-22")), Night("2026-11-22"))
     found = eval(lines["polars"], {"pl": pl})
     assert (found.height, set(found["night"])) == (3, {"2026-11-22"})
     assert duckdb.connect().execute(f"SELECT count(*) {lines['duckdb']}").fetchall() == [(3,)]
@@ -93,6 +92,9 @@ def test_a_table_from_before_a_column_gets_it_and_its_earlier_nights_have_nulls_
     publish(store)
     found = pl.scan_delta(store.uri(layout.table(NAME))).select("night", pl.col("label").is_null()).collect()
     assert found.sort("night").rows() == [("2026-11-21", True)] * 3 + [("2026-11-22", False)] * 3
+    for files in (published_files(store, NAME), published_files(store, NAME)[::-1]):
+        query = f"SELECT count(*), count(label) {how_to_open('', files)['duckdb']}"
+        assert duckdb.connect().execute(query).fetchall() == [(6, 3)]
 
 
 def test_a_table_that_lacks_a_required_column_is_refused_by_its_name(store: Store) -> None:
@@ -225,11 +227,8 @@ def test_a_store_that_lets_two_create_the_same_object_gets_no_table(tmp_path: Pa
 
 def test_nights_published_at_the_same_time_are_all_there(store: Store) -> None:
     made = [checked_night(store, night=f"2026-11-{day}") for day in range(10, 16)]
-    threads = [threading.Thread(target=publish_order, args=(store, *one), kwargs={"now": NOW}) for one in made]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(made)) as pool:
+        assert not any(one.again for one in pool.map(lambda one: publish_order(store, *one, now=NOW), made))
     assert rows_by_night(store) == {f"2026-11-{day}": 3 for day in range(10, 16)}
     assert sorted(nights(store)) == [f"2026-11-{day}" for day in range(10, 16)]
 
