@@ -8,7 +8,7 @@ from msgspec.structs import replace as changed
 
 from fleetbatch.bundle import Bundle, Input, Manifest, Normalise, Output, build_bundle, open_bundle
 from fleetbatch.errors import RejectedError
-from fleetbatch.inference import Inference, check_goldens, open_inference
+from fleetbatch.inference import Inference, check_goldens, open_inference, wants_arena
 
 CPU = "CPUExecutionProvider"
 SHAPES = [
@@ -44,6 +44,21 @@ def test_every_dress_of_a_model_reproduces_its_golden_and_answers_any_number_of_
         assert scores.dtype == np.float32
         expected = colour_scores((0, 255, 0), shape)
         assert np.abs(scores - np.array(expected)).max(initial=0) < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("side", "batch", "arena"), [(224, 0, False), (224, 1, False), (416, 1, False), (640, 0, True), (224, 8, True)]
+)
+def test_what_does_not_fit_into_the_heap_of_a_worker_is_kept_by_the_runtime(
+    side: int,
+    batch: int,
+    arena: bool,  # noqa: FBT001 # pytest's way
+) -> None:
+    assert wants_arena(changed(manifest(Shape()).input, width=side, height=side, batch=batch)) is arena
+
+
+def test_a_small_models_runs_take_their_memory_from_the_heap() -> None:
+    assert not opened(colour_bundle()).session.get_session_options().enable_cpu_mem_arena
 
 
 @pytest.mark.parametrize(
