@@ -1,7 +1,6 @@
 """Which workloads there are: the package's own, and those that installed packages bring under an entry point."""
 
 import functools
-import math
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +18,8 @@ _OURS: Final = {
     "scenario": "fleetbatch.workloads.scenario:ScenarioWorkload",
     "video": "fleetbatch.workloads.video:VideoWorkload",
 }
+_RATE_MOST: Final = 1e9
+"""Rows a second, and seconds a row."""
 
 
 @functools.cache
@@ -39,8 +40,9 @@ def workload(name: str) -> Workload:
     if not isinstance(kind, Workload) or kind.name != name:
         summary = f"{found[name].value} is not a Workload that calls itself {name!r}"
         raise RejectedError(summary)
-    if not 0.0 < kind.rows_per_s < math.inf:
-        summary = f"workload {name!r} answers {kind.rows_per_s} rows a second; expected a number above 0"
+    rate: object = kind.rows_per_s
+    if not isinstance(rate, int | float) or not 1.0 / _RATE_MOST <= rate <= _RATE_MOST:
+        summary = f"workload {name!r} answers {rate!r} rows a second; expected a number above 0, {_RATE_MOST:g} at most"
         raise RejectedError(summary)
     if problems := _contract_problems(kind):
         summary = f"the contracts of workload {name!r} do not fit each other"

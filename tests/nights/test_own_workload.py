@@ -80,6 +80,19 @@ def test_contracts_that_do_not_fit_each_other_are_refused_in_the_evening(package
     assert "'energy_wh' is not as in results" in said
 
 
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("rate", ["0.0", "1e-320", "float('nan')", "float('inf')", "'fast'", "None"])
+def test_a_workload_whose_rate_counts_no_work_is_refused(package: Path, tmp_path: Path, rate: str) -> None:
+    shutil.copytree(package, tmp_path / "spoilt")
+    with (tmp_path / "spoilt" / "fleet_words" / "__init__.py").open("a") as module:
+        module.write(f"\nWords.rows_per_s = {rate}\n")
+    with (
+        importable(tmp_path / "spoilt"),
+        pytest.raises(RejectedError, match="rows a second; expected a number above 0"),
+    ):
+        workload("words")
+
+
 def test_a_night_of_somebody_elses_work_is_published_with_its_dead_letters(night: Night) -> None:
     texts = night.home / "texts"
     texts.mkdir()
