@@ -103,7 +103,7 @@ class ParkedCar:
         """Ask the runner to end; return its exit code."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(timeout=5)
+        return self.process.wait(timeout=20)
 
 
 @dataclass(kw_only=True)

@@ -175,7 +175,7 @@ def test_a_runner_whose_fork_server_dies_ends_with_a_code_that_starts_it_again_a
     assert car.process is not None
     [forks] = psutil.Process(car.process.pid).children()
     forks.kill()
-    assert car.process.wait(timeout=5) == 1
+    assert car.process.wait(timeout=20) == 1
     assert not any(alive(worker.pid) for worker in workers)
     [line] = [line for line in (car.folder / "log").read_text().splitlines() if not line.startswith("{")]
     assert line == "fleetbatch.runner: the process that workers are forked from has ended"
