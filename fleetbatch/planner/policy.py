@@ -105,8 +105,8 @@ def _shape_problems(policy: Policy) -> Iterator[str]:
     rising = all(before <= after for before, after in itertools.pairwise((-math.inf, *policy.price_until_s)))
     if not rising or not policy.price_until_s:
         yield "price_until_s: at least one step, in rising order"
-    if not policy.value_per_unit:
-        yield "value_per_unit: at least one priority"
+    if not any(policy.value_per_unit):
+        yield f"value_per_unit: {policy.value_per_unit!r}; expected at least one priority whose work is worth something"
 
 
 def _number_problems(policy: Policy) -> Iterator[str]:

@@ -95,6 +95,7 @@ def test_all_problems_are_named_at_once() -> None:
         (Policy(rates=((1.0,),), power_w=(1.0,), price_until_s=(2.0, 1.0)), "price_until_s"),
         (Policy(rates=((1.0,),), power_w=(1.0,), price_until_s=(float("nan"),)), "price_until_s"),
         (Policy(rates=((1.0,),), power_w=(1.0,), value_per_unit=()), "value_per_unit"),
+        (Policy(rates=((1.0,),), power_w=(1.0,), value_per_unit=(0.0, 0.0)), "value_per_unit"),
         (Policy(rates=((1.0,),), power_w=(1.0,), value_per_unit=(1e300,)), "value_per_unit"),
         (Policy(rates=((1e300,),), power_w=(1.0,)), "rates"),
         (Policy(rates=((1.0,),), power_w=(1.0,), unit_currency=1e-300), "unit_currency"),
