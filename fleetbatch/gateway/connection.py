@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from fleetbatch.gateway.admission import ROUTES, Route
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.heads import Heads, Request
-from fleetbatch.gateway.problems import JSON_MEDIA, Headers, Reply
+from fleetbatch.gateway.problems import JSON_MEDIA, Headers, Kind, ProblemError, Reply
 from fleetbatch.gateway.quick import OK, POLL, answer, empty_poll
 
 _USUAL: Final = {path.encode(): route for path, route in ROUTES.items() if route.endpoint.caller == "car"}
@@ -273,6 +273,14 @@ class _Connection(HttpToolsProtocol):
         self._settle()
         if not self._busy():
             self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP as everything is refused, where no answer is on its way."""
+        self._settle()
+        if not self._busy():
+            detail = f"{msg.rstrip('.')}: say it as RFC 9112 does"
+            self._write(*ProblemError(Kind.NOT_HTTP, detail, headers=((b"connection", b"close"),)).reply())
         self.transport.close()
 
     def _settle(self) -> None:

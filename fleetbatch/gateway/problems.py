@@ -26,6 +26,7 @@ class Kind(Enum):
     """What can be wrong: a status, and a name that never changes, for machines."""
 
     WRONG_CONTENT = (HTTPStatus.BAD_REQUEST, "wrong-content")
+    NOT_HTTP = (HTTPStatus.BAD_REQUEST, "not-http")
     INVALID_CLIENT = (HTTPStatus.UNAUTHORIZED, "invalid-client")
     UNAUTHORIZED = (HTTPStatus.UNAUTHORIZED, "unauthorized")
     NOT_YOUR_CAR = (HTTPStatus.FORBIDDEN, "not-your-car")

@@ -139,10 +139,13 @@ def test_a_caller_that_leaves_in_the_middle_leaves_nothing_behind(door: Door, id
     for stop in (1, 40, len(whole) - 9):
         with line_to(door) as line:
             line.write(whole[:stop])
-    with line_to(door) as line:
-        line.write(b"rubbish\r\n\r\n")
-        assert line.read()[0] == codes.BAD_REQUEST
-        assert line.ends()
+    for rubbish in (b"rubbish\r\n\r\n", b"GET /v1/health HTTP/1.1\r\nhost: here\r\ncontent-length: \r\n\r\n"):
+        with line_to(door) as line:
+            line.write(rubbish)
+            status, headers, body = line.read()
+            assert (status, headers["content-type"]) == (codes.BAD_REQUEST, "application/problem+json")
+            assert msgspec.json.decode(body)["type"] == "urn:fleetbatch:not-http"
+            assert line.ends()
     with line_to(door) as line:
         line.write(whole)
         assert line.read()[0] == codes.OK
