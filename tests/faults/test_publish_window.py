@@ -75,12 +75,23 @@ def kill_between_closing_and_commit(night: Night) -> None:
 
 
 def kill_between_commit_and_mark(night: Night) -> None:
-    """Kill the task as it begins to mark the shards: the table is committed, the ledger does not know it."""
-    with psycopg.connect(night.settings.cells[0].ledger_url) as other:
-        other.execute("LOCK TABLE fleetbatch.shards IN SHARE MODE")
+    """Kill the task as it marks the shards: the table is committed, the ledger does not know it."""
+    url = night.settings.cells[0].ledger_url
+    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as other:
+        holder.execute("LOCK TABLE fleetbatch.shards IN SHARE MODE")
         with publishing(night) as kill:
-            until(lambda: commits(night), seconds=60, what="the commit")
+            marks = until(lambda: commits(night) and waiting(other), seconds=60, what="the mark after the commit")
             kill()
+        for pid in marks:  # or the server would go on with what a dead process had asked for
+            assert other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid]).fetchone() == (True,)
+
+
+def waiting(other: psycopg.Connection[Any]) -> list[int]:
+    """Return who waits for a lock in this database."""
+    found = other.execute(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return [int(pid) for (pid,) in found]
 
 
 def is_closed(night: Night) -> bool:
