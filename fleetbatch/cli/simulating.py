@@ -29,7 +29,7 @@ def simulate(  # noqa: PLR0913 # one option each
     shards: Annotated[int, typer.Option(help="Shards of the night; eight a car are 20 minutes each.", min=1)] = 16_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same night.", min=0)] = 1,
     load: Annotated[float, typer.Option(help="Work over what the cars at the plugs can do.")] = 1.3,
-    hours: Annotated[float, typer.Option(help="Length of the night.")] = 8.0,
+    hours: Annotated[float, typer.Option(help="Length of the night, at least six minutes.", min=0.1)] = 8.0,
     replan_min: Annotated[float, typer.Option(help="Minutes between two rounds.", min=1, max=1440)] = 15.0,
     stays: Annotated[Path | None, typer.Option(help="A file of charging sessions instead of a generated past.")] = None,
     believed: Annotated[Believed, typer.Option(help="What the planner is told of stays.")] = "honest",

@@ -42,7 +42,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
         (("--replan-min", "nan"), "--replan-min"),
         (("--replan-min", "inf"), "--replan-min"),
         (("--replan-min", "0"), "--replan-min"),
-        (("--hours", "nan"), "hours: nan; expected more than 0"),
+        (("--hours", "nan"), "--hours"),
+        (("--hours", "0.0002"), "--hours"),
         (("--hours", "1e9"), "hours: 1000000000.0; expected more than 0 and at most 24"),
         (("--load", "inf"), "load: inf; expected more than 0"),
         (("--carbon", "nan"), "--carbon"),
@@ -152,3 +153,29 @@ def test_the_oldest_rounds_are_forgotten_whatever_their_numbers_and_tonights_sta
         left.append(len(stored(store)))
     assert left == [31 - FORGOTTEN_AT_ONCE, 32 - 2 * FORGOTTEN_AT_ONCE, 33 - 3 * FORGOTTEN_AT_ONCE, 2]
     assert stored(store) == tonight[2:]
+
+
+def test_of_work_that_runs_it_is_said_too_why_it_went_to_its_car(settings: Path, store: Store) -> None:
+    keep(store, EU, layout.round_name(NOW, RoundId(6)), planned(5), rounds_kept=10)
+    keep(store, EU, layout.round_name(NOW + timedelta(minutes=15), RoundId(7)), planned(1), rounds_kept=10)
+    for minutes, number in ((30, 8), (45, 9)):
+        keep(
+            store, EU, layout.round_name(NOW + timedelta(minutes=minutes), RoundId(number)), running(1), rounds_kept=10
+        )
+    for wanted in ("b", "1"):
+        newest, began = explain_everywhere(settings, wanted)
+        assert newest.startswith("cell eu-1, round 9")
+        assert newest.endswith("the car holds the shard's lease and keeps it")
+        assert began.startswith(
+            "cell eu-1, round 7: shard 000000000000000b: row groups 0 to 10 go to car 0000000000000001"
+        )
+        assert began.endswith("the most urgent open shard went to the free car that will stay longest")
+
+
+def running(car_id: int) -> dict[str, pa.Table]:
+    """Return the tables of a round in which that car has had shard 11 for a while."""
+    fleet = cars(car(car_id, running_shard=11, running_row_group=2))
+    work = shards(shard(11, rg_next=2, held_by=[1000 + car_id]))
+    found = plan_round(fleet, work, NOW, POLICY)
+    tables = {"cars": fleet, "excluded": empty("excluded"), "car_plan": found.car_plan}
+    return tables | {"assignments": found.assignments, "unassigned": found.unassigned}
