@@ -64,7 +64,7 @@ class Dials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the ledger holds at one moment."""
+    """What the ledger holds; the shards are read after the cars."""
 
     cars: pa.Table
     open_shards: pa.Table
@@ -171,6 +171,7 @@ class Dispatcher:
 
 def plan(seen: Seen, memory: Memory, dials: Dials, *, now: datetime) -> Planned:
     """Compose the rooms: signals, histories and open shards become a checked round. Pure."""
+    seen = replace(seen, cars=fleet.as_held(seen.cars, seen.open_shards))
     hardware_seen: list[str] = memory.newest["hardware_class"].to_list()
     frame = fleet.frame(seen.open_shards, hardware_seen)
     shards = planner.open_work(seen.open_shards, seen.cars, frame.kinds, dials.beliefs, now=now)

@@ -17,7 +17,7 @@ from windows_story import live, past, serve_model
 
 from fleetbatch import layout
 from fleetbatch.contracts import conform, empty
-from fleetbatch.dispatcher import Dials, Dispatcher
+from fleetbatch.dispatcher import Dials, Dispatcher, Seen, plan, remember
 from fleetbatch.ledger.messages import FencedOff
 from fleetbatch.ledger.postgres import PostgresLedger
 from fleetbatch.planner import Policy, plan_round, write_energy
@@ -70,6 +70,20 @@ def test_a_running_shard_is_offered_to_nobody_and_its_car_gets_the_next(scene: S
     assert scene.offers(round_id) == {1: [12]}
     assert round_id is not None
     assert explained(scene, 11)[0].endswith("the car holds the shard's lease and keeps it")
+
+
+def test_a_car_that_leaves_while_the_ledger_is_read_costs_nobody_the_round(scene: Scene) -> None:
+    open_shards(scene, 11, 12)
+    scene.cell.enrol(1, 2)
+    scene.say(said(1, scene.now), said(2, scene.now))
+    lease, ledger = scene.cell.take(1, 11), scene.cell.ledger
+    cars = ledger.cars()
+    scene.cell.let_go(lease)
+    seen = Seen(cars=cars, open_shards=ledger.open_shards(), rates=ledger.rates())
+    memory = remember(scene.dispatcher.memory, scene.store, EU, now=scene.now)
+    planned = plan(seen, memory, scene.dispatcher.dials, now=scene.now)
+    assert planned.round.planner == "prices"
+    assert set(planned.round.assignments["shard_id"].to_pylist()) == {11, 12}
 
 
 def test_a_shard_that_is_given_away_is_told_with_the_lease_that_ends(
