@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 import numpy as np
 
+from fleetbatch.workloads.left_as_found import left_as_found
 from fleetbatch.workloads.trajectory import Trajectory
 
 Policy: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
@@ -57,7 +58,9 @@ def drive(scenario: Scenario, policy: Policy, *, steps_max: int) -> Episode:
     random.seed(scenario.seed)  # some environments draw from the global generators
     np.random.seed(scenario.seed % SEED_MAX)  # noqa: NPY002 (the generator that they draw from)
     try:
-        with _quiet(), contextlib.closing(_make(scenario)) as environment:
+        with _apart(scenario), contextlib.closing(_make(scenario)) as environment:
+            for space in (environment.action_space, environment.observation_space):
+                space.seed(scenario.seed)  # `reset` leaves them out, and some environments draw from them
             return _drive(environment, scenario.seed, policy, steps_max)
     except ScenarioError:
         raise
@@ -70,7 +73,7 @@ def drive(scenario: Scenario, policy: Policy, *, steps_max: int) -> Episode:
 def problem_of(scenario: Scenario) -> str:
     """Return why its environment cannot be made here with its configuration, or nothing."""
     try:
-        with _quiet(), contextlib.closing(_make(scenario)):
+        with _apart(scenario), contextlib.closing(_make(scenario)):
             return ""
     except ScenarioError as error:
         return str(error)
@@ -105,11 +108,12 @@ def _drive(environment: Any, seed: int, policy: Policy, steps_max: int) -> Episo
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what environments print and warn of out of the logs: it says nothing of a row."""
+def _apart(scenario: Scenario) -> Iterator[None]:
+    """Keep what an environment prints and warns of out of the logs, and what it changes from the next scenario."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        yield
+        with left_as_found(scenario.environment):
+            yield
 
 
 def _make(scenario: Scenario) -> Any:  # noqa: ANN401 (Gymnasium's environments are generic in what they observe)
