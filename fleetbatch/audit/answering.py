@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from fleetbatch.errors import FleetbatchError, RejectedError, TransientError
-from fleetbatch.workloads import Answer, Device, answer_rows, why_ended, with_dead, workload
+from fleetbatch.workloads import Answer, Device, answer_rows, open_workload, why_ended, with_dead, workload
 
 TRUSTED: Final = Device(provider="CPUExecutionProvider", threads=1)
 """The engine runs a process per core."""
@@ -164,7 +164,7 @@ def _listen(pipe: Connection, told: "queue.SimpleQueue[Any]") -> None:
 def _opened(pipe: Connection, recipe: Recipe, model: bytes | None) -> Answer:
     options: Mapping[str, str] = dict(recipe.options)
     try:
-        answer = workload(recipe.workload).open(model, TRUSTED, options)
+        answer = open_workload(recipe.workload, model, TRUSTED, options)
     except (RejectedError, TransientError) as error:
         pipe.send(error)
         sys.exit()

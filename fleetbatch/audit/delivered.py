@@ -11,9 +11,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,10 @@ import pyarrow.parquet as pq
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.units import MIB
+from fleetbatch.workloads.bounds import Bounds, beyond
 
 _BATCH_ROWS: Final = 256
+_REASONS_MAX: Final = 10
 _SERVE: Final = "import sys; from fleetbatch.audit.delivered import serve; serve(int(sys.argv[1]))"
 
 
@@ -36,17 +38,12 @@ class Limits:
     memory_bytes: int = 1024 * MIB
     """Of the child, pyarrow itself included."""
     seconds: float = 30.0
-    row_bytes: int = 8192
-    """Decoded, on average over the part."""
-    text_bytes: int = 1024
-    """Of one label, id or error."""
-    list_items: int = 64
-    item_answers: int = 10_000
-    """Answers of one item on average, where the contract lets an item have several."""
+    answer: Bounds = field(default_factory=Bounds)
+    """What honest runners keep; the bytes of a row, and the answers of an item, are those on average over the part."""
 
     def answers_max(self, name: str, items: int) -> int:
         """Return how many rows a part of contract `name` may have for so many items."""
-        return items if len(contract(name).key) == 1 else items * self.item_answers
+        return items if len(contract(name).key) == 1 else items * self.answer.item_answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +135,7 @@ def open_part(data: bytes, name: str, rows: int, limits: Limits) -> pa.Table:
     """Decode a part step by step; raise RejectedError or a pyarrow error as soon as something is not as it must be."""
     file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
     strange = [column for column in file.schema_arrow.names if column not in contract(name).schema.names]
-    _refuse_if([f"column {column[:80]!r} is not in contract {name!r}" for column in strange[:10]])
+    _refuse_if([f"column {column[:80]!r} is not in contract {name!r}" for column in strange[:_REASONS_MAX]])
     said = file.metadata.num_rows
     if not rows <= said <= limits.answers_max(name, rows):
         _refuse_if([f"it holds {said} rows, {rows} were said"])
@@ -146,14 +143,14 @@ def open_part(data: bytes, name: str, rows: int, limits: Limits) -> pa.Table:
     for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
         batches.append(batch)
         size, seen = size + batch.nbytes, seen + batch.num_rows
-        if size > said * limits.row_bytes or seen > said:
-            _refuse_if([f"it decodes to more than {said} rows of {limits.row_bytes} bytes"])
+        if size > said * limits.answer.row_bytes or seen > said:
+            _refuse_if([f"it decodes to more than {said} rows of {limits.answer.row_bytes} bytes"])
     table = pa.Table.from_batches(batches, schema=file.schema_arrow)
     table.validate(full=True)
     if seen != said:
         _refuse_if([f"it decodes to {seen} rows, {said} were said"])
     table = conform(table, name)
-    _refuse_if([problem for column in table.column_names for problem in _too_large(table, column, limits)])
+    _refuse_if(list(dict.fromkeys(beyond(table, limits.answer).values()))[:_REASONS_MAX])
     return table.combine_chunks()
 
 
@@ -179,27 +176,6 @@ def _out_of_order(places: npt.NDArray[np.int64], items: int, *, single: bool) ->
     """Return whether an item is left out, comes before one that it follows or, where one answer is all, comes twice."""
     steps = np.diff(places, prepend=-1, append=items)
     return bool(((steps != 1) & (single | (steps != 0))).any())
-
-
-def _too_large(table: pa.Table, name: str, limits: Limits) -> list[str]:
-    column: pa.Array[Any] = table[name].combine_chunks()
-    problems = []
-    if isinstance(column, pa.ListArray):
-        longest = pc.max(pc.list_value_length(column)).as_py() or 0
-        if longest > limits.list_items:
-            problems.append(f"column {name!r} has a list of {longest} items; {limits.list_items} are allowed")
-        column = column.flatten()
-    columns = column.flatten() if isinstance(column, pa.StructArray) else [column]
-    longest = max((_longest_text(one) for one in columns), default=0)
-    if longest > limits.text_bytes:
-        problems.append(f"column {name!r} has a text of {longest} bytes; {limits.text_bytes} are allowed")
-    return problems
-
-
-def _longest_text(column: "pa.Array[Any]") -> int:
-    if not (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
-        return 0
-    return max((len(text) for text in column.cast(pa.binary()).to_pylist() if text is not None), default=0)
 
 
 def _refuse_if(problems: list[str]) -> None:

@@ -23,7 +23,7 @@ from fleetbatch.nouns import FrozenOrder
 from fleetbatch.sealing import shard_key, unseal
 from fleetbatch.store import MissingObject, Store
 from fleetbatch.units import CLOUD_CAR, LeaseId, Sha256, ShardId, shard_hex
-from fleetbatch.workloads import workload
+from fleetbatch.workloads import blamed, workload
 
 _PART_OVERHEAD_BYTES: Final = 64 * 1024
 """A Parquet file's schema and footer, however few its rows."""
@@ -193,7 +193,7 @@ def _read_parts(job: AuditJob, known: pa.Table, parts: Sequence[AuditPart]) -> p
 
 def _read_part(job: AuditJob, known: pa.Table, part: AuditPart) -> pa.Table | NotAPart:
     name, limits = workload(job.trusted.order.order.workload).answers_contract, Limits()
-    if part.size_bytes > _PART_OVERHEAD_BYTES + limits.answers_max(name, part.rows) * limits.row_bytes:
+    if part.size_bytes > _PART_OVERHEAD_BYTES + limits.answers_max(name, part.rows) * limits.answer.row_bytes:
         return NotAPart(problems=(f"{part.size_bytes} bytes are too many for {part.rows} rows",))
     try:
         data = job.trusted.store.read(part.key)
@@ -221,7 +221,8 @@ def _compare(job: AuditJob, file: pq.ParquetFile, rows: Sequence[int], delivered
         ours = _compute(job.trusted, file.read_row_group(group).take(places), group, clock)
         theirs = delivered.filter(pc.is_in(delivered["item_id"], value_set=ours["item_id"].combine_chunks()))
         items += [str(item) for item in ours["item_id"].unique().to_pylist()]  # one may have several answers
-        disagreements += kind.compare(ours, theirs).disagreements
+        with blamed(f"workload {kind.name!r} cannot compare answers"):
+            disagreements += kind.compare(ours, theirs).disagreements
     return judge(items, disagreements)
 
 

@@ -110,15 +110,13 @@ def check(
 ) -> None:
     """See whether this machine reproduces the bundle's golden answers, as every car does before it computes."""
     from fleetbatch.bundle import bundle_workload, read_model_file
-    from fleetbatch.workloads import Device, workload
+    from fleetbatch.workloads import Device, open_workload
 
     data = read_model_file(bundle)
     with _named(bundle):
-        kind = workload(bundle_workload(data))
-        kind.open(data, Device(provider=provider, threads=threads), {})
-    print_facts(
-        {"bundle": str(bundle), "workload": kind.name, "goldens": "reproduced", "provider": provider}, json=json
-    )
+        kind = bundle_workload(data)
+        open_workload(kind, data, Device(provider=provider, threads=threads), {})
+    print_facts({"bundle": str(bundle), "workload": kind, "goldens": "reproduced", "provider": provider}, json=json)
 
 
 def _open(path: Path) -> "Bundle":

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 from fleetbatch import layout
 from fleetbatch.bundle import bundle_sha256, read_model_file
 from fleetbatch.contracts import conform, empty
-from fleetbatch.errors import RejectedError, TransientError
+from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import FrozenOrder, Order, OrderKey
 from fleetbatch.orders.parse import model_file
 from fleetbatch.sealing import KEY_BYTES, wrap_secret
 from fleetbatch.store import MissingObject, Store
 from fleetbatch.units import Night, OrderName, Sha256
-from fleetbatch.workloads import Device, workload
+from fleetbatch.workloads import Device, open_workload
 
 _TRUSTED: Final = Device(provider="CPUExecutionProvider")
 
@@ -122,16 +122,10 @@ def read_model(order: Order) -> bytes | None:
     """
     data = read_model_file(model_file(order.model)) if order.model else None
     try:
-        workload(order.workload).open(data, _TRUSTED, dict(order.options))
+        open_workload(order.workload, data, _TRUSTED, dict(order.options))
     except RejectedError as error:
         summary = f"order {order.name}, model {order.model or 'none'}: {error.summary}"
         raise RejectedError(summary, error.problems) from error
-    except TransientError:
-        raise
-    except Exception as error:
-        # a user's workload raises whatever it raises
-        summary = f"order {order.name}: workload {order.workload!r} cannot be opened: {type(error).__name__}: {error}"
-        raise RejectedError(summary) from error
     return data
 
 

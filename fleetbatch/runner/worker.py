@@ -28,7 +28,7 @@ from fleetbatch.runner.frames import Failed, FromWorker, GroupDone, Spare, Work,
 from fleetbatch.runner.memory import refuse_too_large
 from fleetbatch.runner.remote import RemoteShard
 from fleetbatch.runner.whereabouts import Whereabouts
-from fleetbatch.workloads import Answer, Device, Workload, answer_rows, with_dead, workload
+from fleetbatch.workloads import Answer, Device, Workload, answer_rows, blamed, open_workload, with_dead, workload
 
 ROWS_AT_ONCE: Final = 16
 """Rows that the workload is asked for at once: so many can be to blame for a hang until they are tried one by one."""
@@ -90,7 +90,8 @@ class Reader:
         The thread that computes calls this: so a row group is open only while it is computed.
         """
         rows = shard.read(work.row_group)
-        row_bytes = workload(work.lease.workload).row_bytes(rows)
+        with blamed(f"workload {work.lease.workload!r} cannot say what a row takes"):
+            row_bytes = workload(work.lease.workload).row_bytes(rows)
         refuse_too_large(
             self.worker_bytes, model_bytes=work.lease.model_bytes, group_bytes=rows.nbytes, row_bytes=row_bytes
         )
@@ -152,7 +153,7 @@ class Bench:
         if self.opened is None or self.opened.wanted != wanted:
             self.opened = None  # one in memory
             kind = workload(lease.workload)
-            answer = kind.open(self._model(lease), self.device, lease.options)
+            answer = open_workload(lease.workload, self._model(lease), self.device, lease.options)
             self.opened = Opened(wanted=wanted, kind=kind, answer=answer)
             self.heap.give_back()
         return self.opened

@@ -1,33 +1,41 @@
 """Rows in, answers out, whatever the workload: no item is left out, and a row that breaks its workload is dead."""
 
 import signal
+from collections import Counter
 from collections.abc import Mapping
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import FleetbatchError, RejectedError
+from fleetbatch.workloads.bounds import Bounds, beyond, short, too_heavy
 from fleetbatch.workloads.protocol import Answer, Workload
 
 FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 """Signals by which a process ends through what it computed."""
 _REASON_CHARACTERS: Final = 200
+_BOUNDS: Final = Bounds()
 
 
 def answer_rows(kind: Workload, answer: Answer, rows: pa.Table, *, row_group: int) -> pa.Table:
     """Return the answers of rows of contract `shard` by the workload's contract, in the order of the rows.
 
-    Rows that were dead when they were cut stay dead; one that the workload cannot bear is dead with what it raised.
+    Rows that were dead when they were cut stay dead; one that the workload cannot bear is dead with what it raised, and
+    one whose answer is larger than an audit takes is dead with what is too large.
     Raises RejectedError when the workload leaves an item out or doubles one: then its code is wrong.
     """
     asked, dead = _parted(rows)
-    answered = [_answered(kind, answer, asked)] if asked.num_rows else []
+    pieces = []
+    if asked.num_rows:
+        answers = _conformed(kind, _answered(kind, answer, asked), row_group)
+        answers, large = _within_bounds(_shortened(answers), many=len(contract(kind.answers_contract).key) > 1)
+        pieces = [answers, _conformed(kind, large, row_group)] if large.num_rows else [answers]
     reasons = [error or "the row has no bytes" for error in dead["error"].to_pylist()]
-    unanswered = [_dead(dead, reasons)] if dead.num_rows or not asked.num_rows else []
-    pieces = [_conformed(kind, piece, row_group) for piece in (*answered, *unanswered)]
+    if dead.num_rows or not asked.num_rows:
+        pieces.append(_conformed(kind, _dead(dead["item_id"], reasons), row_group))
     if len(pieces) == 1:
         return pieces[0]
     table = pa.concat_tables(pieces)
@@ -71,13 +79,35 @@ def _answered(kind: Workload, answer: Answer, rows: pa.Table) -> pa.Table:
             each = [_answered(kind, answer, rows.slice(number, 1)) for number in range(rows.num_rows)]
             return pa.concat_tables(each, promote_options="permissive")
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        return _dead(rows, [reason[:_REASON_CHARACTERS]])
+        return _dead(rows["item_id"], [reason[:_REASON_CHARACTERS]])
     _refuse_incomplete(kind, table, rows)
     return table
 
 
-def _dead(rows: pa.Table, reasons: list[str]) -> pa.Table:
-    return pa.table({"item_id": rows["item_id"], "error": pa.array(reasons, pa.string())})
+def _dead(items: "pa.ChunkedArray[Any]", reasons: list[str]) -> pa.Table:
+    return pa.table({"item_id": items, "error": pa.array([short(reason) for reason in reasons], pa.string())})
+
+
+def _shortened(answers: pa.Table) -> pa.Table:
+    """Return the answers with what is too long of their errors left out."""
+    if answers["error"].null_count == answers.num_rows:
+        return answers
+    errors = [None if error is None else short(error) for error in answers["error"].to_pylist()]
+    return answers.set_column(answers.schema.get_field_index("error"), "error", pa.array(errors, pa.string()))
+
+
+def _within_bounds(answers: pa.Table, *, many: bool) -> tuple[pa.Table, pa.Table]:
+    """Return the answers that an audit takes, and for each item with another one why it is dead."""
+    large = too_heavy(answers, _BOUNDS) | beyond(answers, _BOUNDS)
+    items = answers["item_id"]
+    why = {items[number].as_py(): reason for number, reason in large.items()}
+    if many and answers.num_rows > _BOUNDS.item_answers:
+        for item, count in Counter(items.to_pylist()).items():
+            if count > _BOUNDS.item_answers:
+                why.setdefault(item, f"it has {count} answers; {_BOUNDS.item_answers} are allowed")
+    dead = pa.chunked_array([pa.array(list(why), pa.string())])
+    kept = answers.filter(pc.invert(pc.is_in(items, value_set=dead.combine_chunks()))) if why else answers
+    return kept, _dead(dead, list(why.values()))
 
 
 def _refuse_incomplete(kind: Workload, table: object, rows: pa.Table) -> None:

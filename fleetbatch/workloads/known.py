@@ -2,16 +2,16 @@
 
 import functools
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Final
 
 from fleetbatch.contracts import WORKLOADS_GROUP, contract
-from fleetbatch.errors import RejectedError
+from fleetbatch.errors import FleetbatchError, RejectedError
 from fleetbatch.units import UNIT_S
-from fleetbatch.workloads.protocol import Workload
+from fleetbatch.workloads.protocol import Answer, Device, Workload
 
 _OURS: Final = {
     "image": "fleetbatch.workloads.image:ImageWorkload",
@@ -32,11 +32,8 @@ def workload(name: str) -> Workload:
     if name not in found:
         summary = f"workload {name!r} is not known; known are {', '.join(sorted(found))}"
         raise RejectedError(summary)
-    try:
+    with blamed(f"workload {name!r} cannot be loaded from {found[name].value}"):
         kind = found[name].load()()
-    except (ImportError, AttributeError, TypeError) as error:
-        summary = f"workload {name!r} cannot be loaded from {found[name].value}: {error}"
-        raise RejectedError(summary) from error
     if not isinstance(kind, Workload) or kind.name != name:
         summary = f"{found[name].value} is not a Workload that calls itself {name!r}"
         raise RejectedError(summary)
@@ -44,10 +41,34 @@ def workload(name: str) -> Workload:
     if not isinstance(rate, int | float) or not 1.0 / _RATE_MOST <= rate <= _RATE_MOST:
         summary = f"workload {name!r} answers {rate!r} rows a second; expected a number above 0, {_RATE_MOST:g} at most"
         raise RejectedError(summary)
-    if problems := _contract_problems(kind):
+    with blamed(f"the contracts of workload {name!r} cannot be read"):
+        problems = _contract_problems(kind)
+    if problems:
         summary = f"the contracts of workload {name!r} do not fit each other"
         raise RejectedError(summary, problems)
     return kind
+
+
+@contextmanager
+def blamed(what_fails: str) -> Iterator[None]:
+    """Turn whatever a workload's own code raises, or ends its process with, into a RejectedError that says what failed.
+
+    One package that is broken costs its own orders, and no car or dispatcher that serves others, too.
+    """
+    try:
+        yield
+    except FleetbatchError:
+        raise
+    except (Exception, SystemExit) as error:
+        summary = f"{what_fails}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise RejectedError(summary) from error
+
+
+def open_workload(name: str, model: bytes | None, device: Device, options: Mapping[str, str]) -> Answer:
+    """Return what answers a workload's rows; raise RejectedError when it cannot be opened here, for whatever reason."""
+    kind = workload(name)
+    with blamed(f"workload {name!r} cannot be opened here"):
+        return kind.open(model, device, options)
 
 
 def _contract_problems(kind: Workload) -> list[str]:
@@ -99,7 +120,7 @@ def usable_workloads() -> tuple[str, ...]:
 def _usable(name: str) -> bool:
     try:
         return all(find_spec(module) is not None for module in workload(name).needs)
-    except RejectedError:
+    except (RejectedError, ImportError, ValueError):  # a module within one that is not there
         return False
 
 

@@ -1,7 +1,7 @@
 """An episode leaves its environment's package as it found it, so that the next one follows from its own row alone.
 
 Packages keep dials in their classes and modules, and some environments turn them for good: after an intersection of
-highway-env the drivers of every other road kept its distances. What Python does not see (a simulator's own state) stays.
+highway-env every other road is driven with its distances. What Python does not see, a simulator's own state, stays.
 """
 
 import contextlib

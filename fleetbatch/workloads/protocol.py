@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleetbatch.contracts import contract
+from fleetbatch.errors import FleetbatchError
 
 Answer: TypeAlias = Callable[[pa.Table], pa.Table]
 """Rows of contract `shard`, all with bytes and none with an error, to their answers; see `Workload.open`."""
@@ -88,7 +89,8 @@ class Workload(ABC):
 
         `model` is the order's verified bundle, None for an order without one; `options` are the order's. The answers
         have the columns of the contract but row_group, each item's together; what can be said of an item follows from
-        its row alone, whatever rows are asked beside it. Raises RejectedError when the model cannot be used here.
+        its row alone, whatever rows are asked beside it. An answer larger than bounds.py allows is dead. Raises
+        RejectedError when the model cannot be used here.
         """
 
     def row_bytes(self, rows: pa.Table) -> int:
@@ -123,10 +125,20 @@ class Workload(ABC):
         for our, their in zip(ours, theirs, strict=True):
             if (our["error"] is None) != (their["error"] is None):
                 return f"error is {their['error']!r}, ours is {our['error']!r}"
-            why = self.differs(our, their) if our["error"] is None else ""  # the wording may differ between versions
+            why = self._why(our, their) if our["error"] is None else ""  # the wording may differ between versions
             if why:
                 return why
         return ""
+
+    def _why(self, ours: AnswerRow, theirs: AnswerRow) -> str:
+        """Ask `differs`; an answer at which it breaks is wrong, unless it breaks at our own one too."""
+        try:
+            return self.differs(ours, theirs)
+        except FleetbatchError:
+            raise
+        except Exception as error:  # noqa: BLE001 (a user's code raises whatever it raises)
+            self.differs(ours, ours)
+            return f"it cannot be compared: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _by_item(answers: pa.Table) -> dict[str, list[AnswerRow]]:

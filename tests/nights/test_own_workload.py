@@ -16,7 +16,7 @@ from fleetbatch.contracts import contract
 from fleetbatch.errors import RejectedError
 from fleetbatch.local.postgres import Postgres
 from fleetbatch.steps.closing import check_step, publish_step, report_step
-from fleetbatch.workloads import known_workloads, usable_workloads, workload
+from fleetbatch.workloads import Device, known_workloads, open_workload, row_seconds, usable_workloads, workload
 
 PACKAGE = Path(__file__).parents[1] / "own_workload"
 
@@ -91,6 +91,41 @@ def test_a_workload_whose_rate_counts_no_work_is_refused(package: Path, tmp_path
         pytest.raises(RejectedError, match="rows a second; expected a number above 0"),
     ):
         workload("words")
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("raise OSError('libwords.so.1 is not there')", "OSError: libwords.so.1 is not there"),
+        ("raise SystemExit('no licence')", "SystemExit: no licence"),
+        ("Words.__init__ = lambda self: [][1]", "IndexError: list index out of range"),
+        ("def broken(:", "SyntaxError"),
+    ],
+)
+def test_a_package_that_cannot_be_loaded_costs_its_own_orders_and_nobody_elses(
+    package: Path, tmp_path: Path, code: str, why: str
+) -> None:
+    shutil.copytree(package, tmp_path / "spoilt")
+    with (tmp_path / "spoilt" / "fleet_words" / "__init__.py").open("a") as module:
+        module.write(f"\n{code}\n")
+    with importable(tmp_path / "spoilt"):
+        with pytest.raises(RejectedError, match=f"'words' cannot be loaded from fleet_words:Words: {why}"):
+            workload("words")
+        assert usable_workloads() == ("image", "scenario", "video")
+        assert set(row_seconds()) == {"image", "scenario", "video"}
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_workload_that_cannot_be_opened_is_refused_with_what_it_raised(package: Path, tmp_path: Path) -> None:
+    shutil.copytree(package, tmp_path / "spoilt")
+    with (tmp_path / "spoilt" / "fleet_words" / "__init__.py").open("a") as module:
+        module.write("\nWords.open = lambda self, model, device, options: options['missing']\n")
+    with (
+        importable(tmp_path / "spoilt"),
+        pytest.raises(RejectedError, match="'words' cannot be opened here: KeyError: 'missing'"),
+    ):
+        open_workload("words", None, Device(provider="CPUExecutionProvider"), {})
 
 
 def test_a_night_of_somebody_elses_work_is_published_with_its_dead_letters(night: Night) -> None:

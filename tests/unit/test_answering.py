@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from fleetbatch.contracts import conform, contract
+from fleetbatch.audit.delivered import Limits, open_part
+from fleetbatch.contracts import conform, contract, parquet_bytes
 from fleetbatch.errors import RejectedError, TransientError
-from fleetbatch.workloads import Answer, Device, Workload, answer_rows
+from fleetbatch.workloads import Answer, AnswerRow, Device, Workload, answer_rows
 
 
 class Echo(Workload):
@@ -26,6 +28,10 @@ class Echo(Workload):
 
 ECHO = Echo()
 ANSWER = ECHO.open(None, Device(provider="CPUExecutionProvider"), {})
+
+
+def ids(table: pa.Table) -> list[Any]:
+    return table["item_id"].to_pylist()
 
 
 def rows(*items: tuple[bytes | None, str | None]) -> pa.Table:
@@ -83,3 +89,60 @@ def test_answers_are_equal_to_the_bit_unless_a_workload_says_otherwise() -> None
     assert ECHO.compare(ours, ours).disagreements == ()
     assert ECHO.compare(ours, theirs).disagreements == (("s-000001", "label is 'B', ours is 'b'"),)
     assert ECHO.compare(ours, theirs.slice(0, 1)).disagreements == (("s-000001", "no answer"),)
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"label": "x" * 9000}, "column 'label' has a text of 9000 bytes; 8192 are allowed"),
+        ({"labels": ["x"] * 3000}, "column 'labels' has a list of 3000 items; 2048 are allowed"),
+        ({"labels": ["x" * 9000]}, "column 'labels' has a text of 9000 bytes; 8192 are allowed"),
+        ({"labels": ["x" * 1000] * 17}, "bytes; 16384 are allowed"),
+        ({"scores": [0.5] * 2000, "label": "x" * 8000}, None),
+        ({"error": "\u00e9" * 900}, "\u00e9" * 500),
+    ],
+)
+def test_an_answer_larger_than_an_audit_takes_is_dead_alone_and_one_that_is_not_is_taken(
+    told: dict[str, Any], why: str | None
+) -> None:
+    def answer(asked: pa.Table) -> pa.Table:
+        said = [{"item_id": item, "label": "fine"} | (told if item == "s-000001" else {}) for item in ids(asked)]
+        return pa.Table.from_pylist(said, schema=ECHO.answer_schema)
+
+    found = answer_rows(ECHO, answer, rows(*[(b"a", None)] * 3), row_group=0)
+    errors = found["error"].to_pylist()
+    assert (errors[0], errors[2]) == (None, None)
+    assert (errors[1] is None) if why is None else (why in str(errors[1]))
+    assert ids(found) == ["s-000000", "s-000001", "s-000002"]
+    data = parquet_bytes(found)
+    assert open_part(data, "answers_image", 3, Limits()) == found, "what an honest car delivers is a part"
+
+
+def test_a_reason_is_cut_short_whatever_it_is_made_of() -> None:
+    found = answer_rows(ECHO, ANSWER, rows((None, "\u00e9" * 900)), row_group=0)
+    assert found["error"].to_pylist() == ["\u00e9" * 500]
+
+    def odd(_: pa.Table) -> pa.Table:
+        name = "\udcff.txt"  # as names of files that are no text
+        raise ValueError(name)
+
+    [reason] = answer_rows(ECHO, odd, rows((b"a", None)), row_group=0)["error"].to_pylist()
+    assert reason == "ValueError: ?.txt"
+
+
+class Picky(Echo):
+    """Compares only what it likes."""
+
+    def differs(self, ours: AnswerRow, theirs: AnswerRow) -> str:
+        return "" if ours["label"].strip() == theirs["label"].strip() else "another"
+
+
+def test_an_answer_at_which_a_comparison_breaks_is_wrong_and_one_that_breaks_at_our_own_is_the_workloads_mistake() -> (
+    None
+):
+    ours = answer_rows(ECHO, ANSWER, rows((b"a", None)), row_group=0)
+    without = ours.set_column(ours.schema.get_field_index("label"), "label", pa.nulls(1, pa.string()))
+    [(_, why)] = Picky().compare(ours, without).disagreements
+    assert why.startswith("it cannot be compared: AttributeError")
+    with pytest.raises(AttributeError):
+        Picky().compare(without, ours)

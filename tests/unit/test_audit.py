@@ -172,9 +172,9 @@ def test_an_honest_part_comes_out_as_it_went_in(reader: PartReader) -> None:
     ("rows", "said", "why"),
     [
         (answers(), 5, "holds 4 rows, 5 were said"),
-        (answers(label="x" * 2000), 4, "text of 2000 bytes"),
-        (answers(labels=["x"] * 100), 4, "list of 100 items"),
-        (answers(labels=["x" * 2000]), 4, "text of 2000 bytes"),
+        (answers(label="x" * 9000), 4, "text of 9000 bytes"),
+        (answers(labels=["x"] * 3000), 4, "list of 3000 items"),
+        (answers(labels=["x" * 9000]), 4, "text of 9000 bytes"),
         (answers(x=1), 4, "column 'x' is not in contract"),
         (answers(score="much"), 4, "'score' is string"),
         (answers(row_group=None), 4, "4 nulls"),

@@ -1,0 +1,69 @@
+"""How large an answer may be: a runner makes a dead letter of a larger one, an audit refuses it. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+REASON_BYTES_MAX: Final = 1000
+"""Of the error of a dead letter; the rest of a longer one is left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What an answer may hold."""
+
+    text_bytes: int = 8192
+    """Of one label, id or other text."""
+    list_items: int = 2048
+    row_bytes: int = 16384
+    """Of one answer in memory."""
+    item_answers: int = 10_000
+    """Answers of one item, where the contract lets an item have several."""
+
+
+def short(reason: str) -> str:
+    """Return as much of a reason as stands in a row, as text that can be written, whatever it was made of."""
+    return reason.encode(errors="replace")[:REASON_BYTES_MAX].decode(errors="ignore")
+
+
+def beyond(answers: pa.Table, bounds: Bounds) -> dict[int, str]:
+    """Return the numbers of the answers with a text or a list that is too long, and why."""
+    found: dict[int, str] = {}
+    for name in answers.column_names:
+        column: pa.Array[Any] = answers[name].combine_chunks()
+        rows = np.arange(len(column))
+        if pa.types.is_list(column.type):
+            for place, items in _above(pc.list_value_length(column), bounds.list_items):
+                why = f"column {name!r} has a list of {items} items; {bounds.list_items} are allowed"
+                found.setdefault(place, why)
+            rows, column = pc.list_parent_indices(column).to_numpy(), pc.list_flatten(column)
+        texts: list[Any] = column.flatten() if isinstance(column, pa.StructArray) else [column]
+        for text in texts:
+            if pa.types.is_string(text.type) or pa.types.is_binary(text.type):
+                for place, size in _above(pc.binary_length(text), bounds.text_bytes):
+                    why = f"column {name!r} has a text of {size} bytes; {bounds.text_bytes} are allowed"
+                    found.setdefault(int(rows[place]), why)
+    return found
+
+
+def too_heavy(answers: pa.Table, bounds: Bounds) -> dict[int, str]:
+    """Return the numbers of the answers that take too much memory, and why; what stands beside one is not asked."""
+    if answers.nbytes <= bounds.row_bytes:
+        return {}
+    sizes = [answers.slice(number, 1).nbytes for number in range(answers.num_rows)]
+    return {
+        number: f"the answer has {size} bytes; {bounds.row_bytes} are allowed"
+        for number, size in enumerate(sizes)
+        if size > bounds.row_bytes
+    }
+
+
+def _above(lengths: Any, most: int) -> Iterator[tuple[int, int]]:  # noqa: ANN401 (Arrow's whole numbers)
+    """Yield the places of what is longer, and how long it is."""
+    known = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+    for place in np.flatnonzero(known > most).tolist():
+        yield place, int(known[place])
