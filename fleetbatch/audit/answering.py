@@ -3,6 +3,7 @@
 A row at which the child hangs or ends is dead, with the reason; the rows beside it are answered one by one.
 """
 
+import math
 import multiprocessing
 import os
 import queue
@@ -10,7 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
@@ -18,11 +20,19 @@ from typing import Any, Final
 import pyarrow as pa
 
 from fleetbatch.errors import FleetbatchError, RejectedError, TransientError
-from fleetbatch.workloads import Answer, Device, answer_rows, open_workload, why_ended, with_dead, workload
+from fleetbatch.workloads import (
+    Answer,
+    Device,
+    answer_rows,
+    open_workload,
+    rows_at_once,
+    why_ended,
+    with_dead,
+    workload,
+)
 
 TRUSTED: Final = Device(provider="CPUExecutionProvider", threads=1)
 """The engine runs a process per core."""
-ROWS_AT_ONCE: Final = 16
 _SERVE: Final = "import sys; from fleetbatch.audit.answering import serve; serve(int(sys.argv[1]))"
 
 
@@ -44,11 +54,13 @@ class Recipe:
     options: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Child:
     recipe: Recipe
     process: "subprocess.Popen[bytes]"
     pipe: Connection
+    row_s: float = math.inf
+    """What the last rows took each; infinite before the first."""
 
 
 class Answerer:
@@ -69,10 +81,8 @@ class Answerer:
         Raises RejectedError when the workload's code or the model cannot be used, TransientError when the world was
         not ready.
         """
-        starts = range(0, max(rows.num_rows, 1), ROWS_AT_ONCE)
-        some = [rows.slice(start, ROWS_AT_ONCE) for start in starts]
         with self._one_at_a_time:
-            return pa.concat_tables([self._some(recipe, model, each, row_group) for each in some])
+            return pa.concat_tables(list(self._answers(recipe, model, rows, row_group)))
 
     def close(self) -> None:
         """End the child, whatever it is doing."""
@@ -81,6 +91,16 @@ class Answerer:
             self._child.process.wait()
             self._child.pipe.close()
         self._child = None
+
+    def _answers(
+        self, recipe: Recipe, model: Callable[[], bytes | None], rows: pa.Table, row_group: int
+    ) -> Iterator[pa.Table]:
+        start = 0
+        while start < max(rows.num_rows, 1):
+            child = self._open(recipe, model)
+            some, began = rows.slice(start, rows_at_once(child.row_s, self._patience.row_s)), time.monotonic()
+            yield self._some(recipe, model, some, row_group)
+            child.row_s, start = (time.monotonic() - began) / max(some.num_rows, 1), start + max(some.num_rows, 1)
 
     def _some(self, recipe: Recipe, model: Callable[[], bytes | None], rows: pa.Table, row_group: int) -> pa.Table:
         child = self._open(recipe, model)

@@ -5,6 +5,7 @@ it never outlives a runner that was killed.
 """
 
 import base64
+import math
 import os
 import queue
 import threading
@@ -28,10 +29,19 @@ from fleetbatch.runner.frames import Failed, FromWorker, GroupDone, Spare, Work,
 from fleetbatch.runner.memory import refuse_too_large
 from fleetbatch.runner.remote import RemoteShard
 from fleetbatch.runner.whereabouts import Whereabouts
-from fleetbatch.workloads import Answer, Device, Workload, answer_rows, blamed, open_workload, with_dead, workload
+from fleetbatch.workloads import (
+    Answer,
+    Device,
+    Workload,
+    answer_rows,
+    blamed,
+    open_workload,
+    rows_at_once,
+    with_dead,
+    workload,
+)
 
-ROWS_AT_ONCE: Final = 16
-"""Rows that the workload is asked for at once: so many can be to blame for a hang until they are tried one by one."""
+ROW_LIMIT_S: Final = 120.0
 
 SPARE_BYTES_MAX: Final = 8 << 20
 """A larger row group is not cut into pieces, which the runner keeps in its own memory until somebody is idle."""
@@ -51,17 +61,19 @@ class WorkerSettings:
     provider: str
     precision: str
     cache: Path
-    row_limit_s: float = 120.0
+    row_limit_s: float = ROW_LIMIT_S
     """A row that takes longer is given up: it becomes a dead letter that says so."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Opened:
     """A workload with an order's model and options: ready to answer on this provider, in this process."""
 
     wanted: tuple[str, str, dict[str, str]]
     kind: Workload
     answer: Answer
+    row_s: float = math.inf
+    """What the last rows took each; infinite before the first."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,6 +132,7 @@ class Bench:
     whereabouts: Whereabouts
     downloads: Downloads = field(default_factory=Downloads)
     heap: Heap = field(default_factory=Heap)
+    row_limit_s: float = ROW_LIMIT_S
     opened: Opened | None = None
 
     def compute(self, work: Work, fetched: "Future[RemoteShard] | None") -> Iterator[FromWorker]:
@@ -168,13 +181,13 @@ class Bench:
     def _answer(self, opened: Opened, work: Work, rows: pa.Table) -> pa.Table:
         """Ask the workload for a few rows at a time, and say which before each time."""
         rows = with_dead(rows, {row - work.start: why for row, why in work.dead.items()})
-        step = 1 if work.one_by_one else ROWS_AT_ONCE
-        pieces = []
-        for start in range(0, rows.num_rows, step):
-            some = rows.slice(start, step)
-            place = work.start + start
+        pieces, start = [], 0
+        while start < rows.num_rows:
+            some = rows.slice(start, 1 if work.one_by_one else rows_at_once(opened.row_s, self.row_limit_s))
+            place, began = work.start + start, time.monotonic()
             self.whereabouts.enter(work.row_group, place, place + some.num_rows)
             pieces.append(answer_rows(opened.kind, opened.answer, some, row_group=work.row_group))
+            opened.row_s, start = (time.monotonic() - began) / some.num_rows, start + some.num_rows
         self.whereabouts.leave()
         self.heap.settle()
         return pa.concat_tables(pieces)
@@ -213,6 +226,7 @@ def work(settings: WorkerSettings, descriptors: Sequence[int]) -> None:
         cache=settings.cache,
         reader=Reader(worker_bytes=settings.memory_bytes),
         whereabouts=Whereabouts(whereabouts),
+        row_limit_s=settings.row_limit_s,
     )
     waiting: queue.SimpleQueue[Told] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(os.fdopen(told, "rb"), bench.reader, waiting), daemon=True).start()

@@ -1,6 +1,6 @@
 """What cars can compute. A workload turns rows into answers and compares two answers; packages may bring their own."""
 
-from fleetbatch.workloads.answering import answer_rows, why_ended, with_dead
+from fleetbatch.workloads.answering import answer_rows, rows_at_once, why_ended, with_dead
 from fleetbatch.workloads.known import (
     blamed,
     known_workloads,
@@ -24,6 +24,7 @@ __all__ = [
     "open_workload",
     "row_seconds",
     "row_units",
+    "rows_at_once",
     "usable_workloads",
     "why_ended",
     "with_dead",

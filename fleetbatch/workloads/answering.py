@@ -16,6 +16,10 @@ from fleetbatch.workloads.protocol import Answer, Workload
 
 FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 """Signals by which a process ends through what it computed."""
+ROWS_AT_ONCE: Final = 16
+"""Rows that a workload is asked for at once: so many can be to blame for a hang until they are tried one by one."""
+_SLOWER: Final = 8
+"""So many times longer than the last ones rows asked for at once may take, since they share the limit of one."""
 _REASON_CHARACTERS: Final = 200
 _BOUNDS: Final = Bounds()
 
@@ -41,6 +45,15 @@ def answer_rows(kind: Workload, answer: Answer, rows: pa.Table, *, row_group: in
     table = pa.concat_tables(pieces)
     place = pc.index_in(table["item_id"], value_set=rows["item_id"].combine_chunks())
     return table.take(pc.sort_indices(place))
+
+
+def rows_at_once(row_s: float, limit_s: float) -> int:
+    """Return how many rows a workload is asked for, when the last ones took so long each and one may take `limit_s`.
+
+    Infinite seconds say that none is known yet.
+    """
+    together_s = limit_s / _SLOWER
+    return ROWS_AT_ONCE if row_s * ROWS_AT_ONCE <= together_s else max(1, int(together_s / row_s))
 
 
 def with_dead(rows: pa.Table, dead: Mapping[int, str]) -> pa.Table:

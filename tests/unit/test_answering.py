@@ -1,5 +1,6 @@
 """Whatever a workload does, every item of a row group is answered once, in order, or its code is refused."""
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from fleetbatch.audit.delivered import Limits, open_part
 from fleetbatch.contracts import conform, contract, parquet_bytes
 from fleetbatch.errors import RejectedError, TransientError
-from fleetbatch.workloads import Answer, AnswerRow, Device, Workload, answer_rows
+from fleetbatch.workloads import Answer, AnswerRow, Device, Workload, answer_rows, rows_at_once
 
 
 class Echo(Workload):
@@ -81,6 +82,11 @@ def test_what_says_that_the_world_was_not_ready_is_not_taken_for_a_broken_row() 
 
     with pytest.raises(TransientError):
         answer_rows(ECHO, unready, rows((b"a", None)), row_group=0)
+
+
+@pytest.mark.parametrize(("row_s", "rows"), [(math.inf, 1), (0.0, 16), (0.9, 16), (1.0, 15), (8.0, 1), (500.0, 1)])
+def test_rows_that_are_asked_for_at_once_have_time_enough_within_the_limit_of_one(row_s: float, rows: int) -> None:
+    assert rows_at_once(row_s, 120.0) == rows
 
 
 def test_answers_are_equal_to_the_bit_unless_a_workload_says_otherwise() -> None:
