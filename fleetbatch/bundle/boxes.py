@@ -19,6 +19,8 @@ OVERLAP_SAME: Final = 0.7
 """Two boxes with one label are the same detection when their intersection over union is at least this."""
 OVERLAP_DOUBLE: Final = 0.35
 """Detectors drop one of two boxes that overlap by some 0.45 or more; from here on hardware may decide which."""
+DOUBLES_MAX: Final = 3
+"""So many boxes without a partner one box may excuse; copies of one box are no answer for a picture with many."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -81,7 +83,7 @@ def difference(ours: Sequence[Found], theirs: Sequence[Found], *, score_min: flo
 
     Boxes are matched label by label, the best overlap first. One without a partner is forgiven where hardware may have
     decided: its score lies within the tolerance of `score_min`, below which nothing is a detection, or of the last one
-    that had room, or a box of its label overlaps with it so much that one of the two may be dropped.
+    that had room, or a box of its label overlaps with it so much that one of the two may be dropped (DOUBLES_MAX).
     """
     floors = [_floor(side, score_min) + tolerance for side in (ours, theirs)]
     for label in dict.fromkeys(found.label for found in (*ours, *theirs)):
@@ -119,11 +121,13 @@ def _pairs(ours: Sequence[Found], theirs: Sequence[Found]) -> list[tuple[int, in
 
 def _alone(some: Sequence[Found], others: Sequence[Found], paired: set[int], floor: float) -> Found | None:
     """Return the first box without a partner that nothing forgives."""
+    room = np.full(len(others), DOUBLES_MAX)
     for number, found in enumerate(some):
         if number not in paired and found.score >= floor:
-            shared = overlap([found.box], [other.box for other in others])
+            shared = overlap([found.box], [other.box for other in others])[0] * (room > 0)
             if not shared.size or shared.max() < OVERLAP_DOUBLE:
                 return found
+            room[shared.argmax()] -= 1
     return None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from fleetbatch.bundle import Bundle, Found, difference, found_in, open_bundle
+from fleetbatch.bundle import DETECTIONS_MAX, Bundle, Found, difference, found_in, open_bundle
 from fleetbatch.errors import RejectedError
 from fleetbatch.inference import check_goldens, open_inference
 from fleetbatch.pixels import Floats, prepare
@@ -172,6 +172,8 @@ def _form_problem(answer: AnswerRow) -> str:
     detections = answer["detections"]
     if detections is None or any(one is None or None in one.values() for one in detections):
         return "it has neither detections nor an error, or a detection lacks a value"
+    if len(detections) > DETECTIONS_MAX:
+        return f"it has {len(detections)} detections; a picture has {DETECTIONS_MAX} at most"
     scores = [one["score"] for one in detections]
     if scores != sorted(scores, reverse=True) or any(not 0 <= score <= 1 for score in scores):
         return "its scores are not 0 to 1, best first"

@@ -151,6 +151,12 @@ def test_what_hardware_may_decide_is_forgiven_and_no_more() -> None:
     assert differs([CAR], [half]) == differs([CAR, half], [CAR]) == ""
 
 
+def test_copies_of_one_box_do_not_hide_that_the_others_were_not_looked_for() -> None:
+    ours = [moved(CAR, by=60.0 * number, score=0.99 - 0.02 * number) for number in range(20)]
+    assert "is not in ours" in differs(ours, [ours[0]] * 64) or "was not found" in differs(ours, [ours[0]] * 64)
+    assert differs(ours, [ours[0], *ours]) == ""
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(SIDES, st.floats(0.3, 1)), max_size=8))
 def test_an_answer_agrees_with_itself_in_any_order(drawn: list[tuple[tuple[float, ...], float]]) -> None:
