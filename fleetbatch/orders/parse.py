@@ -1,5 +1,6 @@
 """An order is accepted whole, or refused with everything that is wrong with it."""
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -146,6 +147,11 @@ def parse_order(raw: Mapping[str, Any], known: Known, *, base: Path, where: str)
     sound = {name: value for name, value in given.items() if name in _ORDER and name not in wrong}
     problems += _field_problems(sound.get("cutting", {}), _CUTTING, "cutting.")
     problems += _field_problems(sound.get("auditing", {}), _AUDITING, "auditing.")
+    problems += [
+        f"`options.{name}` is {value!r}; there is no such number in JSON, and workloads read that"
+        for name, value in sound.get("options", {}).items()
+        if _holds_no_number(value)
+    ]
     problems += _meaning_problems(sound, known)
     if not problems:
         problems += _cutting_problems(_cutting(given, known))
@@ -255,6 +261,14 @@ def _placed(path: str, base: Path) -> Path:
 def _plain(value: Any) -> str:  # noqa: ANN401 # a TOML value
     """Return text as it is and everything else as JSON: true, 0.5, [1, 2]."""
     return value if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
+
+
+def _holds_no_number(value: Any) -> bool:  # noqa: ANN401 # a TOML value
+    """Return whether there is an infinite number in it, or one that is none: JSON would make null of it, silently."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_holds_no_number(one) for one in inner)
 
 
 def _is_timezone(name: str) -> bool:

@@ -112,6 +112,13 @@ def test_every_mistake_is_named_at_once(folder: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("value", ["inf", "nan", "[1.0, -inf]", "{ duration = nan }", "{ sizes = [inf] }"])
+def test_an_option_that_is_no_number_is_refused_and_not_read_as_nothing(folder: Path, value: str) -> None:
+    with pytest.raises(RejectedError) as refused:
+        load(folder, f'source = "pictures"\n[options]\nsize = {value}\n')
+    assert "`options.size` is" in "\n".join(refused.value.problems)
+
+
 def test_an_empty_order_says_what_is_missing(folder: Path) -> None:
     assert [problem.split(" ")[0] for problem in problems(folder, "")] == ["`source`"]
 
