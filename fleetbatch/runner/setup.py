@@ -1,6 +1,7 @@
 """What a runner is told: flags, a key, a hardware file; and what follows from them, before anything is started."""
 
 import argparse
+import math
 import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
@@ -114,8 +115,15 @@ def _hardware(told: argparse.Namespace) -> dict[str, Any]:
     for name, default in HARDWARE.items():
         if isinstance(default, str) != isinstance(merged[name], str) or isinstance(merged[name], bool):
             problems.append(f"`{name}` is {merged[name]!r}; expected something like {default!r}")
-        elif not isinstance(default, str) and not merged[name] > (-1 if name == "threads" else 0):
-            problems.append(f"`{name}` is {merged[name]!r}; it must be above zero")
+        elif isinstance(default, int) and not isinstance(merged[name], int):
+            problems.append(f"`{name}` is {merged[name]!r}; it must be a whole number")
+        elif not isinstance(default, str) and not (-1 if name == "threads" else 0) < merged[name] < math.inf:
+            problems.append(f"`{name}` is {merged[name]!r}; it must be above zero, and finite")
+    if merged["precision"] not in {"", *_PRECISIONS}:
+        known = f"known are {', '.join(_PRECISIONS)}; int8 is for an order to ask for"
+        problems.append(f"`precision` is {merged['precision']!r}; {known}")
+    if not 0 < told.row_limit_s < math.inf:
+        problems.append(f"--row-limit-s is {told.row_limit_s}; it must be above zero, and finite")
     if problems:
         summary = "the hardware class cannot be used"
         raise RejectedError(summary, problems)

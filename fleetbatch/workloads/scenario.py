@@ -131,6 +131,9 @@ def _refuse_other_package(pinned: str) -> None:
     if not pinned:
         return
     name, _, wanted = pinned.partition("==")
+    if not name or not wanted:
+        summary = f"`options.package` is {pinned!r}; expected one version of a package, such as highway-env==1.12.1"
+        raise RejectedError(summary)
     try:
         found = version(name)
     except PackageNotFoundError as error:

@@ -263,6 +263,10 @@ def test_a_source_that_is_not_known_is_refused_with_what_is(url: str) -> None:
         ({"--key": make_key(), "--hardware": b"theads = 2"}, "`theads` is not known"),
         ({"--key": make_key(), "--hardware": b'power_w = "much"'}, "expected something like 60.0"),
         ({"--key": make_key(), "--hardware": b"= 3"}, "is not TOML"),
+        ({"--key": make_key(), "--hardware": b"power_w = inf"}, "must be above zero, and finite"),
+        ({"--key": make_key(), "--hardware": b"threads = 1.5"}, "must be a whole number"),
+        ({"--key": make_key(), "--hardware": b'precision = "int8"'}, "int8 is for an order to ask for"),
+        ({"--key": make_key(), "--row-limit-s": "nan"}, "--row-limit-s is nan"),
     ],
 )
 def test_a_wrong_key_or_flag_is_one_clear_line_and_exit_2(

@@ -188,6 +188,9 @@ def test_a_pinned_package_of_another_version_is_refused() -> None:
         SCENARIO.open(policy(), CPU, {"package": "highway-env==0.1"})
     with pytest.raises(RejectedError, match="not installed here"):
         SCENARIO.open(policy(), CPU, {"package": "no-such-package==1"})
+    for pinned in ("highway-env>=1.0", "highway-env", "==1.0"):
+        with pytest.raises(RejectedError, match="expected one version of a package"):
+            SCENARIO.open(policy(), CPU, {"package": pinned})
 
 
 def test_the_default_policy_crashes_less_often_than_one_that_does_nothing() -> None:
