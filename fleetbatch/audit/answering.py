@@ -124,7 +124,7 @@ class Answerer:
             theirs.close()
             self._child = _Child(recipe=recipe, process=process, pipe=ours)
             try:
-                why = self._ask(self._child, (recipe, data), self._patience.open_s)
+                why = self._ask(self._child, (recipe, data), self._patience.open_s, what="it")
             except FleetbatchError:
                 self.close()
                 raise
@@ -133,13 +133,13 @@ class Answerer:
                 raise TransientError(message)
         return self._child
 
-    def _ask(self, child: _Child, question: object, patience_s: float) -> bytes | str:
+    def _ask(self, child: _Child, question: object, patience_s: float, *, what: str = "this row") -> bytes | str:
         """Return what the child answers, or why it never will: then it is gone."""
         try:
             child.pipe.send(question)
             if not child.pipe.poll(patience_s):
                 self.close()
-                return f"given up: this row took more than {patience_s:g} s"
+                return f"given up: {what} took more than {patience_s:g} s"
             match child.pipe.recv():
                 case FleetbatchError() as error:
                     raise error

@@ -9,9 +9,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleetbatch.contracts import conform, contract
+from fleetbatch.contracts import Contract, conform, contract
 from fleetbatch.errors import FleetbatchError, RejectedError
-from fleetbatch.workloads.bounds import Bounds, beyond, short, too_heavy
+from fleetbatch.workloads.bounds import Bounds, beyond, short, too_heavy, unsound
 from fleetbatch.workloads.protocol import Answer, Workload
 
 FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
@@ -28,15 +28,15 @@ def answer_rows(kind: Workload, answer: Answer, rows: pa.Table, *, row_group: in
     """Return the answers of rows of contract `shard` by the workload's contract, in the order of the rows.
 
     Rows that were dead when they were cut stay dead; one that the workload cannot bear is dead with what it raised, and
-    one whose answer is larger than an audit takes is dead with what is too large.
+    one whose answer is larger than an audit takes, or not one that the night's checks publish, with what is wrong.
     Raises RejectedError when the workload leaves an item out or doubles one: then its code is wrong.
     """
     asked, dead = _parted(rows)
     pieces = []
     if asked.num_rows:
         answers = _conformed(kind, _answered(kind, answer, asked), row_group)
-        answers, large = _within_bounds(_shortened(answers), many=len(contract(kind.answers_contract).key) > 1)
-        pieces = [answers, _conformed(kind, large, row_group)] if large.num_rows else [answers]
+        answers, other = _within_bounds(_shortened(answers), contract(kind.results_contract))
+        pieces = [answers, _conformed(kind, other, row_group)] if other.num_rows else [answers]
     reasons = [error or "the row has no bytes" for error in dead["error"].to_pylist()]
     if dead.num_rows or not asked.num_rows:
         pieces.append(_conformed(kind, _dead(dead["item_id"], reasons), row_group))
@@ -109,12 +109,12 @@ def _shortened(answers: pa.Table) -> pa.Table:
     return answers.set_column(answers.schema.get_field_index("error"), "error", pa.array(errors, pa.string()))
 
 
-def _within_bounds(answers: pa.Table, *, many: bool) -> tuple[pa.Table, pa.Table]:
-    """Return the answers that an audit takes, and for each item with another one why it is dead."""
-    large = too_heavy(answers, _BOUNDS) | beyond(answers, _BOUNDS)
+def _within_bounds(answers: pa.Table, of: Contract) -> tuple[pa.Table, pa.Table]:
+    """Return the answers that audits and checks take, and for each item with another one why it is dead."""
+    wrong = unsound(answers, of) | too_heavy(answers, _BOUNDS) | beyond(answers, _BOUNDS)
     items = answers["item_id"]
-    why = {items[number].as_py(): reason for number, reason in large.items()}
-    if many and answers.num_rows > _BOUNDS.item_answers:
+    why = {items[number].as_py(): reason for number, reason in wrong.items()}
+    if len(of.key) > 1 and answers.num_rows > _BOUNDS.item_answers:
         for item, count in Counter(items.to_pylist()).items():
             if count > _BOUNDS.item_answers:
                 why.setdefault(item, f"it has {count} answers; {_BOUNDS.item_answers} are allowed")

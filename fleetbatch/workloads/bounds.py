@@ -1,12 +1,16 @@
-"""How large an answer may be: a runner makes a dead letter of a larger one, an audit refuses it. Pure."""
+"""What an answer may be: a runner makes a dead letter of any other; audits or the morning's checks refuse it. Pure."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from fleetbatch.contracts import Contract, answer_columns
 
 REASON_BYTES_MAX: Final = 1000
 """Of the error of a dead letter; the rest of a longer one is left out."""
@@ -60,6 +64,32 @@ def too_heavy(answers: pa.Table, bounds: Bounds) -> dict[int, str]:
         for number, size in enumerate(sizes)
         if size > bounds.row_bytes
     }
+
+
+def unsound(answers: pa.Table, of: Contract) -> dict[int, str]:
+    """Return the numbers of the answers that the checks of a night would not publish, and why.
+
+    `of` is the contract of results: its headline is said, and its numbers are numbers, within their ranges.
+    """
+    fine, found = _truths(answers["error"].is_null()), dict[int, str]()
+    headline = (of.headline or "").partition(".")[0]
+    if headline:
+        nothing = fine & _truths(answers[headline].is_null())
+        found.update(
+            dict.fromkeys(np.flatnonzero(nothing).tolist(), f"it has neither {headline!r} nor a reason why not")
+        )
+    for name in answer_columns(of):
+        low, high = of.ranges.get(name, (-math.inf, math.inf))
+        if name in of.ranges or pa.types.is_floating(of.schema.field(name).type):
+            numbers = answers[name].to_numpy().astype(np.float64)  # null is no number, as one that is none
+            outside = ~(np.isfinite(numbers) & (low <= numbers) & (numbers <= high))
+            for place in np.flatnonzero(fine & outside & _truths(answers[name].is_valid())).tolist():
+                found.setdefault(place, f"column {name!r} is {numbers[place]}; expected a number {low:g} to {high:g}")
+    return found
+
+
+def _truths(column: "pa.ChunkedArray[Any]") -> npt.NDArray[np.bool_]:
+    return column.to_numpy().astype(np.bool_)
 
 
 def _above(lengths: Any, most: int) -> Iterator[tuple[int, int]]:  # noqa: ANN401 (Arrow's whole numbers)

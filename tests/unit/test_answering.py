@@ -124,6 +124,30 @@ def test_an_answer_larger_than_an_audit_takes_is_dead_alone_and_one_that_is_not_
     assert open_part(data, "answers_image", 3, Limits()) == found, "what an honest car delivers is a part"
 
 
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"score": math.nan}, "column 'score' is nan; expected a number 0 to 1"),
+        ({"score": math.inf}, "column 'score' is inf; expected a number 0 to 1"),
+        ({"score": 1.5}, "column 'score' is 1.5; expected a number 0 to 1"),
+        ({"label": None}, "it has neither 'label' nor a reason why not"),
+        ({"score": 1.0}, None),
+        ({"score": None}, None),
+        ({"label": None, "error": "no label fits"}, "no label fits"),
+    ],
+)
+def test_an_answer_that_the_mornings_checks_would_not_publish_is_dead_alone(
+    told: dict[str, Any], why: str | None
+) -> None:
+    def answer(asked: pa.Table) -> pa.Table:
+        said = [{"item_id": item, "label": "a"} | (told if item == "s-000001" else {}) for item in ids(asked)]
+        return pa.Table.from_pylist(said, schema=ECHO.answer_schema)
+
+    found = answer_rows(ECHO, answer, rows(*[(b"a", None)] * 3), row_group=0)
+    assert found["error"].to_pylist() == [None, why, None]
+    assert ECHO.compare(found, found).disagreements == ()
+
+
 def test_a_reason_is_cut_short_whatever_it_is_made_of() -> None:
     found = answer_rows(ECHO, ANSWER, rows((None, "\u00e9" * 900)), row_group=0)
     assert found["error"].to_pylist() == ["\u00e9" * 500]
