@@ -136,7 +136,11 @@ class _Board:
         cached = bool((c.cached[car] >> workload) & 1) or (car, workload) in self.loaded or not policy.model_bytes
         begins = at + fetch + (0.0 if cached else policy.model_bytes[workload] / link)
         room = min(float(self.until[car]), float(s.deadline[shard])) - begins
-        fits = min(stop - start, int(room / tau + 1e-9) if tau > 0.0 else stop - start) if room >= 0.0 else 0
+        fits = (
+            min(stop - start, int(min(room / tau + 1e-9, stop - start)) if tau > 0.0 else stop - start)
+            if room >= 0.0
+            else 0
+        )
         if fits < min(policy.piece_row_groups_min, stop - start):
             return start, at, tau
         return start + fits, begins + fits * tau, tau

@@ -109,7 +109,7 @@ def _fits_together(priced: Priced, plan: Plan, cars: int, levels: int) -> bool:
     once = np.zeros(cars, bool)
     once[plan.order[(plan.order >= 0) & (plan.order < cars)]] = True
     between = np.stack([plan.deadlines, plan.latest], axis=1).ravel()
-    rises = deadlines > 0 and bool((np.diff(between) >= 0.0).all()) and between[-1] <= priced.edges[-1]
+    rises = deadlines > 0 and bool((np.diff(between) >= 0.0).all()) and between[-1] <= priced.edges[-1] < np.inf
     return bool(classes and len(plan.order) == cars and once.all() and rises)
 
 

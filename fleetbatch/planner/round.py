@@ -17,6 +17,7 @@ from fleetbatch.planner.grid import grid_of
 from fleetbatch.planner.handover import handed_over
 from fleetbatch.planner.idle import car_plan
 from fleetbatch.planner.inputs import Cars, Shards, read_inputs
+from fleetbatch.planner.leases import check_leases
 from fleetbatch.planner.market import by_prices
 from fleetbatch.planner.nouns import Round
 from fleetbatch.planner.pieces import running
@@ -51,11 +52,17 @@ def plan_round(
 
 def _planned(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy) -> Round:
     _keep_pages()
-    fleet, work = read_inputs(cars, shards, policy)
+    fleet, work = _read(cars, shards, policy)
     grid = grid_of(work, policy)
     if grid.blocks() and len(fleet.car_id) >= policy.prices_from_cars:
         return by_prices(fleet, work, grid, now, policy)
     return _by_rule(fleet, work, now, policy)
+
+
+def _read(cars: pa.Table, shards: pa.Table, policy: Policy) -> tuple[Cars, Shards]:
+    fleet, work = read_inputs(cars, shards, policy)
+    check_leases(fleet, work)
+    return fleet, work
 
 
 def _keep_pages() -> None:
@@ -74,7 +81,7 @@ KEPT_BYTES = 31 << 20
 
 def plan_simply(cars: pa.Table, shards: pa.Table, now: datetime, policy: Policy) -> Round:
     """Plan a round by the simple rule whatever its size, as plan_round does for a few cars."""
-    fleet, work = read_inputs(cars, shards, policy)
+    fleet, work = _read(cars, shards, policy)
     return _by_rule(fleet, work, now, policy)
 
 

@@ -185,7 +185,7 @@ def _wrong_units(x: Seen) -> Bools:
     total = np.zeros(len(x.groups))
     count = np.clip(x.groups, 0, None).astype(np.int64)
     tau = np.where(np.isfinite(x.tau), x.tau, 0.0)
-    ends, upto = x.a["end_s"].astype(np.float64), np.cumsum(count)
+    ends, upto = np.nan_to_num(x.a["end_s"].astype(np.float64)), np.cumsum(count)
     parts = np.unique(np.append(np.searchsorted(upto, np.arange(0, upto[-1:].sum(), CHUNK), "right"), len(count)))
     for first, last in itertools.pairwise(parts.tolist()):
         row = np.repeat(np.arange(first, last), count[first:last])

@@ -181,18 +181,46 @@ def _idle(x: Stated) -> Iterator[tuple[str, Bools]]:
     c = {name: column[order] for name, column in x.fleet.items()}
     said, busy = x.plans["reason"], x.plans["pieces"] > 0
     until = np.zeros(len(said))
-    np.maximum.at(until, np.searchsorted(c["car_id"], x.a["car_id"]), x.a["end_s"].astype(np.float64))
-    yield "the plan says until when a car is busy", np.abs(until - x.plans["busy_until_s"]) > SLACK_S
+    np.maximum.at(until, np.searchsorted(c["car_id"], x.a["car_id"]), np.nan_to_num(x.a["end_s"].astype(np.float64)))
+    yield "the plan says until when a car is busy", ~(np.abs(until - x.plans["busy_until_s"]) <= SLACK_S)
     runs = c["running_shard?"].astype(bool)
     later = np.maximum(c["ready_s"], c["free_in_s"]) >= x.policy.commit_s
     true = np.where(busy, said == Reason.HAS_WORK, said > FIRST_OF_CARS)
     true &= busy | (among(said, RUNS) == runs) & ((said == Reason.NOT_READY) == (later & ~runs))
     open_ = np.flatnonzero(x.open())
     true &= (said != Reason.NO_WORK) | (len(open_) == 0)
+    runs_at = np.flatnonzero(runs & ~busy)
+    true[runs_at] &= said[runs_at] == _of_holders(x, {name: column[runs_at] for name, column in c.items()})
     none_fits = np.flatnonzero(said == Reason.NOTHING_FITS)
     if len(none_fits):
         true[none_fits] &= ~_may_any(x, {name: column[none_fits] for name, column in c.items()}, open_)
     yield "a car has work or idles for the reason that its own row and the open work show", ~true
+
+
+def _of_holders(x: Stated, c: Columns) -> npt.NDArray[np.uint8]:
+    """Return why each car that holds a lease has nothing, 0 where it could go on with what it holds."""
+    order = np.argsort(x.work["shard_id"], kind="stable")
+    said = np.full(len(c["car_id"]), Reason.BUSY, np.uint8)
+    if not len(order):
+        return said
+    place = np.searchsorted(x.work["shard_id"], c["running_shard"], sorter=order)
+    place = order[np.minimum(place, len(order) - 1)]
+    here = np.flatnonzero(x.work["shard_id"][place] == c["running_shard"])
+    place, c = place[here], {name: column[here] for name, column in c.items()}
+    s = {name: column[place] for name, column in x.work.items()}
+    left = np.maximum(s["rg_next"], c["running_row_group"]) < s["row_groups"]
+    tau, until = row_group_s(x.policy, c, s), np.minimum(np.minimum(c["limit_s"], s["deadline_s"]), HORIZON_S)
+    goes_on = left & (np.isfinite(tau)) & (tau < until - SLACK_S) & _may_have(c, s)
+    goes_on &= stay(c, np.where(goes_on, tau, 0.0)) > x.policy.stay_min + SLACK
+    handed = np.isin(c["running_shard"], x.a["shard_id"][x.a["reason"] == Reason.HANDED_OVER])
+    said[here] = np.where(handed, Reason.GIVES_AWAY, np.where(goes_on, 0, Reason.RUNS_LATE))
+    return said
+
+
+def _may_have(c: Columns, s: Columns) -> Bools:
+    """Return which cars consent to their shard's work and have the hardware, the region and the memory for it."""
+    may = (c["consent"] >> s["workload"].astype(np.uint32)) & (s["hw_mask"] >> c["hw"]) & 1 == 1
+    return np.asarray(may & ((s["region"] == ANY_REGION) | (s["region"] == c["region"])) & (c["mem_B"] >= s["mem_B"]))
 
 
 def _may_any(x: Stated, c: Columns, open_: Ints) -> Bools:

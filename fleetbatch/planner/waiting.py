@@ -70,10 +70,20 @@ def _fits_anywhere(cars: Cars, shards: Shards, policy: Policy, places: Ints, abl
         size = shards.bytes(places)
         fetch = np.where(size > 0.0, size / link, 0.0)
         tau = np.maximum(shards.units(places) / speed, fetch)
-    room = np.minimum(
-        float(np.max(cars.until(np.flatnonzero(able), policy.stay_min))), shards.deadline[places]
-    ) - float(np.min(cars.ready[able]))
-    return np.asarray(tau <= room)
+    return np.asarray(tau <= _room(cars, policy, able, shards.deadline[places]))
+
+
+def _room(cars: Cars, policy: Policy, able: Bools, due: npt.NDArray[np.float32]) -> Floats:
+    """Return how long the car that has longest may work before each instant; of many never too little."""
+    until, ready = cars.until(np.flatnonzero(able), policy.stay_min), cars.ready[able].astype(np.float64)
+    different, of = np.unique(due, return_inverse=True)
+    if len(different) > DIFFERENT_MAX:
+        return np.asarray(np.minimum(float(np.max(until)), due) - float(np.min(ready)))
+    return np.array([float(np.max(np.minimum(until, one) - ready)) for one in different.tolist()])[of]
+
+
+DIFFERENT_MAX = 8
+"""Deadlines for each of which every car is looked at; of more it is asked only who stays longest and who is first."""
 
 
 def unassigned_by_kind(given: Given, solution: Solution | None, pieces: Placed, taken: Bools) -> pa.Table:
@@ -142,7 +152,8 @@ def _tier_reasons(given: Given, solution: Solution | None) -> Bytes:
         cheapest = np.where(usable.T[None], _energy(given)[:, :, None], np.inf).min(axis=1)[..., None]
         reason[(later > SERVED * given.work.demand) & (planned < SERVED * given.work.demand)] = Reason.BETTER_HOURS
         reason[outbid] = Reason.OUTBID
-        reason[cheapest > np.asarray(given.policy.value_per_unit)] = Reason.NOT_WORTH
+        able = np.isfinite(cheapest)  # where nobody is there in time, no energy would be used
+        reason[able & (cheapest > np.asarray(given.policy.value_per_unit))] = Reason.NOT_WORTH
     return np.append(reason.ravel(), np.uint8(Reason.LATER))
 
 
@@ -170,7 +181,8 @@ def _doubtful(given: Given) -> list[int]:
         best = float(rate.max())
         able = np.flatnonzero(rate >= 0.5 * best) * step if best > 0.0 else np.zeros(0, np.int64)
         able = given.fleet.order[able]
-        room = min(float(np.max(cars.limit[able] - cars.ready[able], initial=0.0)), float(given.grid.deadlines[0]))
+        until = np.minimum(cars.limit[able], given.grid.deadlines[0])
+        room = float(np.max(until - cars.ready[able], initial=0.0))
         if best <= 0.0 or given.work.largest / (0.5 * best) > room:
             found.append(kind)
     return found

@@ -8,7 +8,7 @@ import pytest
 from planner_tables import NOW, POLICY, car, cars, mixed_fleet, mixed_work, shard, shards
 
 from fleetbatch.errors import RejectedError
-from fleetbatch.planner import FramedRound, Round, plan_round, verify_round
+from fleetbatch.planner import FramedRound, Round, plan_round, plan_simply, verify_round
 from fleetbatch.planner.policy import Policy
 
 PRICES = replace(POLICY, prices_from_cars=1)
@@ -50,6 +50,13 @@ def test_work_of_no_units_is_placed_without_harm(policy: Policy) -> None:
     assert verify_round(fleet, work, NOW, policy, plan_round(fleet, work, NOW, policy)) == []
 
 
+def test_next_to_no_work_is_placed_by_the_simple_rule_too() -> None:
+    fleet, work = cars(car(1)), shards(shard(11, work_units=1e-306, size_B=0))
+    found = plan_simply(fleet, work, NOW, POLICY)
+    assert found.assignments["rg_end"].to_pylist() == [10]
+    assert verify_round(fleet, work, NOW, POLICY, found) == []
+
+
 @pytest.mark.parametrize(
     ("fleet", "work", "said"),
     [
@@ -69,6 +76,12 @@ def test_work_of_no_units_is_placed_without_harm(policy: Policy) -> None:
         (cars(), shards(shard(11, workload=7)), "workload is beyond the policy's 2 workloads"),
         (cars(), shards(shard(11, rg_next=11)), "rg_next lies beyond row_groups"),
         (cars(), shards(shard(11, replicas=2)), "one holder at a time"),
+        (
+            cars(car(1, running_shard=11), car(2, running_shard=11)),
+            shards(shard(11, held_by=[1001])),
+            "1 shards are run by two cars; the first is shard_id 000000000000000b",
+        ),
+        (cars(car(1, running_shard=11), car(2)), shards(shard(11)), "1 shards are run by a car and held by nobody"),
     ],
 )
 def test_input_that_makes_no_sense_is_refused_by_name(fleet: pa.Table, work: pa.Table, said: str) -> None:

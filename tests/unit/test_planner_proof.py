@@ -100,6 +100,14 @@ def test_prices_that_give_another_bound_than_the_stated_are_refused(times: float
     assert broken(ROUND, prices=prices) == {"the stated bound is the one that the prices give"}
 
 
+def test_prices_that_hold_for_ever_are_refused() -> None:
+    prices = ROUND.certificate.prices
+    until = prices["until_s"].to_numpy().copy()
+    until[until == until.max()] = np.inf
+    endless = prices.set_column(prices.column_names.index("until_s"), "until_s", pa.array(until))
+    assert broken(ROUND, prices=endless)
+
+
 def test_prices_of_another_order_of_kinds_are_refused() -> None:
     prices = ROUND.certificate.prices
     blocks = int(np.argmax(prices["from_s"].to_numpy()[1:] == 0.0)) + 1
@@ -189,6 +197,7 @@ def test_of_any_round_the_stated_amounts_pass_and_no_others(
 @given(seed=st.integers(0, 2**32 - 1))
 def test_with_running_cars_many_deadlines_and_sizes_the_amounts_are_found_again(seed: int) -> None:
     chance = np.random.default_rng(seed)
+    runs = chance.permutation(np.arange(100, 140))
     fleet = cars(
         *(
             car(
@@ -197,7 +206,7 @@ def test_with_running_cars_many_deadlines_and_sizes_the_amounts_are_found_again(
                 ready_s=float(chance.choice([0.0, 5000.0])),
                 limit_s=float(chance.uniform(600.0, 90_000.0)),
                 speed=float(chance.uniform(0.2, 3.0)),
-                running_shard=int(chance.integers(100, 140)) if number <= chance.integers(40) else None,
+                running_shard=int(runs[number]) if number <= chance.integers(40) else None,
                 running_row_group=int(chance.integers(0, 9)),
             )
             for number in range(1, 40)

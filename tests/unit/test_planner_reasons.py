@@ -51,6 +51,17 @@ def test_work_that_is_worth_less_than_its_energy_says_so() -> None:
 
 
 @pytest.mark.parametrize("policy", [POLICY, PRICES])
+def test_work_that_is_due_before_any_car_is_there_is_not_called_too_dear(policy: Policy) -> None:
+    fleet, work = (
+        cars(car(1, ready_s=4000.0), car(2, limit_s=100.0)),
+        shards(shard(11, deadline_s=3000.0, work_units=6000.0)),
+    )
+    found = plan_round(fleet, work, NOW, policy)
+    assert reasons(found.unassigned) == {Reason.TOO_LONG}
+    assert verify_round(fleet, work, NOW, policy, found) == []
+
+
+@pytest.mark.parametrize("policy", [POLICY, PRICES])
 @pytest.mark.parametrize(
     ("fleet", "work", "reason"),
     [

@@ -114,6 +114,10 @@ SPOILED: dict[str, tuple[Callable[[Round], Round], str]] = {
         lambda r: replace(r, car_plan=changed(r.car_plan, "busy_until_s", lambda at: at + 5.0)),
         "the plan says until when a car is busy",
     ),
+    "busy until no number": (
+        lambda r: replace(r, car_plan=changed(r.car_plan, "busy_until_s", lambda _: float("nan"))),
+        "the plan says until when a car is busy",
+    ),
     "a rule that nobody knows": (
         lambda r: replace(r, planner="magic"),
         "the round says by which rule it was planned",
@@ -167,3 +171,24 @@ def test_a_certificate_or_plan_that_the_tables_contradict_is_refused(name: str) 
     found = plan_round(CARS, WORK, NOW, PRICES)
     assert verify_round(CARS, WORK, NOW, PRICES, found) == []
     assert rule in {one.rule for one in verify_round(CARS, WORK, NOW, PRICES, spoil(found))}
+
+
+@pytest.mark.parametrize("claim", [Reason.BUSY, Reason.GIVES_AWAY, Reason.RUNS_LATE])
+def test_a_car_that_could_go_on_with_what_it_holds_has_no_reason_not_to(claim: Reason) -> None:
+    fleet, work = cars(car(1, running_shard=11, running_row_group=2)), shards(shard(11, held_by=[1001]))
+    found, nothing = plan_simply(fleet, work, NOW, POLICY), plan_simply(fleet.slice(0, 0), work, NOW, POLICY)
+    told = [{**row, "pieces": 0, "busy_until_s": 0.0, "reason": int(claim)} for row in found.car_plan.to_pylist()]
+    priorities = found.certificate.priorities
+    none = priorities.set_column(2, "expected", pa.array([0.0] * priorities.num_rows))
+    dropped = certified(
+        replace(
+            found,
+            assignments=nothing.assignments,
+            unassigned=nothing.unassigned,
+            car_plan=rows(told, found.car_plan),
+        ),
+        placed=0.0,
+        priorities=none,
+    )
+    [broken] = verify_round(fleet, work, NOW, POLICY, dropped)
+    assert broken.rule == "a car has work or idles for the reason that its own row and the open work show"

@@ -103,6 +103,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[], Round], str]] = {
     "rows out of order": (swapped, "rows are in order of car and seq"),
     "a gap in a queue": (lambda: change(14, seq=1), "seq counts from 0 without gaps"),
     "a time that is not a number": (lambda: change(12, start_s=float("nan")), "times, chances and units"),
+    "an end that is not a number": (lambda: change(12, end_s=float("nan")), "times, chances and units"),
     "negative units": (lambda: change(12, expected_units=-1.0), "times, chances and units"),
     "row groups beyond the shard": (lambda: change(12, rg_end=11), "row groups lie within"),
     "no row groups at all": (lambda: change(12, rg_end=0), "row groups lie within"),
