@@ -1,6 +1,7 @@
 """One scenario in closed loop: an environment of Gymnasium, a policy, and the trajectory that they made of it."""
 
 import contextlib
+import inspect
 import io
 import random
 import time
@@ -12,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 import numpy as np
 
-from fleetbatch.workloads.left_as_found import left_as_found
+from fleetbatch.workloads.left_as_found import creator_of, left_as_found
 from fleetbatch.workloads.trajectory import Trajectory
 
 Policy: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
@@ -28,7 +29,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Gymnasium's id, such as highway_env:highway-fast-v0; what stands before the colon is imported."""
     seed: int
     config: dict[str, Any] = {}
-    """Handed to the environment when it is made."""
+    """Handed to the environment when it is made: as its `config` where it has one, else name by name."""
 
 
 class ScenarioError(Exception):
@@ -85,7 +86,7 @@ def _drive(environment: Any, seed: int, policy: Policy, steps_max: int) -> Episo
     steps, reward, policy_s = 0, 0.0, 0.0
     while True:
         began = time.perf_counter()
-        output = policy(_flat(observation))
+        output = policy(_flat(environment.observation_space, observation))
         policy_s += time.perf_counter() - began
         observation, gained, terminated, truncated, _ = environment.step(_action(environment, output, steps))
         steps, reward = steps + 1, reward + float(gained)
@@ -119,23 +120,39 @@ def _apart(scenario: Scenario) -> Iterator[None]:
 def _make(scenario: Scenario) -> Any:  # noqa: ANN401 (Gymnasium's environments are generic in what they observe)
     import gymnasium
 
-    given: Mapping[str, Any] = {"config": scenario.config} if scenario.config else {}
+    whole = _takes_config(scenario.environment)
+    if "render_mode" in scenario.config:
+        message = f"environment {scenario.environment} knows no configuration render_mode: nobody looks on"
+        raise ScenarioError(message)
     try:
-        environment = gymnasium.make(scenario.environment, render_mode=None, **given)
+        given: Mapping[str, Any] = {"config": scenario.config} if whole and scenario.config else scenario.config
+        environment = gymnasium.make(scenario.environment, **given)
     except Exception as error:
         # an environment's package raises whatever it raises
         message = f"environment {scenario.environment} cannot be made: {_first_line(error)}"
         raise ScenarioError(message) from error
     describe = getattr(environment.unwrapped, "default_config", None)  # highway-env passes over what it does not know
-    unknown = sorted(scenario.config.keys() - describe().keys()) if describe is not None else []
+    unknown = sorted(scenario.config.keys() - describe().keys()) if whole and describe is not None else []
     if unknown:
         message = f"environment {scenario.environment} knows no configuration {', '.join(unknown)}"
         raise ScenarioError(message)
     return environment
 
 
-def _flat(observation: Any) -> np.ndarray[Any, Any]:  # noqa: ANN401 (whatever the environment observes)
-    values = np.asarray(observation, dtype=np.float32).reshape(-1)
+def _takes_config(environment: str) -> bool:
+    """Return whether an environment is configured by one table, as highway-env's are; others take keyword arguments."""
+    made = creator_of(environment)
+    try:
+        return hasattr(made, "default_config") or "config" in inspect.signature(made).parameters
+    except (TypeError, ValueError):  # nothing is known of it
+        return False
+
+
+def _flat(space: Any, observation: Any) -> np.ndarray[Any, Any]:  # noqa: ANN401 (whatever the environment observes)
+    from gymnasium.spaces import Dict, Tuple, flatten
+
+    plain = flatten(space, observation) if isinstance(space, Dict | Tuple) else observation  # in the space's order
+    values = np.asarray(plain, dtype=np.float32).reshape(-1)
     if not np.isfinite(values).all():
         message = "the environment's observation is not finite"
         raise ScenarioError(message)

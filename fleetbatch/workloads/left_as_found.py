@@ -19,6 +19,20 @@ _NOT_THEIRS: Final = sys.stdlib_module_names | {"gymnasium", "numpy"}
 """What every environment is made of, beside its own packages."""
 
 
+def creator_of(environment: str) -> Any:  # noqa: ANN401 (a class, or whatever makes one)
+    """Return what makes an environment, by Gymnasium's id; None where it cannot be found."""
+    module, _, name = environment.rpartition(":")
+    with contextlib.suppress(Exception):  # whoever makes it hears what is wrong
+        import gymnasium
+        from gymnasium.envs.registration import load_env_creator
+
+        if module:
+            importlib.import_module(module)
+        entry = gymnasium.spec(name).entry_point
+        return load_env_creator(entry) if isinstance(entry, str) else entry
+    return None
+
+
 @contextlib.contextmanager
 def left_as_found(environment: str) -> Iterator[None]:
     """Put back at the end what changed in the packages of an environment's classes; `environment` is Gymnasium's id."""
@@ -38,18 +52,9 @@ def left_as_found(environment: str) -> Iterator[None]:
 
 def _packages(environment: str) -> frozenset[str]:
     """Return the packages of an environment's class and of those that it comes from; none where it cannot be found."""
-    module, _, name = environment.rpartition(":")
-    with contextlib.suppress(Exception):  # whoever makes it hears what is wrong
-        import gymnasium
-        from gymnasium.envs.registration import load_env_creator
-
-        if module:
-            importlib.import_module(module)
-        entry = gymnasium.spec(name).entry_point
-        made: Any = load_env_creator(entry) if isinstance(entry, str) else entry
-        kinds = made.__mro__ if isinstance(made, type) else (made,)
-        return frozenset(kind.__module__.partition(".")[0] for kind in kinds) - _NOT_THEIRS
-    return frozenset()
+    made = creator_of(environment)
+    kinds = made.__mro__ if isinstance(made, type) else () if made is None else (made,)
+    return frozenset(kind.__module__.partition(".")[0] for kind in kinds) - _NOT_THEIRS
 
 
 def _modules(packages: frozenset[str]) -> list[ModuleType]:

@@ -98,6 +98,33 @@ def test_an_environment_without_a_road_is_driven_with_what_can_be_said_of_it() -
     assert row["progress_m"] is None
 
 
+def test_an_environment_without_a_table_of_its_own_is_configured_by_its_keyword_arguments() -> None:
+    right_then_down = driver(lambda seen: np.eye(4)[2 if seen[0] % 4 < 3 else 1])
+    by_chance, sure = (
+        Scenario(environment="FrozenLake-v1", seed=3, config={"is_slippery": slippery, "map_name": "4x4"})
+        for slippery in (True, False)
+    )
+    slipped, walked = answered(right_then_down, rows(by_chance, sure))
+    assert (walked["error"], walked["termination"], walked["steps"]) == (None, "terminated", 4), "a hole in the ice"
+    assert json.loads(walked["config"]) == {"is_slippery": False, "map_name": "4x4"}
+    assert slipped["error"] is None
+
+
+def test_an_environment_that_observes_several_things_or_cannot_be_shown_is_driven_too() -> None:
+    seen = set()
+
+    def policy(observed: np.ndarray) -> np.ndarray:
+        seen.add(observed.size)
+        return np.zeros(2)
+
+    parking = Scenario(environment="highway_env:parking-v0", seed=3, config={"duration": 3})
+    lane = Scenario(environment="highway_env:lane-keeping-v0", seed=3)
+    parked, kept = answered(driver(policy, steps_max=500), rows(parking, lane))
+    assert (parked["error"], parked["termination"], parked["simulated_s"]) == (None, "time_limit", 3.0)
+    assert "the policy gives 2 values, the environment takes Box" in kept["error"]
+    assert 3 * 6 in seen, "what is observed, achieved and desired"
+
+
 @pytest.mark.parametrize(
     ("scenario", "why"),
     [
@@ -106,6 +133,8 @@ def test_an_environment_without_a_road_is_driven_with_what_can_be_said_of_it() -
         (Scenario(environment="Nowhere-v0", seed=1), "environment Nowhere-v0 cannot be made: NameNotFound"),
         (Scenario(environment="no_such_module:Here-v0", seed=1), "cannot be made"),
         (highway(1, vehicle_count=3), "knows no configuration vehicle_count"),
+        (highway(1, render_mode="human"), "knows no configuration render_mode"),
+        (Scenario(environment="FrozenLake-v1", seed=1, config={"ice": 1}), "unexpected keyword argument 'ice'"),
         (highway(1, vehicles_count="many"), f"environment {HIGHWAY} cannot be made: TypeError"),
         (highway(1, simulation_frequency=0), "no time passes in the environment"),
         (Scenario(environment="CartPole-v1", seed=1), "the policy takes 25 values, the environment gives 4"),
