@@ -56,6 +56,7 @@ class Film:
     pts: Sequence[int] | None = None
     """In 1/25 s; None: one after the other."""
     sound: bool = False
+    size: tuple[int, int] = (WIDTH, HEIGHT)
     turned: int = 0
     """Degrees against the clock by which a player turns it."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -77,7 +78,7 @@ def film_file(film: Film) -> bytes:
         quiet = {"x265-params": f"log-level=none:keyint={film.group}"} if film.codec == "libx265" else {}
         settings = {"g": str(film.group), "bf": str(film.between), "sc_threshold": "0", **quiet, **film.settings}
         stream = container.add_stream(film.codec, rate=RATE, options=settings)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        (stream.width, stream.height), stream.pix_fmt = film.size, "yuv420p"
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, RATE)
         stream.set_display_rotation(film.turned)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Protocol
 
-from fleetbatch.errors import RejectedError
+from fleetbatch.errors import FleetbatchError, RejectedError
 from fleetbatch.pixels import FORMATS, Unreadable, look
 from fleetbatch.sharding.cut import Entry
 from fleetbatch.sharding.group_items import GroupItems
@@ -13,6 +13,7 @@ from fleetbatch.sharding.shard_rows import Row, dead_row
 from fleetbatch.sharding.sources import FILE, Source, open_source, read_file_into, why_not
 from fleetbatch.units import MIB
 from fleetbatch.workloads import workload
+from fleetbatch.workloads.bounds import short
 
 PROBE_BYTES = 64 * MIB
 """A larger item is not read to find out whether a source holds anything of use."""
@@ -60,7 +61,10 @@ class Opener(Protocol):
         ...
 
     def row(self, source: Reader, entry: Entry) -> Row:
-        """Read one row; what cannot be used is a row with an error. Raise OSError when it cannot be read."""
+        """Read one row; what cannot be used is a row with an error. Raise OSError when it cannot be read.
+
+        Whatever else it raises makes this row a dead letter, too.
+        """
         ...
 
 
@@ -111,20 +115,35 @@ class Input:
     opener: Opener
 
     def entries(self) -> Iterator[Entry]:
-        """Yield what will be rows."""
-        return self.opener.entries(self.source)
+        """Yield what will be rows; raise RejectedError for an opener that cannot list them, OSError for a source."""
+        try:
+            yield from self.opener.entries(self.source)
+        except (OSError, FleetbatchError):
+            raise
+        except Exception as error:
+            summary = f"source {self.name}: the workload's opener cannot list it: {_said(error)}"
+            raise RejectedError(summary) from error
 
     def row(self, entry: Entry, *, bytes_max: int, items: GroupItems | None = None) -> Row:
         """Read one row, its content to where it will lie in `items`; never raise for what is in the source."""
-        if entry.error is not None:
-            return dead_row(entry.error)
-        try:
-            row = self.opener.row(Reader(self.source, items), entry)
-        except OSError as error:
-            return dead_row(why_not(error))
+        row = self._opened(entry, items) if entry.error is None else dead_row(entry.error)
+        if row.error is not None:
+            return dead_row(short(row.error))
         if row.content is not None and len(row.content) > bytes_max:
             return dead_row(f"{len(row.content)} bytes when it was read; a shard holds {bytes_max}")
         return row
+
+    def _opened(self, entry: Entry, items: GroupItems | None) -> Row:
+        try:
+            return self.opener.row(Reader(self.source, items), entry)
+        except OSError as error:
+            return dead_row(why_not(error))
+        except Exception as error:  # noqa: BLE001 (an opener of somebody's own raises whatever it raises)
+            return dead_row(f"it cannot be opened: {_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,12 @@ def open_source(source: str, options: Mapping[str, str] = MappingProxyType({})) 
 
 def _generator(source: str, options: Mapping[str, str]) -> Source:
     parts = urlsplit(source.removeprefix(GENERATOR))
-    own = dict(parse_qsl(parts.query, keep_blank_values=True))
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    own = dict(pairs)
+    if len(own) < len(pairs):
+        twice = sorted(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        summary = f"source {source!r} says {', '.join(twice)} more than once"
+        raise RejectedError(summary)
     told = {**{name: text for name, text in options.items() if name in dials_of(source)}, **own}
     match parts.path:
         case "road-signs":

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,9 @@ from fleetbatch.workloads.driving import SEED_MAX, Scenario
 SCHEME: Final = "scenario:"
 DIALS: Final = ("environment", "seeds", "first_seed", "config", "sweep")
 ENVIRONMENT: Final = "highway_env:highway-fast-v0"
+SCENARIOS_MAX: Final = 100_000_000
+"""They are counted before the night, at a quarter of a million a second."""
+DIGITS_MAX: Final = 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +27,17 @@ class Sweep:
     """Every environment with every combination of the swept values, each with every seed."""
 
     environments: tuple[str, ...]
-    configs: tuple[str, ...]
-    """JSON objects."""
+    fixed: Mapping[str, Any]
+    """What every configuration has."""
+    swept: Mapping[str, list[Any]]
+    """What one of these values is taken of in each, every combination."""
     first_seed: int
     seeds: int
 
     def entries(self) -> Iterator[Entry]:
         """Yield the scenarios, seed by seed within a configuration."""
-        for environment, config in itertools.product(self.environments, self.configs):
+        for environment, values in itertools.product(self.environments, itertools.product(*self.swept.values())):
+            config = json.dumps({**self.fixed, **dict(zip(self.swept, values, strict=True))}, sort_keys=True)
             for seed in range(self.first_seed, self.first_seed + self.seeds):
                 uri = f"{SCHEME}{environment}?{urlencode({'seed': seed, 'config': config})}"
                 yield Entry(uri=uri, size_bytes=len(self.read(uri)))
@@ -60,16 +67,18 @@ def sweep(dials: Mapping[str, str]) -> Sweep:
     if problems:
         summary = "the options describe no scenarios"
         raise RejectedError(summary, problems)
-    combinations = itertools.product(*swept.values())
-    configs = [json.dumps(fixed | dict(zip(swept, one, strict=True)), sort_keys=True) for one in combinations]
-    return Sweep(environments=environments, configs=tuple(configs), first_seed=first, seeds=seeds)
+    found = Sweep(environments=environments, fixed=fixed, swept=swept, first_seed=first, seeds=seeds)
+    if (scenarios := math.prod((len(environments), seeds, *map(len, swept.values())))) > SCENARIOS_MAX:
+        summary = f"the options describe {scenarios} scenarios; one night takes {SCENARIOS_MAX} at most"
+        raise RejectedError(summary)
+    return found
 
 
 def _whole(dials: Mapping[str, str], name: str, default: int, least: int, problems: list[str]) -> int:
     told = dials.get(name, str(default))
-    if told.isdecimal() and int(told) >= least:
+    if told.isdecimal() and len(told) <= DIGITS_MAX and int(told) >= least:
         return int(told)
-    problems.append(f"`{name}` is {told!r}; expected a whole number from {least} on")
+    problems.append(f"`{name}` is {told[:80]!r}; expected a whole number from {least} to {SEED_MAX}")
     return default
 
 
@@ -77,7 +86,7 @@ def _table(dials: Mapping[str, str], name: str, problems: list[str]) -> dict[str
     told = _json(dials.get(name, "{}"))
     if isinstance(told, dict):
         return told
-    problems.append(f"`{name}` is {dials[name]!r}; expected a table")
+    problems.append(f"`{name}` is {dials[name][:80]!r}; expected a table of what JSON holds")
     return {}
 
 
@@ -91,6 +100,11 @@ def _environments(text: str, problems: list[str]) -> tuple[str, ...]:
 
 def _json(text: str) -> Any:  # noqa: ANN401 (whatever JSON holds)
     try:
-        return json.loads(text)
-    except ValueError:
+        return json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return None
+
+
+def _no_number(text: str) -> None:
+    """Refuse Infinity and NaN, which Python reads and JSON has not."""
+    raise ValueError(text)

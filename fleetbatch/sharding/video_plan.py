@@ -210,10 +210,8 @@ def _uncuttable(run: Sequence[_Group], first: int, last: int, dials: VideoDials)
     if any(packet.hidden and first <= packet.pts <= last for packet in packets):
         return "are parted by the edit list in the midst of a group: say options.reencode", True
     if size_bytes > dials.segment_bytes:
-        return (
-            f"hold no IDR frame but the first and have {size_bytes} bytes; "
-            f"at most {dials.segment_bytes} are cut: raise options.segment_bytes, or say options.reencode"
-        ), True
+        why = f"hold no IDR frame but the first and have {size_bytes} bytes; at most {dials.segment_bytes} are cut: "
+        return why + "raise options.segment_bytes" + ("" if dials.reencode else ", or say options.reencode"), True
     return "", False
 
 

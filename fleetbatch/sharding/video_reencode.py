@@ -35,7 +35,8 @@ def _encoded(place: Place, seconds: Fraction) -> bytes | NotAVideo:
         taken.codec_context.thread_count = 1
         taken.codec_context.options = STRICT
         given = target.add_stream("libx264", rate=taken.average_rate or 25, options=QUALITY)
-        given.width, given.height, given.pix_fmt = taken.codec_context.width, taken.codec_context.height, "yuv420p"
+        given.width, given.height = taken.codec_context.width, taken.codec_context.height
+        given.pix_fmt = "yuv444p" if given.width % 2 or given.height % 2 else "yuv420p"  # which halves both sides
         given.codec_context.thread_count = 1
         given.codec_context.time_base = Fraction(taken.time_base or Fraction(1, 1000))
         due: Fraction | None = None

@@ -66,6 +66,26 @@ def test_a_sweep_that_cannot_be_is_refused_with_every_mistake() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "options", "why"),
+    [
+        ("seeds=1000", {"sweep": json.dumps({"a": [1] * 200_000})}, "200000000 scenarios"),
+        ("seeds=" + "9" * 5000, {}, "expected a whole number from 1"),
+        ("seeds=1", {"config": '{"a":' * 100_000 + "1" + "}" * 100_000}, "expected a table"),
+        ("seeds=1", {"config": '{"a": Infinity}'}, "expected a table of what JSON holds"),
+        ("seeds=3&seeds=4", {}, "says seeds more than once"),
+    ],
+    ids=["more than a night", "digits", "depth", "infinity", "twice"],
+)
+def test_a_sweep_beyond_all_bounds_is_refused_before_it_is_spelt_out(
+    source: str, options: dict[str, str], why: str
+) -> None:
+    with pytest.raises(RejectedError) as refused:
+        open_input("scenario", f"generator:scenarios?{source}", options)
+    assert why in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
     ("options", "why"),
     [
         ({"environment": "highway_env:nope-v0"}, "environment highway_env:nope-v0 cannot be made"),

@@ -160,11 +160,12 @@ def _as_in(whole: dict[int, tuple[int, np.ndarray]], content: bytes, segment: Se
     return all(np.array_equal(ours, whole[n][1]) for ours, n in zip(frames, segment.wanted, strict=True))
 
 
-@pytest.mark.parametrize("name", ["hevc", "group too large"])
+@pytest.mark.parametrize("name", ["hevc", "odd sides", "group too large"])
 def test_what_cannot_be_cut_is_encoded_anew_only_when_the_order_says_so_and_the_rows_say_it(
     tmp_path: Path, name: str
 ) -> None:
-    film = Film(codec="libx265") if name == "hevc" else FILMS["open GOP"]
+    films = {"hevc": Film(codec="libx265"), "odd sides": Film(codec="mpeg4", size=(97, 65))}
+    film = films.get(name, FILMS["open GOP"])
     content = film_file(film)
     options = {**ALL, "reencode": "true", "segment_bytes": "2000"}
     _, rows = cut(tmp_path, content, options)

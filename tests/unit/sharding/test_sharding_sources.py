@@ -1,7 +1,8 @@
 """Where the items of a cut come from: folders, lists, generators; what none of them can use is refused by name."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from fleetbatch.nouns import Cutting
 from fleetbatch.sharding import list_input, open_input
 from fleetbatch.sharding.cut import Entry
 from fleetbatch.sharding.group_items import GroupItems
-from fleetbatch.sharding.openers import Files, Input
+from fleetbatch.sharding.openers import Files, Input, Reader
 from fleetbatch.sharding.scratch import Scratch
-from fleetbatch.sharding.sources import open_source, path_of
+from fleetbatch.sharding.shard_rows import Row
+from fleetbatch.sharding.sources import Source, open_source, path_of
 from fleetbatch.store import Store
+from fleetbatch.workloads.bounds import REASON_BYTES_MAX
 
 
 def test_links_that_lead_to_folders_or_in_a_circle_are_named_and_not_followed(tmp_path: Path) -> None:
@@ -94,6 +97,36 @@ def test_a_file_that_changed_since_it_was_listed_is_cut_as_it_was_read(tmp_path:
     entries = list(given.entries())
     (tmp_path / "b").write_bytes(now)
     assert read_items(given, entries, bytes_max=1 << 20) == [b"first", now, b"last"]
+
+
+@dataclass(frozen=True)
+class Texts(Files):
+    """Somebody's own opener: it counts on UTF-8, and on every name to have an ending."""
+
+    def entries(self, source: Source) -> Iterator[Entry]:
+        return (entry for entry in source.entries() if entry.uri.rsplit(".", 1)[1])
+
+    def row(self, source: Reader, entry: Entry) -> Row:
+        text = source.read(entry.uri).decode()
+        if text == "odd":
+            raise ValueError("\ud800" * 4000)
+        return Row(content=text.encode())
+
+
+def test_one_item_that_an_opener_breaks_at_is_a_dead_row_and_a_list_that_it_breaks_at_is_refused(
+    tmp_path: Path,
+) -> None:
+    for name, content in (("1.txt", b"fine"), ("2.txt", b"\xff"), ("3.txt", b"odd")):
+        (tmp_path / name).write_bytes(content)
+    given = Input(name="texts", source=open_source(str(tmp_path)), opener=Texts({}))
+    errors = [given.row(entry, bytes_max=1000).error for entry in given.entries()]
+    assert errors[0] is None
+    assert (errors[1] or "").startswith("it cannot be opened: UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff")
+    assert (errors[2] or "").startswith("it cannot be opened: ValueError: ???")
+    assert len((errors[2] or "").encode()) <= REASON_BYTES_MAX
+    (tmp_path / "README").write_bytes(b"no ending")
+    with pytest.raises(RejectedError, match="source texts: the workload's opener cannot list it: IndexError"):
+        list_input(given)
 
 
 def test_an_item_that_turns_out_too_large_leaves_its_place_to_the_next(tmp_path: Path) -> None:
