@@ -2,7 +2,18 @@
 
 from fleetbatch.sharding.cut import split_region
 from fleetbatch.sharding.cut_order import Progress, cut_order
-from fleetbatch.sharding.openers import Listing, list_input, open_input
+from fleetbatch.sharding.openers import Input, Listing, list_input, open_input, usable_row
 from fleetbatch.sharding.sources import GENERATORS, dials_of
 
-__all__ = ["GENERATORS", "Listing", "Progress", "cut_order", "dials_of", "list_input", "open_input", "split_region"]
+__all__ = [
+    "GENERATORS",
+    "Input",
+    "Listing",
+    "Progress",
+    "cut_order",
+    "dials_of",
+    "list_input",
+    "open_input",
+    "split_region",
+    "usable_row",
+]

@@ -18,7 +18,7 @@ from fleetbatch.contracts import conform, contract
 from fleetbatch.nouns import FrozenOrder
 from fleetbatch.sharding.cut import next_cell, plan_shards
 from fleetbatch.sharding.cut_shard import CutShard, Memory, Task, cut_shard
-from fleetbatch.sharding.openers import check_usable, open_input
+from fleetbatch.sharding.openers import open_input, usable_row
 from fleetbatch.sharding.scratch import Scratch
 from fleetbatch.sharding.shard_rows import item_id
 from fleetbatch.store import Store
@@ -58,7 +58,7 @@ def cut_order(
     if stored is not None:
         return stored
     given = open_input(frozen.order.workload, frozen.order.source, dict(frozen.order.options))
-    check_usable(given)
+    usable_row(given)
     tasks = (
         Task(store=store, frozen=frozen, given=given, secret=secret, plan=plan)
         for plan in plan_shards(given.entries(), frozen.order.cutting)

@@ -167,7 +167,7 @@ def open_input(kind: str, source: str, options: Mapping[str, str]) -> Input:
 
 def list_input(given: Input) -> Listing:
     """Count an input's rows and bytes; raise RejectedError when it holds nothing that can be used."""
-    check_usable(given)
+    usable_row(given)
     items, size_bytes = 0, 0
     for entry in given.entries():
         items += 1
@@ -175,15 +175,15 @@ def list_input(given: Input) -> Listing:
     return Listing(items=items, size_bytes=size_bytes)
 
 
-def check_usable(given: Input) -> None:
-    """Read rows until the first good one; raise RejectedError when there is none, or no row at all."""
+def usable_row(given: Input) -> Row:
+    """Return the first row that can be used; raise RejectedError when there is none, or no row at all."""
     items = 0
     reasons: list[str] = []
     for entry in given.entries():
         items += 1
         row = _probe(given, entry)
         if row.error is None:
-            return
+            return row
         if len(reasons) < REASONS_SHOWN:
             reasons.append(f"{entry.uri}: {row.error}")
     if items == 0:

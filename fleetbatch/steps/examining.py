@@ -2,10 +2,11 @@
 
 import pyarrow as pa
 
+from fleetbatch.bundle import read_model_file
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Order
-from fleetbatch.orders import Estimate, Known, estimate_order
-from fleetbatch.sharding import GENERATORS, dials_of, list_input, open_input
+from fleetbatch.orders import Estimate, Known, estimate_order, model_file
+from fleetbatch.sharding import GENERATORS, Input, dials_of, list_input, open_input, usable_row
 from fleetbatch.workloads import known_workloads, workload
 
 
@@ -25,7 +26,9 @@ def estimated(order: Order, *, rates: pa.Table, free_car_hours: float | None) ->
     `rates` and `free_car_hours` are as in orders.estimate_order.
     """
     _refuse_unknown_options(order)
-    listing = list_input(open_input(order.workload, order.source, dict(order.options)))
+    given = open_input(order.workload, order.source, dict(order.options))
+    listing = list_input(given)
+    _refuse_misfit(order, given)
     return estimate_order(
         order,
         items=listing.items,
@@ -34,6 +37,14 @@ def estimated(order: Order, *, rates: pa.Table, free_car_hours: float | None) ->
         assumed=workload(order.workload).rows_per_s,
         free_car_hours=free_car_hours,
     )
+
+
+def _refuse_misfit(order: Order, given: Input) -> None:
+    """Raise RejectedError for a model that can answer nothing of this input: every row would come out dead."""
+    model = read_model_file(model_file(order.model)) if order.model else None
+    if why := workload(order.workload).misfit(model, bytes(usable_row(given).content or b"")):
+        summary = f"order {order.name}: model {order.model or 'none'} does not fit source {order.source}: {why}"
+        raise RejectedError(summary)
 
 
 def _refuse_unknown_options(order: Order) -> None:

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ Policy: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 """An observation, flat, to the output of a network, flat."""
 
 SEED_MAX: Final = 2**32 - 1
+Found = TypeVar("Found")
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,13 +57,28 @@ def drive(scenario: Scenario, policy: Policy, *, steps_max: int) -> Episode:
 
     Raises ScenarioError when the environment or the policy does not play its part.
     """
+    return _in_environment(scenario, lambda environment: _drive(environment, scenario.seed, policy, steps_max))
+
+
+def take_first_step(scenario: Scenario, policy: Policy) -> None:
+    """Ask a policy for its first action; raise ScenarioError when it and the environment do not fit each other."""
+
+    def ask(environment: Any) -> None:  # noqa: ANN401 (generic)
+        observation, _ = environment.reset(seed=scenario.seed)
+        _action(environment, policy(_flat(environment.observation_space, observation)), 0)
+
+    _in_environment(scenario, ask)
+
+
+def _in_environment(scenario: Scenario, use: Callable[[Any], Found]) -> Found:
+    """Do something with the environment, as it is whatever ran before; raise ScenarioError for what goes wrong."""
     random.seed(scenario.seed)  # some environments draw from the global generators
     np.random.seed(scenario.seed % SEED_MAX)  # noqa: NPY002 (the generator that they draw from)
     try:
         with _apart(scenario), contextlib.closing(_make(scenario)) as environment:
             for space in (environment.action_space, environment.observation_space):
                 space.seed(scenario.seed)  # `reset` leaves them out, and some environments draw from them
-            return _drive(environment, scenario.seed, policy, steps_max)
+            return use(environment)
     except ScenarioError:
         raise
     except Exception as error:

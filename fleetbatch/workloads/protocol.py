@@ -93,6 +93,13 @@ class Workload(ABC):
         RejectedError when the model cannot be used here.
         """
 
+    def misfit(self, model: bytes | None, row: bytes) -> str:  # noqa: ARG002 (workloads that can tell read them)
+        """Return why an order's model cannot answer such a row, or nothing; asked of its first one, in the evening.
+
+        `model` is one that `open` takes. What makes a single row unusable is no reason.
+        """
+        return ""
+
     def row_bytes(self, rows: pa.Table) -> int:
         """Return the memory that answering the largest of some rows (contract `shard`) takes beside their own bytes.
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from fleetbatch.bundle.policy import PolicyBundle, open_policy
 from fleetbatch.errors import RejectedError
 from fleetbatch.inference import open_network
-from fleetbatch.workloads.driving import Policy, Scenario, ScenarioError, drive
+from fleetbatch.workloads.driving import Policy, Scenario, ScenarioError, drive, take_first_step
 from fleetbatch.workloads.protocol import Answer, AnswerRow, Device, Workload
 from fleetbatch.workloads.trajectory import measures
 
@@ -43,6 +43,15 @@ class ScenarioWorkload(Workload):
         _refuse_other_package(options.get("package", ""))
         policy = open_driver(open_policy(model), threads=device.threads)
         return driver(policy, steps_max=_steps_max(options))
+
+    def misfit(self, model: bytes | None, row: bytes) -> str:
+        """Return why policy and environment do not fit each other: what one gives the other does not take."""
+        assert model is not None, "`open` takes no order without a policy"
+        try:
+            take_first_step(msgspec.json.decode(row, type=Scenario), open_driver(open_policy(model), threads=1))
+        except ScenarioError as error:
+            return str(error)
+        return ""
 
     def labels(self, model: bytes | None) -> tuple[str, ...]:  # noqa: ARG002 (the same for every policy)
         """Return every way in which an episode ends."""

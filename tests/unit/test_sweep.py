@@ -120,6 +120,16 @@ def test_an_option_that_nothing_reads_is_refused(tmp_path: Path) -> None:
     assert [problem.partition(" ")[0] for problem in refused.value.problems] == ["`options.decode`", "`options.swep`"]
 
 
+def test_a_policy_that_its_environment_has_no_use_for_is_refused_before_every_row_comes_out_dead(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sweep.toml").write_text(f"{FIVE_LINES.partition('options')[0]}options.environment = 'CartPole-v1'")
+    order = load_order(tmp_path / "sweep.toml", known_in(frozenset()))
+    with pytest.raises(RejectedError, match="the policy takes 25 values, the environment gives 4") as refused:
+        estimated(order, rates=NOTHING_MEASURED, free_car_hours=None)
+    assert "model driving-policy does not fit source generator:scenarios?seeds=1000" in str(refused.value)
+
+
 def test_scenarios_may_come_as_files(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"environment": HIGHWAY, "seed": 1, "config": {"duration": 4}}))
     (tmp_path / "b.json").write_text('{"environment": "CartPole-v1", "seed": -1}')
