@@ -14,30 +14,12 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fleetbatch.bundle import Manifest, placement
+from fleetbatch.picture_heads import PIXELS_MAX, Header, ordinary_header
 
 FORMATS: Final = ("JPEG", "PNG", "BMP", "WEBP")
-PIXELS_MAX: Final = 64_000_000
-"""A picture with more pixels is not decoded: 192 MB as RGB is what a car's memory bound allows."""
 RESIZED_PIXELS_MAX: Final = 16_000_000
 REASON_CHARACTERS: Final = 200
 WHITE: Final = (255, 255, 255)
-
-_SOI: Final = b"\xff\xd8"
-_SEGMENT: Final = struct.Struct(">BBH")
-_FRAME: Final = struct.Struct(">BHHB")
-_FRAMES: Final = frozenset((0xC0, 0xC1, 0xC2))
-"""Frames as baseline, extended and progressive JPEGs have them."""
-_SCAN: Final = 0xDA
-_QUANTISATION: Final = 0xDB
-_PLAIN: Final = frozenset((0xC4, 0xDD, 0xFE))
-"""Huffman tables, restart interval, comment: nobody looks into them."""
-_APPLICATION: Final = dict.fromkeys(range(225, 240), (b"", 7)) | {
-    0xE0: (b"JFIF\0", 7),
-    0xE2: (b"ICC_PROFILE\0", 14),
-}
-"""How ordinary application segments begin and how long they are: others may make it another format, or be refused."""
-_CUT_OFF: Final = b"8BIM"
-"""Pillow stumbles over a Photoshop segment whose last resource ends behind its two bytes of code."""
 
 Floats = npt.NDArray[np.float32]
 _FILTERS: Final = {
@@ -56,22 +38,12 @@ class Unreadable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What a picture's first bytes say; nothing was decoded."""
-
-    format: str
-    width: int
-    height: int
-    """Pixels before any turn."""
-
-
 def look(content: bytes | memoryview) -> Header | Unreadable:
     """Return what the picture claims to be, at the price of its first bytes.
 
     EXIF is not opened: a picture that nothing but its EXIF spoils is found out when it is decoded.
     """
-    return _jpeg_header(content) or _look_closely(content)
+    return ordinary_header(content) or _look_closely(content)
 
 
 def _look_closely(content: bytes | memoryview) -> Header | Unreadable:
@@ -123,59 +95,6 @@ def prepare(picture: Image.Image, manifest: Manifest) -> Floats:
     if mean.any():
         values -= mean
     return values
-
-
-def _jpeg_header(content: bytes | memoryview) -> Header | None:
-    """Return what an ordinary JPEG's segments say, up to its first scan; None for whatever is not ordinary.
-
-    Most pictures are such JPEGs, and this takes a tenth of Pillow's time. ITU-T T.81, B.2: every segment has a marker,
-    a length and content; an ordinary JPEG has one frame, and nothing that Pillow would refuse or call another format.
-    """
-    size_bytes, place, frame = len(content), len(_SOI), None
-    if content[:place] != _SOI:
-        return None
-    while place + _SEGMENT.size <= size_bytes:
-        mark, kind, length = _SEGMENT.unpack_from(content, place)
-        start, place = place + _SEGMENT.size, place + 2 + length
-        if mark != 0xFF or length < 2 or place > size_bytes:  # noqa: PLR2004 (a marker; a length counts itself)
-            return None
-        if kind == _SCAN:
-            return _header_of(frame)
-        if kind in _PLAIN:
-            continue
-        if (frame is not None and kind in _FRAMES) or not _is_ordinary(kind, bytes(content[start:place])):
-            return None
-        if kind in _FRAMES:
-            frame = _FRAME.unpack_from(content, start)
-    return None
-
-
-def _is_ordinary(kind: int, segment: bytes) -> bool:
-    """Return whether a segment that is not plain is one that every reader takes alike."""
-    if kind in _FRAMES:
-        return len(segment) > _FRAME.size and (len(segment) - _FRAME.size) % 3 == 0
-    if kind == _QUANTISATION:
-        return _holds_whole_tables(segment)
-    if kind in _APPLICATION:
-        name, size_bytes = _APPLICATION[kind]
-        return len(segment) >= size_bytes and segment.startswith(name) and segment[-6:-2] != _CUT_OFF
-    return False
-
-
-def _holds_whole_tables(segment: bytes) -> bool:
-    place = 0
-    while place < len(segment):
-        place += 65 if segment[place] < 16 else 129  # noqa: PLR2004 (64 values of one byte or of two)
-    return place == len(segment)
-
-
-def _header_of(frame: tuple[int, int, int, int] | None) -> Header | None:
-    if frame is None:
-        return None
-    bits, height, width, layers = frame
-    if bits != 8 or layers not in (1, 3, 4) or not 0 < width * height <= PIXELS_MAX:  # noqa: PLR2004 (per sample)
-        return None
-    return Header(format="JPEG", width=width, height=height)
 
 
 class _TooLargeError(ValueError):

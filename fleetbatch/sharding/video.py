@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from fleetbatch.pixels import PIXELS_MAX
+from fleetbatch.picture_heads import PIXELS_MAX
 from fleetbatch.sharding.cut import Entry
 from fleetbatch.sharding.shard_rows import Row, dead_row
 from fleetbatch.sharding.sources import Source, path_of, why_not

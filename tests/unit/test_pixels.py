@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from PIL import Image
 
 from fleetbatch.bundle import Input, Normalise, Resize
 from fleetbatch.packing.reference import reference_input
-from fleetbatch.pixels import FORMATS, PIXELS_MAX, Header, Unreadable, decode, look, prepare, reduced_side
+from fleetbatch.picture_heads import PIXELS_MAX, Header
+from fleetbatch.pixels import FORMATS, Unreadable, decode, look, prepare, reduced_side
 
 
 def scene(width: int = 40, height: int = 24, seed: int = 1) -> Image.Image:
@@ -185,6 +188,70 @@ def test_what_a_jpeg_without_exif_claims_is_what_pillow_reads_in_it(
     try:
         with Image.open(io.BytesIO(spoiled), formats=FORMATS) as image:
             assert claimed == Header(format="JPEG", width=image.width, height=image.height)
+    except (OSError, ValueError):
+        assert isinstance(claimed, Unreadable)
+
+
+png_places = st.lists(st.tuples(st.integers(0, 200), st.sampled_from([0, 1, 3, 8, 13, 0xFF])), max_size=4)
+
+
+@given(
+    st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"]),
+    st.sampled_from([{}, {"dpi": (72, 72)}, {"icc_profile": b"profile" * 20}]),
+    png_places,
+    st.integers(20, 2000),
+)
+@settings(max_examples=300, deadline=None)
+def test_what_a_png_claims_is_what_pillow_reads_in_it(
+    mode: str, how: dict[str, Any], changes: list[tuple[int, int]], kept: int
+) -> None:
+    content = bytearray(saved(scene().convert("L").convert(mode), "PNG", **how))
+    for at, value in changes:
+        content[at % len(content)] = value
+    spoiled = bytes(content[:kept])
+    claimed = look(memoryview(spoiled))
+    try:
+        with Image.open(io.BytesIO(spoiled), formats=FORMATS) as image:
+            assert claimed == Header(format="PNG", width=image.width, height=image.height)
+    except (OSError, ValueError):
+        assert isinstance(claimed, Unreadable)
+
+
+def chunk(name: bytes, content: bytes, *, checksum: int | None = None) -> bytes:
+    told = zlib.crc32(name + content) if checksum is None else checksum
+    return len(content).to_bytes(4, "big") + name + content + told.to_bytes(4, "big")
+
+
+CANVAS = chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 24, 8, 2, 0, 0, 0))
+PIXELS = chunk(b"IDAT", b"")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [CANVAS, PIXELS],
+        [CANVAS, chunk(b"gAMA", bytes(4)), chunk(b"sRGB", b"\0"), chunk(b"PLTE", bytes(768)), PIXELS],
+        [CANVAS, chunk(b"gAMA", bytes(4), checksum=1), PIXELS],
+        [CANVAS, chunk(b"gAMA", bytes(3)), PIXELS],
+        [CANVAS, chunk(b"PLTE", bytes(4)), PIXELS],
+        [CANVAS, chunk(b"acTL", struct.pack(">II", 2, 0)), PIXELS],
+        [CANVAS, CANVAS, PIXELS],
+        [chunk(b"gAMA", bytes(4)), CANVAS, PIXELS],
+        [PIXELS, CANVAS],
+        [CANVAS],
+        [CANVAS, chunk(b"gAMA", bytes(4))[:-1]],
+        [chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 24, 3, 2, 0, 0, 0)), PIXELS],
+        [chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 24, 8, 2, 0, 1, 0)), PIXELS],
+        [chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 24, 8, 2, 0, 0, 1)), PIXELS],
+        [chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 24, 8, 2, 0, 0, 0)), PIXELS],
+    ],
+)
+def test_chunks_of_a_png_mean_to_us_what_they_mean_to_pillow(chunks: list[bytes]) -> None:
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    claimed = look(content)
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            assert claimed == Header(format="PNG", width=image.width, height=image.height)
     except (OSError, ValueError):
         assert isinstance(claimed, Unreadable)
 

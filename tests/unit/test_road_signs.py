@@ -11,7 +11,8 @@ from fleetbatch.bundle import Bundle, open_bundle
 from fleetbatch.errors import RejectedError
 from fleetbatch.inference import check_goldens, open_inference
 from fleetbatch.orders import model_file
-from fleetbatch.pixels import Header, Unreadable, decode, look, prepare
+from fleetbatch.picture_heads import Header
+from fleetbatch.pixels import Unreadable, decode, look, prepare
 from fleetbatch.sharding.road_signs import LABELS, SIZE_BYTES_MAX, Drawing, drawing, label_of, picture_file, uris
 from fleetbatch.units import MIB
 
