@@ -20,7 +20,7 @@ from fleetbatch.sharding.cut import next_cell, plan_shards
 from fleetbatch.sharding.cut_shard import CutShard, Memory, Task, cut_shard
 from fleetbatch.sharding.openers import open_input, usable_row
 from fleetbatch.sharding.scratch import Scratch
-from fleetbatch.sharding.shard_rows import item_id
+from fleetbatch.sharding.shard_rows import item_id, item_ids
 from fleetbatch.store import Store
 from fleetbatch.units import CellName
 
@@ -91,10 +91,10 @@ def _cut_elsewhere(task: Task) -> CutShard:
 def _run(tasks: Iterable[Task], engine: Executor | None, *, room_bytes: int) -> Iterator[CutShard]:
     """Yield the shards in order: one after the other here, or a few at a time on an engine.
 
-    `room_bytes` hold any shard's file, so that none needs fresh pages but the first.
+    `room_bytes` hold any shard's items and its file, so that memory is not outgrown; what nobody touches costs nothing.
     """
     if engine is None:
-        memory = Memory(file=Scratch(room_bytes))
+        memory = Memory(items=Scratch(room_bytes), file=Scratch(room_bytes))
         yield from (cut_shard(task, memory) for task in tasks)
         return
     flying: collections.deque[Future[CutShard]] = collections.deque()
@@ -153,9 +153,10 @@ def _manifest_row(one: CutShard, frozen: FrozenOrder, cell: CellName, work: floa
 
 def _sources_table(one: CutShard) -> pa.Table:
     groups = [number for number, rows in enumerate(one.file.row_group_rows) for _ in range(rows)]
+    rows = len(one.uris)
     columns = {
-        "item_id": pa.array([item_id(one.shard_id, row) for row in range(len(one.uris))], pa.string()),
-        "shard_id": pa.array([one.shard_id] * len(one.uris), pa.uint64()),
+        "item_id": pa.array(item_ids(one.shard_id, range(rows)), pa.string()),
+        "shard_id": pa.repeat(pa.scalar(one.shard_id, pa.uint64()), rows),
         "row_group": pa.array(groups, pa.int32()),
         "source_uri": pa.array(one.uris, pa.string()),
         "answers": pa.array(one.answers, pa.int32()),

@@ -1,5 +1,6 @@
 """The items of the row group that is being filled: every one is read to where the writer takes it from."""
 
+from array import array
 from typing import Any
 
 import pyarrow as pa
@@ -39,9 +40,11 @@ class GroupItems:
 
     def array(self) -> "pa.Array[Any]":
         """Return the items, null where there is none, without a copy: another row spoils them."""
-        there, offsets = pa.array(self._there, pa.bool_()), pa.array(self._stops, pa.int32())
+        there = None if all(self._there) else pa.array(self._there, pa.bool_()).buffers()[1]
         items = pa.py_buffer(self._memory[: self._stops[-1]])
-        return pa.Array.from_buffers(pa.binary(), len(self._there), [there.buffers()[1], offsets.buffers()[1], items])
+        return pa.Array.from_buffers(
+            pa.binary(), len(self._there), [there, pa.py_buffer(array("i", self._stops)), items]
+        )
 
     def empty(self) -> None:
         """Begin the next row group in the same memory."""

@@ -1,6 +1,6 @@
 """The rows of a shard before they are written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -32,7 +32,13 @@ class Row:
 
 def item_id(shard: ShardId, row: int) -> str:
     """Return the id of a shard's row, unique everywhere."""
-    return f"{shard_hex(shard)}-{row:06d}"
+    return item_ids(shard, (row,))[0]
+
+
+def item_ids(shard: ShardId, rows: Iterable[int]) -> list[str]:
+    """Return the ids of a shard's rows."""
+    shards_own = shard_hex(shard)
+    return [f"{shards_own}-{row:06d}" for row in rows]
 
 
 def dead_row(error: str) -> Row:
@@ -42,10 +48,8 @@ def dead_row(error: str) -> Row:
 
 def table(items: "pa.Array[Any]", besides: Sequence[tuple[Any, ...]], shard: ShardId, *, first_row: int) -> pa.Table:
     """Return items, with what stands beside each, as the rows from `first_row` on that contract `shard` describes."""
-    ids = [item_id(shard, row) for row in range(first_row, first_row + len(besides))]
+    kinds = contract("shard").schema
+    ids = item_ids(shard, range(first_row, first_row + len(besides)))
     values = {"item_id": ids, **dict(zip(_BESIDE_THE_ITEM, zip(*besides, strict=True), strict=True))}
-    schema = contract("shard").schema
-    return conform(
-        pa.table({one.name: items if one.name == "bytes" else pa.array(values[one.name], one.type) for one in schema}),
-        "shard",
-    )
+    arrays = [items if field.name == "bytes" else pa.array(values[field.name], field.type) for field in kinds]
+    return conform(pa.table(arrays, schema=kinds), "shard")

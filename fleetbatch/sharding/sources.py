@@ -1,6 +1,7 @@
 """Where items come from: a folder, a list of files, or a generator named in the order."""
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,6 +18,8 @@ from fleetbatch.sharding.sweep import DIALS as SWEEP_DIALS
 from fleetbatch.sharding.sweep import sweep
 
 FILE = "file://"
+_UNQUOTED: Final = re.compile(r"[\w.~/-]*", re.ASCII)
+"""A path that is its own quotation."""
 GENERATOR = "generator:"
 GENERATORS: Final[Mapping[str, Collection[str]]] = {
     "road-signs": road_signs.DIALS,
@@ -160,11 +163,12 @@ def _walk(folder: Path) -> Iterator[Entry]:
     except OSError as error:
         yield Entry(uri=uri, size_bytes=0, error=f"the folder {why_not(error)}")
         return
+    inside = uri.rstrip("/")
     for child in children:
         if child.is_dir(follow_symlinks=False):
             yield from _walk(folder / child.name)
         else:
-            yield _entry(f"{uri.rstrip('/')}/{_quoted(child.name)}", child.stat)
+            yield _entry(f"{inside}/{_quoted(child.name)}", child.stat)
 
 
 def _listed(path: Path) -> Entry:
@@ -212,7 +216,7 @@ def _uri(path: str) -> str:
 
 
 def _quoted(path: str) -> str:
-    return quote_from_bytes(os.fsencode(path))
+    return path if _UNQUOTED.fullmatch(path) else quote_from_bytes(os.fsencode(path))
 
 
 def _name_of(uri: str) -> str:
