@@ -16,7 +16,7 @@ from fleetbatch.gateway.bodies import Receive, Scope, read_query
 from fleetbatch.gateway.gate import Gate
 from fleetbatch.gateway.problems import Headers, Kind, ProblemError, Reply
 from fleetbatch.logs import say
-from fleetbatch.store.local import Arrival, LocalStore
+from fleetbatch.store.local import LocalArrival, LocalStore
 from fleetbatch.store.signing import PATH, UrlClaim, checked_url
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -77,14 +77,20 @@ async def _put(gate: Gate, store: LocalStore, claim: UrlClaim, scope: Scope, rec
     return Reply(status=HTTPStatus.OK, body=b"")
 
 
-async def _put_in_pieces(gate: Gate, arrival: Arrival, claim: UrlClaim, scope: Scope, receive: Receive) -> bool:
+async def _put_in_pieces(gate: Gate, arrival: LocalArrival, claim: UrlClaim, scope: Scope, receive: Receive) -> bool:
     """Write what comes to a file of no name yet; return whether it became the object."""
+    digest = hashlib.sha256()
+
+    def take(piece: bytes) -> None:
+        arrival.add(piece)
+        digest.update(piece)
+
     try:
         read = body_pieces(gate, scope, receive, limit=claim.size, piece_bytes=_PIECE_BYTES)
         async with aclosing(read) as pieces:
             async for piece in pieces:
-                await gate.off_loop(arrival.add, piece)
-        _refuse_other(claim, arrival.size, arrival.sha256())
+                await gate.off_loop(take, piece)
+        _refuse_other(claim, arrival.size, digest.hexdigest())
         return await gate.off_loop(arrival.keep)
     finally:
         await gate.off_loop(arrival.drop)

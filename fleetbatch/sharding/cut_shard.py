@@ -43,7 +43,7 @@ class CutShard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What a worker keeps from shard to shard: room for a row group's items, and for a file."""
+    """What a worker keeps from shard to shard: room for a row group's items, and for what the store takes at once."""
 
     items: Scratch = field(default_factory=Scratch)
     file: Scratch = field(default_factory=Scratch)
@@ -65,14 +65,22 @@ def _cut_as(task: Task, attempt: int, memory: Memory) -> CutShard | None:
     """Create the shard's file under an attempt's id, or keep what is there; None where that holds other rows."""
     shard = shard_id(task.frozen.key, task.frozen.order.cutting, task.plan.ordinal, attempt)
     key, name = shard_key(task.secret, shard), layout.shard(task.frozen.key, shard)
-    if task.store.size(name) is None:
-        items, file = GroupItems(memory.items), HashedFile(memory.file)
-        rows = _Rows(task, items)
-        written = write_shard(rows.groups(), items, file, shard=shard, key=key, footer=_footer(task, shard))
-        if task.store.create(name, file.data()):
-            return rows.cut(shard, written)
+    if task.store.size(name) is None and (cut := _create(task, shard, name, key, memory)) is not None:
+        return cut
     stored, rows = task.store.read(name), _Rows(task)
     return rows.cut(shard, describe_shard(stored, key)) if holds(stored, rows.groups(), shard=shard, key=key) else None
+
+
+def _create(task: Task, shard: ShardId, name: str, key: bytes, memory: Memory) -> CutShard | None:
+    """Create the shard's file, handed to the store as it is written; None where there is one by now."""
+    arrival = task.store.arrival(name)
+    try:
+        items, file = GroupItems(memory.items), HashedFile(arrival, memory.file)
+        rows = _Rows(task, items)
+        written = write_shard(rows.groups(), items, file, shard=shard, key=key, footer=_footer(task, shard))
+        return rows.cut(shard, written) if file.keep() else None
+    finally:
+        arrival.drop()
 
 
 class _Rows:

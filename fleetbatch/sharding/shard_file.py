@@ -1,7 +1,8 @@
 """One shard becomes one sealed Parquet file, and the stored file says what it is."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ def write_shard(
             items.empty()
             first_row += len(besides)
         writer.add_key_value_metadata({"format": FORMAT, "schema": schema_hash(), **footer})
-    return _described(footers[0], len(file.data()), file.sha256())
+    return _described(footers[0], file.tell(), file.sha256())
 
 
 def holds(data: bytes | memoryview, groups: Iterable[Iterable[Row]], *, shard: ShardId, key: bytes) -> bool:
@@ -89,15 +90,16 @@ def schema_hash() -> str:
     return hashlib.sha256(str(contract("shard").schema).encode()).hexdigest()[:16]
 
 
-def _writer(file: HashedFile, key: bytes, footers: list[pq.FileMetaData]) -> pq.ParquetWriter:
-    """Begin a sealed file; its footer will be in `footers`.
+@contextmanager
+def _writer(file: HashedFile, key: bytes, footers: list[pq.FileMetaData]) -> Iterator[pq.ParquetWriter]:
+    """Begin a sealed file, and end it; then its footer is in `footers`.
 
     The items are stored as they are: pictures are compressed already, and beside them the other columns are nothing.
     Pages carry no checksum: the seal (AES-GCM) authenticates every one of them. No column has statistics: a car reads
     whole row groups. Pages are small enough to be copied, sealed and hashed inside the processor's second cache.
     """
     schema = contract("shard").schema
-    return pq.ParquetWriter(
+    writer = pq.ParquetWriter(
         pa.PythonFile(file, mode="w"),
         schema,
         encryption_properties=seal(key),
@@ -110,6 +112,13 @@ def _writer(file: HashedFile, key: bytes, footers: list[pq.FileMetaData]) -> pq.
         write_batch_size=_ROWS_AT_ONCE,
         metadata_collector=footers,
     )
+    try:
+        yield writer
+    except BaseException:
+        with suppress(Exception):  # of a file that failed there is no footer, which must not hide why it failed
+            writer.close()
+        raise
+    writer.close()
 
 
 def _gather(group: Iterable[Row], items: GroupItems) -> list[tuple[Any, ...]]:

@@ -38,6 +38,30 @@ class SignedPut:
     headers: dict[str, str]
 
 
+class Arrival(Protocol):
+    """An object that comes in pieces: nobody sees anything of it before it is kept; `drop` must end it in any case.
+
+    One call at a time, from whatever thread.
+    """
+
+    @property
+    def piece_bytes(self) -> int | None:
+        """Return how large pieces should be, the last one aside; None: the object comes whole, as its only piece."""
+        ...
+
+    def add(self, piece: bytes | memoryview) -> None:
+        """Take what comes next; only an object's one piece must stay as it is until it is kept."""
+        ...
+
+    def keep(self) -> bool:
+        """Make what came the object, durably; return False, changing nothing, when the key is taken."""
+        ...
+
+    def drop(self) -> None:
+        """Forget what came; a kept object stays."""
+        ...
+
+
 class Store(Protocol):
     """A flat space of objects; keys come from `layout`. All calls may be made from several threads.
 
@@ -67,6 +91,10 @@ class Store(Protocol):
 
     def create_file(self, key: str, path: Path) -> bool:
         """Like `create`, from a file."""
+        ...
+
+    def arrival(self, key: str) -> Arrival:
+        """Return an object that comes in pieces, or whole where the store takes no pieces; `keep` is like `create`."""
         ...
 
     def fetch(self, key: str, path: Path) -> None:

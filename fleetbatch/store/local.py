@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import stat
@@ -22,6 +21,7 @@ _COPIED_AT_ONCE: Final = 1 << 30
 _DIRECT: Final = getattr(os, "O_DIRECT", 0)
 _BLOCK_BYTES: Final = 4096
 _LARGE_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 4 << 20
 ARRIVING: Final = ".arriving"
 """Half-written files live here, in the same file system as the objects, so that a link or rename finishes them."""
 
@@ -67,13 +67,13 @@ class LocalStore:
         if self.path(key).exists():
             return False
         with self._arriving(key) as (file, arriving):
-            file.write(data[_write_past_cache(file.fileno(), data) :])
+            _put(file, data)
             _settle(file)
             return self._link(arriving, key)
 
-    def arrival(self, key: str) -> "Arrival":
+    def arrival(self, key: str) -> "LocalArrival":
         """Return an object that comes in pieces."""
-        return Arrival(key, self._arriving(key), lambda arriving: self._link(arriving, key))
+        return LocalArrival(key, self._arriving(key), lambda arriving: self._link(arriving, key))
 
     def create_file(self, key: str, path: Path) -> bool:
         """Put a file's bytes unless the key is taken."""
@@ -164,11 +164,8 @@ class LocalStore:
         return True
 
 
-class Arrival:
-    """An object that comes in pieces: a file of no name of its own until it is kept; `drop` must end it in any case.
-
-    One call at a time, from whatever thread.
-    """
+class LocalArrival:
+    """A file of no name of its own until it is kept."""
 
     def __init__(
         self,
@@ -180,22 +177,22 @@ class Arrival:
         self._key, self._arriving, self._link = key, arriving, link
         self._temporary = contextlib.ExitStack()
         self._opened: tuple[BinaryIO, Path] | None = None
-        self._hash = hashlib.sha256()
         self.size = 0
         """Bytes so far."""
 
-    def add(self, piece: bytes) -> None:
+    @property
+    def piece_bytes(self) -> int:
+        """Return what fits into a processor's caches and is worth a write of its own; other sizes are taken too."""
+        return _PIECE_BYTES
+
+    def add(self, piece: bytes | memoryview) -> None:
         """Write what comes next."""
         if self._opened is None:
             self._opened = self._temporary.enter_context(self._arriving)
         with _writing(self._key):
-            self._opened[0].write(piece)
-        self._hash.update(piece)
+            _put(self._opened[0], piece)
+            self._opened[0].flush()  # what is written past the cache does not wait for what lies here
         self.size += len(piece)
-
-    def sha256(self) -> str:
-        """Return the hash of what came so far, as hexadecimal digits."""
-        return self._hash.hexdigest()
 
     def keep(self) -> bool:
         """Make what came the object, durably; return False, changing nothing, when the key is taken."""
@@ -264,6 +261,10 @@ def _copy(source: BinaryIO, target: BinaryIO) -> None:
         while os.copy_file_range(source.fileno(), target.fileno(), _COPIED_AT_ONCE):
             pass
     shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _put(file: BinaryIO, data: bytes | memoryview) -> None:
+    file.write(data[_write_past_cache(file.fileno(), data) :])
 
 
 def _write_past_cache(descriptor: int, data: bytes | memoryview) -> int:

@@ -78,6 +78,10 @@ class S3Store:
         """Put a file's bytes unless the key is taken; in one request, so at most 5 GiB."""
         return self._create(key, path)
 
+    def arrival(self, key: str) -> "S3Arrival":
+        """Return an object that comes whole: only one request alone is create-only everywhere."""
+        return S3Arrival(lambda data: self._create(key, data))
+
     def fetch(self, key: str, path: Path) -> None:
         """Copy an object into a file."""
         with _sorted_errors(key), path.open("wb") as file:
@@ -166,6 +170,29 @@ class S3Store:
 
     def _full(self, key: str) -> str:
         return f"{self.prefix}/{checked_key(key)}" if self.prefix else checked_key(key)
+
+
+class S3Arrival:
+    """An object that one request will make."""
+
+    piece_bytes = None
+
+    def __init__(self, create: Callable[[bytes | memoryview], bool]) -> None:
+        """Begin with nothing; `create` makes what comes the object."""
+        self._create, self._data = create, list[bytes | memoryview]()
+
+    def add(self, piece: bytes | memoryview) -> None:
+        """Take the whole object, which must stay as it is."""
+        assert not self._data, "the object comes in one piece"
+        self._data.append(piece)
+
+    def keep(self) -> bool:
+        """Send it; return False, changing nothing, when the key is taken."""
+        return self._create(self._data[0] if self._data else b"")
+
+    def drop(self) -> None:
+        """Forget it."""
+        self._data.clear()
 
 
 def open_s3(url: str) -> S3Store:

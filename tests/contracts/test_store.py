@@ -121,6 +121,52 @@ def test_what_is_created_is_stored_to_the_byte_wherever_it_lies_in_memory(
     assert store.read("a") == data
 
 
+PIECES = {
+    "none": [],
+    "nothing": [0],
+    "small": [5],
+    "blocks": [4 << 20, 4 << 20, 4096],
+    "odd ones, and blocks behind them": [(1 << 20) + 1, 2 << 20, 3],
+}
+
+
+@pytest.mark.parametrize("sizes", PIECES.values(), ids=PIECES)
+def test_what_arrives_in_the_same_memory_piece_by_piece_is_seen_whole_and_by_nobody_before(
+    store: Store, sizes: list[int]
+) -> None:
+    arrival = store.arrival("a/b")
+    sizes = [sum(sizes)] if arrival.piece_bytes is None else sizes
+    content = random.Random(len(sizes)).randbytes(sum(sizes))
+    pages, start = memoryview(mmap.mmap(-1, max([1, *sizes]))), 0
+    for size in sizes:
+        pages[:size] = content[start : start + size]
+        arrival.add(pages[:size])
+        start += size
+    assert store.size("a/b") is None
+    assert list(store.keys("")) == []
+    assert arrival.keep()
+    arrival.drop()
+    assert store.read("a/b") == content
+
+
+def test_what_was_dropped_before_it_was_kept_never_was(store: Store, tmp_path: Path) -> None:
+    arrival = store.arrival("a/b")
+    arrival.add(b"half")
+    arrival.drop()
+    assert store.size("a/b") is None
+    assert not list(tmp_path.rglob("*/.arriving/*"))
+
+
+def test_what_arrives_second_changes_nothing(store: Store) -> None:
+    first, second = store.arrival("k"), store.arrival("k")
+    for arrival, content in ((first, b"first"), (second, b"second")):
+        arrival.add(content)
+    assert (first.keep(), second.keep()) == (True, False)
+    first.drop()
+    second.drop()
+    assert store.read("k") == b"first"
+
+
 def test_of_sixteen_creators_one_wins_and_its_bytes_stay(store: Store, request: pytest.FixtureRequest) -> None:
     one_by_one = "moto" in request.node.name  # it looks, then puts: two that come at one time may both win
     with ThreadPoolExecutor(1 if one_by_one else 16) as pool:

@@ -2,6 +2,7 @@
 
 import base64
 import random
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -40,11 +41,37 @@ ITEM = 3
 rows = st.lists(st.one_of(read, st.text(min_size=1, max_size=200).map(dead_row)), min_size=1, max_size=30)
 
 
-def written(shards_rows: list[Row], groups: list[int], memory: Memory) -> tuple[ShardFile, memoryview]:
-    items, file, told = GroupItems(memory.items), HashedFile(memory.file), iter(shards_rows)
+@dataclass(slots=True, kw_only=True)
+class Gathered:
+    """An object in memory, of a store that takes pieces of one size, or all at once."""
+
+    piece_bytes: int | None
+    data: bytearray = field(default_factory=bytearray)
+    ended: bool = False
+
+    def add(self, piece: bytes | memoryview) -> None:
+        """Take what comes next: nothing comes after a piece that was smaller."""
+        assert not self.ended
+        self.ended = self.piece_bytes is None or len(piece) < self.piece_bytes
+        self.data += piece
+
+    def keep(self) -> bool:
+        """Keep it."""
+        return True
+
+    def drop(self) -> None:
+        """Keep it anyhow: the test looks at it."""
+
+
+def written(
+    shards_rows: list[Row], groups: list[int], memory: Memory, *, piece_bytes: int | None = None
+) -> tuple[ShardFile, bytes]:
+    arrival = Gathered(piece_bytes=piece_bytes)
+    items, file, told = GroupItems(memory.items), HashedFile(arrival, memory.file), iter(shards_rows)
     told_groups = [list(islice(told, size)) for size in groups]
     described = write_shard(told_groups, items, file, shard=SHARD, key=KEY, footer={})
-    return described, file.data()
+    assert file.keep()
+    return described, bytes(arrival.data)
 
 
 def opened(sealed: bytes | memoryview) -> pa.Table:
@@ -57,16 +84,20 @@ def told(row: Row, number: int) -> dict[str, object]:
     return {"item_id": item_id(SHARD, number), "bytes": row.content, **{name: getattr(row, name) for name in names}}
 
 
-@given(shards=st.lists(rows, min_size=1, max_size=3), data=st.data())
+@given(
+    shards=st.lists(rows, min_size=1, max_size=3),
+    piece_bytes=st.sampled_from([None, 1, 1000, 4096, 1 << 20]),
+    data=st.data(),
+)
 @settings(max_examples=60, deadline=None)
 def test_sealed_rows_come_out_as_they_went_in_whatever_was_there_before(
-    shards: list[list[Row]], data: st.DataObject
+    shards: list[list[Row]], piece_bytes: int | None, data: st.DataObject
 ) -> None:
     memory = Memory()
     for shard in shards:
         first = data.draw(st.integers(1, len(shard)))
         groups = [size for size in (first, len(shard) - first) if size]
-        described, sealed = written(shard, groups, memory)
+        described, sealed = written(shard, groups, memory, piece_bytes=piece_bytes)
         found = opened(sealed)
         assert found.schema.equals(contract("shard").schema)
         assert found.to_pylist() == [told(row, number) for number, row in enumerate(shard)]
@@ -129,14 +160,14 @@ def modules(sealed: bytes | memoryview) -> list[slice]:
 def test_no_two_modules_are_sealed_under_one_nonce_not_even_those_of_the_same_rows() -> None:
     nonces: list[bytes] = []
     for _ in range(2):
-        sealed = bytes(written(LARGE, [2, 2], Memory())[1])
+        sealed = written(LARGE, [2, 2], Memory())[1]
         nonces += [sealed[module][4:16] for module in modules(sealed)]
     assert len(set(nonces)) == len(nonces) == 2 * 2 * MODULES_A_GROUP
 
 
 @pytest.mark.parametrize("other", [ITEM + 2, ITEM + MODULES_A_GROUP])
 def test_a_page_in_the_place_of_another_is_refused(other: int) -> None:
-    sealed = bytes(written(LARGE, [2, 2], Memory())[1])
+    sealed = written(LARGE, [2, 2], Memory())[1]
     first, second = (modules(sealed)[number] for number in (ITEM, other))
     moved = bytearray(sealed)
     moved[first], moved[second] = sealed[second], sealed[first]
@@ -145,7 +176,7 @@ def test_a_page_in_the_place_of_another_is_refused(other: int) -> None:
 
 
 def test_a_page_of_another_file_under_the_same_key_is_refused() -> None:
-    sealed, other = (bytes(written(LARGE, [2, 2], Memory())[1]) for _ in range(2))
+    sealed, other = (written(LARGE, [2, 2], Memory())[1] for _ in range(2))
     page = modules(sealed)[ITEM]
     with pytest.raises((OSError, pa.ArrowException)):
         opened(sealed[: page.start] + other[page] + sealed[page.stop :])

@@ -1,8 +1,10 @@
 """A cut may be interrupted, repeated, and done by several processes: its shards are the same."""
 
 import hashlib
-from collections.abc import Iterator
+import resource
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +23,12 @@ from cuts import (
 
 from fleetbatch import layout
 from fleetbatch.engine import open_engine
+from fleetbatch.errors import TransientError
 from fleetbatch.nouns import Cutting, FrozenOrder
 from fleetbatch.sharding import Progress, cut_order, open_input
 from fleetbatch.sharding.cut import Entry, plan_shards
 from fleetbatch.sharding.cut_shard import Memory, Task, cut_shard
-from fleetbatch.sharding.openers import Reader
+from fleetbatch.sharding.openers import Files, Opener, Reader
 from fleetbatch.sharding.shard_rows import Row
 from fleetbatch.sharding.sources import Source
 from fleetbatch.store import Store, open_store
@@ -119,6 +122,71 @@ def test_a_shard_that_another_stored_while_we_read_it_is_the_other_ones_file(sto
     [key] = shard_keys(store, frozen)
     assert ours == cut_shard(other, Memory())
     assert ours.file.sha256 == hashlib.sha256(store.read(key)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An opener that cannot open what comes after so many bytes."""
+
+    good_bytes: int
+    seen_bytes: list[int]
+    meanwhile: Callable[[], None]
+    expects: str = "files"
+
+    def entries(self, source: Source) -> Iterator[Entry]:
+        return source.entries()
+
+    def row(self, source: Reader, entry: Entry) -> Row:
+        self.seen_bytes.append(entry.size_bytes)
+        if sum(self.seen_bytes) > self.good_bytes:
+            self.meanwhile()
+            raise ZeroDivisionError
+        return Row(content=source.view(entry))
+
+
+def large_shard(store: Store, folder: Path, opener: Opener) -> Task:
+    """Return the cutting of a shard of twelve megabytes: a store takes it in several pieces."""
+    folder.mkdir()
+    for name in range(4):
+        (folder / str(name)).write_bytes(bytes([name]) * (3 << 20))
+    frozen = frozen_order(folder, cutting=Cutting())
+    given = replace(open_input("image", str(folder), {}), opener=opener)
+    [plan] = plan_shards(given.entries(), Cutting())
+    return Task(store=store, frozen=frozen, given=given, secret=SECRET, plan=plan)
+
+
+def left_in(store: Store) -> list[Path]:
+    """Return every file under a folder's store, half-written ones too."""
+    return [path for path in Path(store.uri("x")).parent.rglob("*") if path.is_file()]
+
+
+def test_nothing_is_left_of_a_shard_that_was_half_written_when_its_cut_broke(store: Store, tmp_path: Path) -> None:
+    half_written: list[Path] = []
+    broken = Broken(good_bytes=10 << 20, seen_bytes=[], meanwhile=lambda: half_written.extend(left_in(store)))
+    with pytest.raises(ZeroDivisionError):
+        cut_shard(large_shard(store, tmp_path / "in", broken), Memory())
+    assert len(half_written) == 1
+    assert left_in(store) == []
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+def test_a_store_that_takes_no_more_ends_a_cut_to_be_tried_again_and_keeps_nothing_of_it(
+    store: Store, tmp_path: Path
+) -> None:
+    task = large_shard(store, tmp_path / "in", Files({}))
+    with files_of_at_most(5 << 20), pytest.raises(TransientError, match="too large"):
+        cut_shard(task, Memory())
+    assert left_in(store) == []
+    assert cut_shard(task, Memory()).file.size_bytes > 12 << 20
 
 
 def test_sources_of_an_interrupted_cut_are_replaced_when_the_input_changed(store: Store, folder: Path) -> None:
