@@ -125,8 +125,8 @@ def test_a_shard_that_another_stored_while_we_read_it_is_the_other_ones_file(sto
 
 
 @dataclass(frozen=True)
-class Broken:
-    """An opener that cannot open what comes after so many bytes."""
+class Stopped:
+    """An opener under which a person stops the cut after so many bytes."""
 
     good_bytes: int
     seen_bytes: list[int]
@@ -140,7 +140,7 @@ class Broken:
         self.seen_bytes.append(entry.size_bytes)
         if sum(self.seen_bytes) > self.good_bytes:
             self.meanwhile()
-            raise ZeroDivisionError
+            raise KeyboardInterrupt
         return Row(content=source.view(entry))
 
 
@@ -160,11 +160,13 @@ def left_in(store: Store) -> list[Path]:
     return [path for path in Path(store.uri("x")).parent.rglob("*") if path.is_file()]
 
 
-def test_nothing_is_left_of_a_shard_that_was_half_written_when_its_cut_broke(store: Store, tmp_path: Path) -> None:
+def test_nothing_is_left_of_a_shard_that_was_half_written_when_its_cut_was_stopped(
+    store: Store, tmp_path: Path
+) -> None:
     half_written: list[Path] = []
-    broken = Broken(good_bytes=10 << 20, seen_bytes=[], meanwhile=lambda: half_written.extend(left_in(store)))
-    with pytest.raises(ZeroDivisionError):
-        cut_shard(large_shard(store, tmp_path / "in", broken), Memory())
+    stopped = Stopped(good_bytes=10 << 20, seen_bytes=[], meanwhile=lambda: half_written.extend(left_in(store)))
+    with pytest.raises(KeyboardInterrupt):
+        cut_shard(large_shard(store, tmp_path / "in", stopped), Memory())
     assert len(half_written) == 1
     assert left_in(store) == []
 
