@@ -29,12 +29,13 @@ class HashedFile(io.IOBase):
     def write(self, data: bytes) -> int:
         """Take what comes next, which is hashed before it goes to memory that is not at hand."""
         self._hash.update(data)
-        start, stop = self._filled_bytes, self._filled_bytes + len(data)
+        start = self._filled_bytes
+        stop = start + len(data)
         if stop > len(self._memory):
             return self._write_on(memoryview(data))
         self._memory[start:stop] = data
         self._filled_bytes = stop
-        return len(data)
+        return stop - start
 
     def tell(self) -> int:
         """Return how many bytes it has."""

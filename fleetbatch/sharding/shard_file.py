@@ -19,6 +19,8 @@ from fleetbatch.units import KIB, Sha256, ShardId
 
 FORMAT: Final = "fleetbatch-shard-1"
 _PAGE_BYTES: Final = 128 * KIB
+_GATHERED_BYTES: Final = 16 * KIB
+"""Pages of small columns, and headers, come to our file together; a larger page comes as it is, by itself."""
 _ROWS_AT_ONCE: Final = 1
 """Parquet's writer looks at a page's size only after so many rows; a row may be larger than a page should be."""
 
@@ -99,8 +101,9 @@ def _writer(file: HashedFile, key: bytes, footers: list[pq.FileMetaData]) -> Ite
     whole row groups. Pages are small enough to be copied, sealed and hashed inside the processor's second cache.
     """
     schema = contract("shard").schema
+    sink = pa.BufferedOutputStream(pa.PythonFile(file, mode="w"), _GATHERED_BYTES)
     writer = pq.ParquetWriter(
-        pa.PythonFile(file, mode="w"),
+        sink,
         schema,
         encryption_properties=seal(key),
         write_page_index=True,
@@ -115,10 +118,12 @@ def _writer(file: HashedFile, key: bytes, footers: list[pq.FileMetaData]) -> Ite
     try:
         yield writer
     except BaseException:
-        with suppress(Exception):  # of a file that failed there is no footer, which must not hide why it failed
-            writer.close()
+        for part in (writer, sink):
+            with suppress(Exception):  # of a file that failed there is no footer, which must not hide why it failed
+                part.close()
         raise
     writer.close()
+    sink.close()
 
 
 def _gather(group: Iterable[Row], items: GroupItems) -> list[tuple[Any, ...]]:
