@@ -2,8 +2,9 @@
 
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 PIXELS_MAX: Final = 64_000_000
 """A picture with more pixels is not decoded: 192 MB as RGB is what a car's memory bound allows."""
@@ -40,9 +41,8 @@ _DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 
 """Bits that the samples of each kind of colour may have (PNG, 11.2.1)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What a picture's first bytes say; nothing was decoded."""
+class Header(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a picture's first bytes say; nothing was decoded. Made for every picture of a cut, so no dataclass."""
 
     format: str
     width: int

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+import msgspec
+
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Cell, Cutting, OrderKey
 from fleetbatch.units import ID_BITS, CellName, ShardId
@@ -43,9 +45,11 @@ class Cut(Enum):
     SHARD = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filled:
-    """How full the open shard and its open row group are."""
+class Filled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How full the open shard and its open row group are.
+
+    One is made for every item; a dataclass costs ten times as much.
+    """
 
     rows: int = 0
     size_bytes: int = 0

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Protocol
 
+import msgspec
+
 from fleetbatch.errors import FleetbatchError, RejectedError
 from fleetbatch.pixels import FORMATS, Unreadable, look
 from fleetbatch.sharding.cut import Entry
@@ -20,8 +22,7 @@ PROBE_BYTES = 64 * MIB
 REASONS_SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(msgspec.Struct, frozen=True):
     """A source as an opener reads it: item by item, and each to where its row will lie."""
 
     source: Source

@@ -1,10 +1,10 @@
 """The rows of a shard before they are written."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 
 from fleetbatch.contracts import conform, contract
@@ -15,9 +15,8 @@ beside: Final = attrgetter(*_BESIDE_THE_ITEM)
 """Returns what stands in a row beside its item."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One item as read."""
+class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One item as read; no dataclass, which costs ten times as much."""
 
     content: bytes | memoryview | None
     format: str | None = None
