@@ -1,5 +1,6 @@
 """What an ordinary picture's first bytes say, read without a decoder. Pure."""
 
+import re
 import struct
 import zlib
 from typing import Final
@@ -24,6 +25,16 @@ _APPLICATION: Final = dict.fromkeys(range(225, 240), (b"", 7)) | {
     0xE2: (b"ICC_PROFILE\0", 14),
 }
 """How ordinary application segments begin and how long they are: others may make it another format, or be refused."""
+_USUAL: Final = re.compile(
+    rb"""\xff\xd8
+    \xff\xe0\0\x10JFIF\0(?!.{3}8BIM).{9}
+    (?:\xff\xdb\0\x43[\0-\x0f].{64})++
+    \xff[\xc0-\xc2]\0(?:\x0b\x08(..)(..)\x01.{3}|\x11\x08(..)(..)\x03.{9})
+    (?:\xff\xc4\0(?:\x1f.{29}|\xb5.{179}))*+
+    \xff\xda\0(?:\x08.{6}|\x0c.{10})""",
+    re.DOTALL | re.VERBOSE,
+)
+"""The segments that half of all JPEGs have: JFIF, tables, one frame, tables, the first scan."""
 _CUT_OFF: Final = b"8BIM"
 """Pillow stumbles over a Photoshop segment whose last resource ends behind its two bytes of code."""
 
@@ -52,7 +63,15 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def ordinary_header(content: bytes | memoryview) -> Header | None:
     """Return what the picture claims to be; None where a decoder must say it, which takes ten times as long."""
-    return _jpeg_header(content) or _png_header(content)
+    return _usual_header(content) or _jpeg_header(content) or _png_header(content)
+
+
+def _usual_header(content: bytes | memoryview) -> Header | None:
+    """Return what the most usual JPEG's head says, which `_jpeg_header` would say after four times as long."""
+    if (usual := _USUAL.match(content)) is None:
+        return None
+    height, width = (int.from_bytes(side, "big") for side in usual.groups() if side is not None)
+    return Header(format="JPEG", width=width, height=height) if 0 < width * height <= PIXELS_MAX else None
 
 
 def _jpeg_header(content: bytes | memoryview) -> Header | None:

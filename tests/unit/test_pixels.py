@@ -173,13 +173,16 @@ places = st.lists(st.tuples(st.integers(0, 900), st.sampled_from([0, 1, 8, 0xC0,
 
 
 @given(
-    st.sampled_from(["RGB", "L", "CMYK"]), st.sampled_from([{}, {"progressive": True}]), places, st.integers(20, 2000)
+    st.sampled_from(["RGB", "L", "CMYK"]),
+    st.sampled_from([{}, {"progressive": True}]),
+    st.sampled_from([{}, {"icc_profile": b"profile" * 20, "comment": b"a comment"}]),
+    places,
+    st.integers(20, 2000),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_what_a_jpeg_without_exif_claims_is_what_pillow_reads_in_it(
-    mode: str, how: dict[str, bool], changes: list[tuple[int, int]], kept: int
+    mode: str, how: dict[str, bool], extras: dict[str, bytes], changes: list[tuple[int, int]], kept: int
 ) -> None:
-    extras = {"icc_profile": b"profile" * 20, "comment": b"a comment"}
     content = bytearray(saved(scene().convert(mode), "JPEG", **how, **extras))
     for at, value in changes:
         content[at % len(content)] = value
