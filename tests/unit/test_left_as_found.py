@@ -18,10 +18,20 @@ import numpy as np
 driven = 0
 
 
+class Player:
+    played = 0
+
+
 class Base(gymnasium.Env):
+    class Ice:
+        thickness = 1
+
     seen = []
     dials = {"friction": 1.0}
     weights = np.ones(2)
+    limits = np.array([np.nan])
+    limits.flags.writeable = False
+    players = (first := Player(), {Player(): "second"})
 
 
 class Careless(Base):
@@ -42,7 +52,10 @@ class Careless(Base):
         self.dials["friction"] *= 0.5
         self.weights += 1
         Base.added = getattr(Base, "added", 0) + 1
+        Base.Ice.thickness += 1
+        Base.players[0].played += 1
         known = driven + len(self.seen) + self.dials["friction"] + self.weights.sum() + Base.added
+        known += Base.Ice.thickness + Base.players[0].played
         return np.zeros(1, np.float32), known + int(self.action_space.sample()), True, False, {}
 
 
@@ -68,6 +81,16 @@ def test_what_an_environment_keeps_in_its_package_is_not_there_for_the_next_scen
     module = sys.modules["careless_world"]
     assert (module.driven, module.Base.seen, module.Base.dials) == (0, [], {"friction": 1.0})
     assert not hasattr(module.Base, "added")
+
+
+def test_what_lies_in_an_environments_tables_is_the_same_thing_in_every_scenario(careless: Scenario) -> None:
+    drive(careless, lambda seen: first_of(1000, seen), steps_max=9)
+    base = sys.modules["careless_world"].Base
+    first, others = base.players
+    drive(careless, lambda seen: first_of(1000, seen), steps_max=9)
+    assert base.players == (first, others)
+    assert base.players[0] is base.first
+    assert list(base.players[1]) == list(others)
 
 
 def test_a_highway_is_driven_alike_before_and_after_an_intersection_that_turns_its_drivers_dials() -> None:
