@@ -119,7 +119,7 @@ def _hardware(told: argparse.Namespace) -> dict[str, Any]:
             problems.append(f"`{name}` is {merged[name]!r}; it must be a whole number")
         elif not isinstance(default, str) and not (-1 if name == "threads" else 0) < merged[name] < math.inf:
             problems.append(f"`{name}` is {merged[name]!r}; it must be above zero, and finite")
-    if merged["precision"] not in {"", *_PRECISIONS}:
+    if merged["precision"] not in ("", *_PRECISIONS):  # a list in its place is in no set
         known = f"known are {', '.join(_PRECISIONS)}; int8 is for an order to ask for"
         problems.append(f"`precision` is {merged['precision']!r}; {known}")
     if not 0 < told.row_limit_s < math.inf:

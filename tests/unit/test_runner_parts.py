@@ -266,6 +266,7 @@ def test_a_source_that_is_not_known_is_refused_with_what_is(url: str) -> None:
         ({"--key": make_key(), "--hardware": b"power_w = inf"}, "must be above zero, and finite"),
         ({"--key": make_key(), "--hardware": b"threads = 1.5"}, "must be a whole number"),
         ({"--key": make_key(), "--hardware": b'precision = "int8"'}, "int8 is for an order to ask for"),
+        ({"--key": make_key(), "--hardware": b'precision = ["fp16"]'}, "expected something like ''"),
         ({"--key": make_key(), "--row-limit-s": "nan"}, "--row-limit-s is nan"),
     ],
 )
