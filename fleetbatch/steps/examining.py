@@ -7,7 +7,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Order
 from fleetbatch.orders import Estimate, Known, estimate_order, model_file
 from fleetbatch.sharding import GENERATORS, Input, dials_of, list_input, open_input, usable_row
-from fleetbatch.workloads import known_workloads, workload
+from fleetbatch.workloads import blamed, known_workloads, workload
 
 
 def known_in(regions: frozenset[str]) -> Known:
@@ -40,9 +40,12 @@ def estimated(order: Order, *, rates: pa.Table, free_car_hours: float | None) ->
 
 
 def _refuse_misfit(order: Order, given: Input) -> None:
-    """Raise RejectedError for a model that can answer nothing of this input: every row would come out dead."""
+    """Raise RejectedError for a model that does not take what the first row holds: all like it would come out dead."""
     model = read_model_file(model_file(order.model)) if order.model else None
-    if why := workload(order.workload).misfit(model, bytes(usable_row(given).content or b"")):
+    row = bytes(usable_row(given).content or b"")
+    with blamed(f"workload {order.workload!r} cannot say whether its model fits"):
+        why = workload(order.workload).misfit(model, row)
+    if why:
         summary = f"order {order.name}: model {order.model or 'none'} does not fit source {order.source}: {why}"
         raise RejectedError(summary)
 

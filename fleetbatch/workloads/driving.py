@@ -37,6 +37,10 @@ class ScenarioError(Exception):
     """A scenario that cannot be driven to its end; the row is a dead letter with this reason."""
 
 
+class MisfitError(ScenarioError):
+    """What policy and environment give each other is not what they take."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
     """One driven scenario."""
@@ -61,7 +65,10 @@ def drive(scenario: Scenario, policy: Policy, *, steps_max: int) -> Episode:
 
 
 def take_first_step(scenario: Scenario, policy: Policy) -> None:
-    """Ask a policy for its first action; raise ScenarioError when it and the environment do not fit each other."""
+    """Ask a policy for its first action; raise MisfitError when it and the environment do not fit each other.
+
+    Raises another ScenarioError when it comes to no action in this scenario.
+    """
 
     def ask(environment: Any) -> None:  # noqa: ANN401 (generic)
         observation, _ = environment.reset(seed=scenario.seed)
@@ -136,13 +143,13 @@ def _apart(scenario: Scenario) -> Iterator[None]:
 def _make(scenario: Scenario) -> Any:  # noqa: ANN401 (Gymnasium's environments are generic in what they observe)
     import gymnasium
 
-    whole = _takes_config(scenario.environment)
+    whole, shows = _takes(scenario.environment)
     if "render_mode" in scenario.config:
         message = f"environment {scenario.environment} knows no configuration render_mode: nobody looks on"
         raise ScenarioError(message)
     try:
-        given: Mapping[str, Any] = {"config": scenario.config} if whole and scenario.config else scenario.config
-        environment = gymnasium.make(scenario.environment, **given)
+        given: dict[str, Any] = {"config": scenario.config} if whole and scenario.config else scenario.config
+        environment = gymnasium.make(scenario.environment, **given, **({"render_mode": None} if shows else {}))
     except Exception as error:
         # an environment's package raises whatever it raises
         message = f"environment {scenario.environment} cannot be made: {_first_line(error)}"
@@ -155,24 +162,40 @@ def _make(scenario: Scenario) -> Any:  # noqa: ANN401 (Gymnasium's environments 
     return environment
 
 
-def _takes_config(environment: str) -> bool:
-    """Return whether an environment is configured by one table, as highway-env's are; others take keyword arguments."""
+def _takes(environment: str) -> tuple[bool, bool]:
+    """Return whether an environment takes one table as its configuration, as highway-env's do, and a render mode.
+
+    Others are configured by keyword arguments. What takes any may open a window, unless it is told not to.
+    """
     made = creator_of(environment)
-    try:
-        return hasattr(made, "default_config") or "config" in inspect.signature(made).parameters
-    except (TypeError, ValueError):  # nothing is known of it
-        return False
+    parameters: Mapping[str, inspect.Parameter] = {}
+    with contextlib.suppress(TypeError, ValueError):  # nothing is known of it
+        parameters = inspect.signature(made).parameters
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    return hasattr(made, "default_config") or "config" in parameters, "render_mode" in parameters or takes_any
 
 
 def _flat(space: Any, observation: Any) -> np.ndarray[Any, Any]:  # noqa: ANN401 (whatever the environment observes)
-    from gymnasium.spaces import Dict, Tuple, flatten
-
-    plain = flatten(space, observation) if isinstance(space, Dict | Tuple) else observation  # in the space's order
-    values = np.asarray(plain, dtype=np.float32).reshape(-1)
+    values = np.concatenate([*_parts(space, observation)])
     if not np.isfinite(values).all():
         message = "the environment's observation is not finite"
         raise ScenarioError(message)
     return values
+
+
+def _parts(space: Any, observation: Any) -> Iterator[np.ndarray[Any, Any]]:  # noqa: ANN401 (generic)
+    """Yield each of the things that are observed, in the order of their space, as it is observed alone."""
+    from gymnasium.spaces import Dict, Tuple
+
+    match space:
+        case Dict():
+            for name, inner in space.items():
+                yield from _parts(inner, observation[name])
+        case Tuple():
+            for inner, part in zip(space.spaces, observation, strict=True):
+                yield from _parts(inner, part)
+        case _:
+            yield np.asarray(observation, dtype=np.float32).reshape(-1)
 
 
 def _action(environment: Any, output: np.ndarray[Any, Any], step: int) -> Any:  # noqa: ANN401 (generic)
@@ -190,7 +213,7 @@ def _action(environment: Any, output: np.ndarray[Any, Any], step: int) -> Any:  
             return np.clip(output.reshape(space.shape), space.low, space.high).astype(space.dtype)
         case _:
             message = f"the policy gives {output.size} values, the environment takes {space}"
-            raise ScenarioError(message)
+            raise MisfitError(message)
 
 
 def _termination(trajectory: Trajectory | None, *, terminated: bool) -> str:

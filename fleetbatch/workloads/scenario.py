@@ -11,7 +11,7 @@ import pyarrow as pa
 from fleetbatch.bundle.policy import PolicyBundle, open_policy
 from fleetbatch.errors import RejectedError
 from fleetbatch.inference import open_network
-from fleetbatch.workloads.driving import Policy, Scenario, ScenarioError, drive, take_first_step
+from fleetbatch.workloads.driving import MisfitError, Policy, Scenario, ScenarioError, drive, take_first_step
 from fleetbatch.workloads.protocol import Answer, AnswerRow, Device, Workload
 from fleetbatch.workloads.trajectory import measures
 
@@ -46,11 +46,14 @@ class ScenarioWorkload(Workload):
 
     def misfit(self, model: bytes | None, row: bytes) -> str:
         """Return why policy and environment do not fit each other: what one gives the other does not take."""
-        assert model is not None, "`open` takes no order without a policy"
+        if model is None:
+            return ""  # `open` refuses it, and says what it needs
         try:
             take_first_step(msgspec.json.decode(row, type=Scenario), open_driver(open_policy(model), threads=1))
-        except ScenarioError as error:
+        except MisfitError as error:
             return str(error)
+        except ScenarioError:
+            pass  # a seed with which it breaks, or an observation that is none, says nothing of other rows
         return ""
 
     def labels(self, model: bytes | None) -> tuple[str, ...]:  # noqa: ARG002 (the same for every policy)
@@ -79,7 +82,7 @@ def open_driver(bundle: PolicyBundle, *, threads: int) -> Policy:
     def policy(observation: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         if observation.size != manifest.values:
             message = f"the policy takes {manifest.values} values, the environment gives {observation.size}"
-            raise ScenarioError(message)
+            raise MisfitError(message)
         return network({manifest.input: observation[np.newaxis]}).reshape(-1)
 
     for golden in bundle.goldens:
