@@ -36,7 +36,7 @@ def answer_rows(kind: Workload, answer: Answer, rows: pa.Table, *, row_group: in
     if asked.num_rows:
         answers = _conformed(kind, _answered(kind, answer, asked), row_group)
         answers, other = _within_bounds(_shortened(answers), contract(kind.results_contract))
-        pieces = [answers, _conformed(kind, other, row_group)] if other.num_rows else [answers]
+        pieces = [answers] if other is None else [answers, _conformed(kind, other, row_group)]
     reasons = [error or "the row has no bytes" for error in dead["error"].to_pylist()]
     if dead.num_rows or not asked.num_rows:
         pieces.append(_conformed(kind, _dead(dead["item_id"], reasons), row_group))
@@ -109,8 +109,8 @@ def _shortened(answers: pa.Table) -> pa.Table:
     return answers.set_column(answers.schema.get_field_index("error"), "error", pa.array(errors, pa.string()))
 
 
-def _within_bounds(answers: pa.Table, of: Contract) -> tuple[pa.Table, pa.Table]:
-    """Return the answers that audits and checks take, and for each item with another one why it is dead."""
+def _within_bounds(answers: pa.Table, of: Contract) -> tuple[pa.Table, pa.Table | None]:
+    """Return the answers that audits and checks take, and of each item with another one, if any, why it is dead."""
     wrong = unsound(answers, of) | too_heavy(answers, _BOUNDS) | beyond(answers, _BOUNDS)
     items = answers["item_id"]
     why = {items[number].as_py(): reason for number, reason in wrong.items()}
@@ -118,8 +118,10 @@ def _within_bounds(answers: pa.Table, of: Contract) -> tuple[pa.Table, pa.Table]
         for item, count in Counter(items.to_pylist()).items():
             if count > _BOUNDS.item_answers:
                 why.setdefault(item, f"it has {count} answers; {_BOUNDS.item_answers} are allowed")
+    if not why:
+        return answers, None
     dead = pa.chunked_array([pa.array(list(why), pa.string())])
-    kept = answers.filter(pc.invert(pc.is_in(items, value_set=dead.combine_chunks()))) if why else answers
+    kept = answers.filter(pc.invert(pc.is_in(items, value_set=dead.combine_chunks())))
     return kept, _dead(dead, list(why.values()))
 
 

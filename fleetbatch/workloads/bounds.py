@@ -37,33 +37,45 @@ def short(reason: str) -> str:
 def beyond(answers: pa.Table, bounds: Bounds) -> dict[int, str]:
     """Return the numbers of the answers with a text or a list that is too long, and why."""
     found: dict[int, str] = {}
-    for name in answers.column_names:
-        column: pa.Array[Any] = answers[name].combine_chunks()
-        rows = np.arange(len(column))
-        if pa.types.is_list(column.type):
-            for place, items in _above(pc.list_value_length(column), bounds.list_items):
+    short_texts = answers.nbytes <= bounds.text_bytes  # as a whole, as most are that are asked for together
+    for name, kind in zip(answers.column_names, answers.schema.types, strict=True):
+        if pa.types.is_list(kind):
+            for place, items in _above(pc.list_value_length(answers[name].combine_chunks()), bounds.list_items):
                 why = f"column {name!r} has a list of {items} items; {bounds.list_items} are allowed"
                 found.setdefault(place, why)
-            rows, column = pc.list_parent_indices(column).to_numpy(), pc.list_flatten(column)
-        texts: list[Any] = column.flatten() if isinstance(column, pa.StructArray) else [column]
-        for text in texts:
-            if pa.types.is_string(text.type) or pa.types.is_binary(text.type):
-                for place, size in _above(pc.binary_length(text), bounds.text_bytes):
-                    why = f"column {name!r} has a text of {size} bytes; {bounds.text_bytes} are allowed"
-                    found.setdefault(int(rows[place]), why)
+        if not short_texts and not pa.types.is_primitive(kind):
+            for place, size in _long_texts(answers[name].combine_chunks(), bounds.text_bytes):
+                why = f"column {name!r} has a text of {size} bytes; {bounds.text_bytes} are allowed"
+                found.setdefault(place, why)
     return found
+
+
+def _long_texts(column: "pa.Array[Any]", bytes_max: int) -> Iterator[tuple[int, int]]:
+    """Yield the rows of longer texts, alone, in lists or in structs, and how long they are."""
+    if column.nbytes <= bytes_max:
+        return
+    rows = np.arange(len(column))
+    if pa.types.is_list(column.type):
+        rows, column = pc.list_parent_indices(column).to_numpy(), pc.list_flatten(column)
+    texts: list[Any] = column.flatten() if isinstance(column, pa.StructArray) else [column]
+    for text in texts:
+        if pa.types.is_string(text.type) or pa.types.is_binary(text.type):
+            for place, size in _above(pc.binary_length(text), bytes_max):
+                yield int(rows[place]), size
 
 
 def too_heavy(answers: pa.Table, bounds: Bounds) -> dict[int, str]:
     """Return the numbers of the answers that take too much memory, and why; what stands beside one is not asked."""
-    if answers.nbytes <= bounds.row_bytes:
-        return {}
-    sizes = [answers.slice(number, 1).nbytes for number in range(answers.num_rows)]
-    return {
-        number: f"the answer has {size} bytes; {bounds.row_bytes} are allowed"
-        for number, size in enumerate(sizes)
-        if size > bounds.row_bytes
-    }
+    found, left = dict[int, str](), [(0, answers.num_rows)]
+    while left:
+        start, stop = left.pop()
+        size = answers.slice(start, stop - start).nbytes
+        if size > bounds.row_bytes and stop - start == 1:
+            found[start] = f"the answer has {size} bytes; {bounds.row_bytes} are allowed"
+        elif size > bounds.row_bytes:  # of all together; half of them may take less than one alone may
+            middle = (start + stop) // 2
+            left += [(start, middle), (middle, stop)]
+    return found
 
 
 def unsound(answers: pa.Table, of: Contract) -> dict[int, str]:
