@@ -8,7 +8,9 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Final
 
-from fleetbatch.contracts import WORKLOADS_GROUP, contract
+import pyarrow as pa
+
+from fleetbatch.contracts import WORKLOADS_GROUP, Contract, contract
 from fleetbatch.errors import FleetbatchError, RejectedError
 from fleetbatch.units import UNIT_S
 from fleetbatch.workloads.protocol import Answer, Device, Workload
@@ -84,7 +86,20 @@ def _contract_problems(kind: Workload) -> list[str]:
     if answers.key != results.key or answers.key[:1] != ("item_id",):
         problems.append(f"the key of {answers.name} is {answers.key}, of {results.name} {results.key}; item_id first")
     must = [f.name for f in answers.schema if not f.nullable and f.name not in {"item_id", "row_group"}]
-    return problems + [f"{answers.name}: column {name!r} is required; an error has no value for it" for name in must]
+    problems += [f"{answers.name}: column {name!r} is required; an error has no value for it" for name in must]
+    return problems + _unanswerable(answers, results)
+
+
+def _unanswerable(answers: Contract, results: Contract) -> list[str]:
+    """Return what the morning's checks, and every car before them, could not ask of the answers."""
+    headline = (results.headline or "").partition(".")[0]
+    absent = {headline} - {"", *answers.schema.names}
+    kinds = {name: results.schema.field(name).type for name in results.ranges}
+    other = [name for name, kind in kinds.items() if not (pa.types.is_integer(kind) or pa.types.is_floating(kind))]
+    return [
+        *(f"{results.name}: the headline {name!r} is no column of {answers.name}" for name in absent),
+        *(f"{results.name}: column {name!r} has a range and holds no numbers: {kinds[name]}" for name in other),
+    ]
 
 
 def known_workloads() -> frozenset[str]:

@@ -81,6 +81,26 @@ def test_contracts_that_do_not_fit_each_other_are_refused_in_the_evening(package
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("was", "spoilt", "why"),
+    [
+        ("value: commonest", "value: common", "the headline 'common' is no column of answers_words"),
+        ("physicalType: double", "physicalType: list<double>", "'share' has a range and holds no numbers: list<"),
+    ],
+)
+def test_contracts_whose_answers_no_check_could_ask_are_refused_in_the_evening(
+    package: Path, tmp_path: Path, was: str, spoilt: str, why: str
+) -> None:
+    shutil.copytree(package, tmp_path / "spoilt")
+    for file in (tmp_path / "spoilt" / "fleet_words" / "schemas").iterdir():
+        file.write_text(file.read_text().replace(was, spoilt))
+    unfit = pytest.raises(RejectedError, match="do not fit each other")
+    with importable(tmp_path / "spoilt"), unfit as refused:
+        workload("words")
+    assert why in "\n".join(refused.value.problems)
+
+
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("rate", ["0.0", "1e-320", "float('nan')", "float('inf')", "'fast'", "None"])
 def test_a_workload_whose_rate_counts_no_work_is_refused(package: Path, tmp_path: Path, rate: str) -> None:
     shutil.copytree(package, tmp_path / "spoilt")

@@ -12,6 +12,7 @@ from fleetbatch.audit.delivered import Limits, open_part
 from fleetbatch.contracts import conform, contract, parquet_bytes
 from fleetbatch.errors import RejectedError, TransientError
 from fleetbatch.workloads import Answer, AnswerRow, Device, Workload, answer_rows, rows_at_once
+from fleetbatch.workloads.bounds import unsound
 
 
 class Echo(Workload):
@@ -176,3 +177,8 @@ def test_an_answer_at_which_a_comparison_breaks_is_wrong_and_one_that_breaks_at_
     assert why.startswith("it cannot be compared: AttributeError")
     with pytest.raises(AttributeError):
         Picky().compare(without, ours)
+
+
+def test_a_column_of_numbers_that_only_the_results_have_is_no_fault_of_an_answer() -> None:
+    answers = pa.table({"label": ["stop", None], "error": pa.nulls(2, pa.string())})
+    assert unsound(answers, contract("results_image")) == {1: "it has neither 'label' nor a reason why not"}
