@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from fleetbatch.contracts import WORKLOADS_GROUP, Contract, contract
-from fleetbatch.errors import FleetbatchError, RejectedError
+from fleetbatch.errors import FleetbatchError, RejectedError, TransientError
 from fleetbatch.units import UNIT_S
 from fleetbatch.workloads.protocol import Answer, Device, Workload
 
@@ -55,12 +55,16 @@ def workload(name: str) -> Workload:
 def blamed(what_fails: str) -> Iterator[None]:
     """Turn whatever a workload's own code raises, or ends its process with, into a RejectedError that says what failed.
 
-    One package that is broken costs its own orders, and no car or dispatcher that serves others, too.
+    One package that is broken costs its own orders, and no car or dispatcher that serves others, too. Raises
+    TransientError for want of memory, which says nothing of the package.
     """
     try:
         yield
     except FleetbatchError:
         raise
+    except MemoryError as error:
+        message = f"{what_fails}: there is not enough memory now"
+        raise TransientError(message) from error
     except (Exception, SystemExit) as error:
         summary = f"{what_fails}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise RejectedError(summary) from error

@@ -13,7 +13,7 @@ from surroundings import environment, importable
 
 from fleetbatch.audit import recompute
 from fleetbatch.contracts import contract
-from fleetbatch.errors import RejectedError
+from fleetbatch.errors import FleetbatchError, RejectedError, TransientError
 from fleetbatch.local.postgres import Postgres
 from fleetbatch.steps.closing import check_step, publish_step, report_step
 from fleetbatch.workloads import Device, known_workloads, open_workload, row_seconds, usable_workloads, workload
@@ -137,14 +137,20 @@ def test_a_package_that_cannot_be_loaded_costs_its_own_orders_and_nobody_elses(
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_workload_that_cannot_be_opened_is_refused_with_what_it_raised(package: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "error", "why"),
+    [
+        ("options['missing']", RejectedError, "KeyError: 'missing'"),
+        ("bytearray(1 << 62)", TransientError, "there is not enough memory now"),
+    ],
+)
+def test_a_workload_that_cannot_be_opened_is_refused_with_what_it_raised_and_tried_again_with_more_memory(
+    package: Path, tmp_path: Path, code: str, error: type[FleetbatchError], why: str
+) -> None:
     shutil.copytree(package, tmp_path / "spoilt")
     with (tmp_path / "spoilt" / "fleet_words" / "__init__.py").open("a") as module:
-        module.write("\nWords.open = lambda self, model, device, options: options['missing']\n")
-    with (
-        importable(tmp_path / "spoilt"),
-        pytest.raises(RejectedError, match="'words' cannot be opened here: KeyError: 'missing'"),
-    ):
+        module.write(f"\nWords.open = lambda self, model, device, options: {code}\n")
+    with importable(tmp_path / "spoilt"), pytest.raises(error, match=f"'words' cannot be opened here: {why}"):
         open_workload("words", None, Device(provider="CPUExecutionProvider"), {})
 
 
