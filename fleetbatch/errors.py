@@ -4,6 +4,11 @@ from collections.abc import Sequence
 from typing import Self
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return what somebody else's code raised, as a reason: its kind, and the first line of what it says."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
 class FleetbatchError(Exception):
     """What every error of ours is; it survives a trip through a child process."""
 

@@ -11,7 +11,7 @@ from onnx import version_converter
 from onnx.reference import ReferenceEvaluator
 
 from fleetbatch.bundle import GoldenAnswer, Manifest
-from fleetbatch.errors import RejectedError
+from fleetbatch.errors import RejectedError, in_one_line
 from fleetbatch.packing.reference import Array, reference_found, reference_input, reference_scores, reference_size
 
 OPSET: Final = 13
@@ -30,9 +30,8 @@ def reference_answers(
         raise
     except Exception as error:
         # the evaluator raises whatever its operators raise
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         summary = "onnx's reference evaluator cannot run this model; give answers of another implementation (--answers)"
-        raise RejectedError(summary, [reason]) from error
+        raise RejectedError(summary, [in_one_line(error)]) from error
 
 
 def told_answers(

@@ -7,14 +7,14 @@ from typing import Protocol
 
 import msgspec
 
-from fleetbatch.errors import FleetbatchError, RejectedError
+from fleetbatch.errors import FleetbatchError, RejectedError, in_one_line
 from fleetbatch.pixels import FORMATS, Unreadable, look
 from fleetbatch.sharding.cut import Entry
 from fleetbatch.sharding.group_items import GroupItems
 from fleetbatch.sharding.shard_rows import Row, dead_row
 from fleetbatch.sharding.sources import FILE, Source, open_source, read_file_into, why_not
 from fleetbatch.units import MIB
-from fleetbatch.workloads import workload
+from fleetbatch.workloads import blamed, workload
 from fleetbatch.workloads.bounds import short
 
 PROBE_BYTES = 64 * MIB
@@ -122,7 +122,7 @@ class Input:
         except (OSError, FleetbatchError):
             raise
         except Exception as error:
-            summary = f"source {self.name}: the workload's opener cannot list it: {_said(error)}"
+            summary = f"source {self.name}: the workload's opener cannot list it: {in_one_line(error)}"
             raise RejectedError(summary) from error
 
     def row(self, entry: Entry, *, bytes_max: int, items: GroupItems | None = None) -> Row:
@@ -140,11 +140,7 @@ class Input:
         except OSError as error:
             return dead_row(why_not(error))
         except Exception as error:  # noqa: BLE001 (an opener of somebody's own raises whatever it raises)
-            return dead_row(f"it cannot be opened: {_said(error)}")
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            return dead_row(f"it cannot be opened: {in_one_line(error)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,11 +154,8 @@ class Listing:
 def open_input(kind: str, source: str, options: Mapping[str, str]) -> Input:
     """Return an order's input; raise RejectedError when its source or its options cannot be used."""
     named = workload(kind).opener
-    try:
+    with blamed(f"workload {kind!r} cannot open its input with {named}"):
         opener: Opener = resolve_name(named)(dict(options))
-    except (ImportError, AttributeError, ValueError) as error:
-        summary = f"workload {kind!r} cannot open its input: {named} cannot be loaded ({error})"
-        raise RejectedError(summary) from error
     return Input(name=source, source=open_source(source, options), opener=opener)
 
 

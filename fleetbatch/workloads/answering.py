@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleetbatch.contracts import Contract, conform, contract
-from fleetbatch.errors import FleetbatchError, RejectedError
+from fleetbatch.errors import FleetbatchError, RejectedError, in_one_line
 from fleetbatch.workloads.bounds import Bounds, beyond, short, too_heavy, unsound
 from fleetbatch.workloads.protocol import Answer, Workload
 
@@ -91,8 +91,7 @@ def _answered(kind: Workload, answer: Answer, rows: pa.Table) -> pa.Table:
         if rows.num_rows > 1:
             each = [_answered(kind, answer, rows.slice(number, 1)) for number in range(rows.num_rows)]
             return pa.concat_tables(each, promote_options="permissive")
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        return _dead(rows["item_id"], [reason[:_REASON_CHARACTERS]])
+        return _dead(rows["item_id"], [in_one_line(error)[:_REASON_CHARACTERS]])
     _refuse_incomplete(kind, table, rows)
     return table
 

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import msgspec
 import numpy as np
 
+from fleetbatch.errors import in_one_line
 from fleetbatch.workloads.left_as_found import creator_of, left_as_found
 from fleetbatch.workloads.trajectory import Trajectory
 
@@ -90,7 +91,7 @@ def _in_environment(scenario: Scenario, use: Callable[[Any], Found]) -> Found:
         raise
     except Exception as error:
         # an environment raises whatever it raises
-        message = f"environment {scenario.environment} broke: {_first_line(error)}"
+        message = f"environment {scenario.environment} broke: {in_one_line(error)}"
         raise ScenarioError(message) from error
 
 
@@ -152,7 +153,7 @@ def _make(scenario: Scenario) -> Any:  # noqa: ANN401 (Gymnasium's environments 
         environment = gymnasium.make(scenario.environment, **given, **({"render_mode": None} if shows else {}))
     except Exception as error:
         # an environment's package raises whatever it raises
-        message = f"environment {scenario.environment} cannot be made: {_first_line(error)}"
+        message = f"environment {scenario.environment} cannot be made: {in_one_line(error)}"
         raise ScenarioError(message) from error
     describe = getattr(environment.unwrapped, "default_config", None)  # highway-env passes over what it does not know
     unknown = sorted(scenario.config.keys() - describe().keys()) if whole and describe is not None else []
@@ -287,7 +288,3 @@ def _impact_mps(own: Any, road: Any) -> float:  # noqa: ANN401 (highway-env ship
     nearest = min(others, key=lambda one: float(np.hypot(*(one.position - own.position))), default=None)
     theirs = getattr(nearest, "velocity", np.zeros(2))
     return float(np.hypot(*(own.velocity - theirs)))
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

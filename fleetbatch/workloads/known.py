@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from fleetbatch.contracts import WORKLOADS_GROUP, Contract, contract
-from fleetbatch.errors import FleetbatchError, RejectedError, TransientError
+from fleetbatch.errors import FleetbatchError, RejectedError, TransientError, in_one_line
 from fleetbatch.units import UNIT_S
 from fleetbatch.workloads.protocol import Answer, Device, Workload
 
@@ -66,7 +66,7 @@ def blamed(what_fails: str) -> Iterator[None]:
         message = f"{what_fails}: there is not enough memory now"
         raise TransientError(message) from error
     except (Exception, SystemExit) as error:
-        summary = f"{what_fails}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        summary = f"{what_fails}: {in_one_line(error)}"
         raise RejectedError(summary) from error
 
 

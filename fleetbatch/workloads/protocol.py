@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleetbatch.contracts import contract
-from fleetbatch.errors import FleetbatchError
+from fleetbatch.errors import FleetbatchError, in_one_line
 
 Answer: TypeAlias = Callable[[pa.Table], pa.Table]
 """Rows of contract `shard`, all with bytes and none with an error, to their answers; see `Workload.open`."""
@@ -145,7 +145,7 @@ class Workload(ABC):
             raise
         except Exception as error:  # noqa: BLE001 (a user's code raises whatever it raises)
             self.differs(ours, ours)
-            return f"it cannot be compared: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            return f"it cannot be compared: {in_one_line(error)}"
 
 
 def _by_item(answers: pa.Table) -> dict[str, list[AnswerRow]]:

@@ -15,6 +15,7 @@ from fleetbatch.audit import recompute
 from fleetbatch.contracts import contract
 from fleetbatch.errors import FleetbatchError, RejectedError, TransientError
 from fleetbatch.local.postgres import Postgres
+from fleetbatch.sharding import open_input
 from fleetbatch.steps.closing import check_step, publish_step, report_step
 from fleetbatch.workloads import Device, known_workloads, open_workload, row_seconds, usable_workloads, workload
 
@@ -152,6 +153,18 @@ def test_a_workload_that_cannot_be_opened_is_refused_with_what_it_raised_and_tri
         module.write(f"\nWords.open = lambda self, model, device, options: {code}\n")
     with importable(tmp_path / "spoilt"), pytest.raises(error, match=f"'words' cannot be opened here: {why}"):
         open_workload("words", None, Device(provider="CPUExecutionProvider"), {})
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_opener_that_breaks_at_an_orders_options_is_refused_with_what_it_raised(
+    package: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(package, tmp_path / "spoilt")
+    with (tmp_path / "spoilt" / "fleet_words" / "__init__.py").open("a") as module:
+        module.write("\nneedy = lambda options: options['lines']\nWords.opener = 'fleet_words:needy'\n")
+    refused = pytest.raises(RejectedError, match="cannot open its input with fleet_words:needy: KeyError: 'lines'")
+    with importable(tmp_path / "spoilt"), refused:
+        open_input("words", str(tmp_path), {})
 
 
 def test_a_night_of_somebody_elses_work_is_published_with_its_dead_letters(night: Night) -> None:
