@@ -1,5 +1,6 @@
 """How a workload's input becomes rows: which rows an item of a source has, and what stands in one."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
@@ -185,6 +186,14 @@ def usable_row(given: Input) -> Row:
         raise RejectedError(summary)
     summary = f"source {given.name} holds {items} items and none can be used; expected {given.opener.expects}"
     raise RejectedError(summary, reasons)
+
+
+def some_rows(given: Input, *, every: int) -> Iterator[Row]:
+    """Yield one row of so many, from the first on, where it can be used."""
+    for entry in itertools.islice(given.entries(), 0, None, every):
+        row = _probe(given, entry)
+        if row.error is None:
+            yield row
 
 
 def _probe(given: Input, entry: Entry) -> Row:

@@ -1,13 +1,19 @@
 """What an order may name here, and what it will take: asked before anything runs, with a deployment or without one."""
 
+import itertools
+from typing import Final
+
 import pyarrow as pa
 
 from fleetbatch.bundle import read_model_file
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Order
 from fleetbatch.orders import Estimate, Known, estimate_order, model_file
-from fleetbatch.sharding import GENERATORS, Input, dials_of, list_input, open_input, usable_row
+from fleetbatch.sharding import GENERATORS, Input, dials_of, list_input, open_input, some_rows, usable_row
 from fleetbatch.workloads import blamed, known_workloads, workload
+
+ROWS_TRIED: Final = 16
+"""Of an input whose first row a model does not take: an order may have several environments."""
 
 
 def known_in(regions: frozenset[str]) -> Known:
@@ -28,7 +34,7 @@ def estimated(order: Order, *, rates: pa.Table, free_car_hours: float | None) ->
     _refuse_unknown_options(order)
     given = open_input(order.workload, order.source, dict(order.options))
     listing = list_input(given)
-    _refuse_misfit(order, given)
+    _refuse_misfit(order, given, listing.items)
     return estimate_order(
         order,
         items=listing.items,
@@ -39,15 +45,18 @@ def estimated(order: Order, *, rates: pa.Table, free_car_hours: float | None) ->
     )
 
 
-def _refuse_misfit(order: Order, given: Input) -> None:
-    """Raise RejectedError for a model that does not take what the first row holds: all like it would come out dead."""
+def _refuse_misfit(order: Order, given: Input, items: int) -> None:
+    """Raise RejectedError for a model that takes no row of this input, tried all over it: all would come out dead."""
     model = read_model_file(model_file(order.model)) if order.model else None
-    row = bytes(usable_row(given).content or b"")
+    kind, reason = workload(order.workload), ""
     with blamed(f"workload {order.workload!r} cannot say whether its model fits"):
-        why = workload(order.workload).misfit(model, row)
-    if why:
-        summary = f"order {order.name}: model {order.model or 'none'} does not fit source {order.source}: {why}"
-        raise RejectedError(summary)
+        for row in itertools.chain([usable_row(given)], some_rows(given, every=max(1, items // ROWS_TRIED))):
+            why = kind.misfit(model, bytes(row.content or b""))
+            if not why:
+                return
+            reason = reason or why
+    summary = f"order {order.name}: model {order.model or 'none'} does not fit source {order.source}: {reason}"
+    raise RejectedError(summary)
 
 
 def _refuse_unknown_options(order: Order) -> None:

@@ -94,9 +94,10 @@ class Workload(ABC):
         """
 
     def misfit(self, model: bytes | None, row: bytes) -> str:  # noqa: ARG002 (workloads that can tell read them)
-        """Return why an order's model cannot answer such a row, or nothing; asked of its first one, in the evening.
+        """Return why an order's model cannot answer such a row, or nothing; asked in the evening.
 
-        `model` is one that `open` takes. What makes a single row unusable is no reason.
+        An order is refused when there is a reason for its first row and for a few others, from all over its input. What
+        makes a single row unusable is none; nor is a model that `open` refuses, or needs and has not.
         """
         return ""
 

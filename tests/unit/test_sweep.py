@@ -130,6 +130,13 @@ def test_a_policy_that_its_environment_has_no_use_for_is_refused_before_every_ro
     assert "model driving-policy does not fit source generator:scenarios?seeds=1000" in str(refused.value)
 
 
+def test_a_policy_that_only_the_first_of_several_environments_has_no_use_for_is_not_refused(tmp_path: Path) -> None:
+    environments = f"options.environment = ['CartPole-v1', '{HIGHWAY}']"
+    (tmp_path / "sweep.toml").write_text(f"{FIVE_LINES.partition('options')[0]}{environments}")
+    order = load_order(tmp_path / "sweep.toml", known_in(frozenset()))
+    assert estimated(order, rates=NOTHING_MEASURED, free_car_hours=None).rows == 2000
+
+
 def test_scenarios_may_come_as_files(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"environment": HIGHWAY, "seed": 1, "config": {"duration": 4}}))
     (tmp_path / "b.json").write_text('{"environment": "CartPole-v1", "seed": -1}')
