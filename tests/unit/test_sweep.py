@@ -37,6 +37,7 @@ def test_five_lines_of_an_order_are_ten_thousand_scenarios(tmp_path: Path) -> No
     assert (order.cutting.shard_rows, order.cutting.row_group_rows) == (600, 60)
     entries = list(given.entries())
     contents = [given.row(entry, bytes_max=1 << 20).content for entry in (entries[0], entries[-1])]
+    assert [len(content or b"") for content in contents] == [entries[0].size_bytes, entries[-1].size_bytes]
     assert [json.loads(bytes(content or b"")) for content in contents] == [
         {"environment": HIGHWAY, "seed": 0, "config": {"vehicles_count": 10, "vehicles_density": 1.0}},
         {"environment": HIGHWAY, "seed": 999, "config": {"vehicles_count": 50, "vehicles_density": 1.5}},
