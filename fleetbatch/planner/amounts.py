@@ -168,7 +168,7 @@ def _free(fleet: Columns, work: Columns, policy: Policy) -> Floats:
     c, s = ({name: rows[at] for name, rows in table.items()} for table, at in ((fleet, runs), (work, place)))
     tau = np.where(_may(c, s), row_group_s(policy, c, s), np.inf)
     left = s["row_groups"].astype(np.int64) - np.maximum(s["rg_next"], c["running_row_group"])
-    room = np.minimum(np.minimum(c["limit_s"], s["deadline_s"]), HORIZON_S)
+    room = np.minimum(np.minimum(c["limit_s"], s["deadline_s"]), HORIZON_S).astype(np.float64)
     ends = np.isfinite(tau) & (tau <= room * (1.0 + 1e-9)) & (room > 0.0) & (left > 0)
     ends &= stay(c, np.where(ends, tau, 0.0)) >= policy.stay_min * (1.0 - 1e-9)
     free[runs[ends]] = np.minimum((left * np.where(ends, tau, 0.0))[ends], HORIZON_S)

@@ -247,6 +247,13 @@ def test_many_equal_cars_that_come_out_even_beside_little_work_earn_nothing_by_r
         assert verify_round(fleet, work, NOW, policy, replace(found, certificate=certificate)), name
 
 
+def test_a_running_row_group_that_ends_a_billionth_after_its_deadline_is_counted_as_it_was_planned() -> None:
+    policy = replace(POLICY, prices_from_cars=1)
+    late = shard(11, work_units=1000.0 * (1 + 5e-10), row_groups=1, deadline_s=1000.0, held_by=[1001])
+    fleet, work = cars(car(1, running_shard=11, running_row_group=0)), shards(late, *map(shard, range(20, 80)))
+    assert verify_round(fleet, work, NOW, policy, plan_round(fleet, work, NOW, policy)) == []
+
+
 def test_work_due_within_a_block_counts_for_the_bound_with_that_block() -> None:
     due = (600.0, 3000.0, 7000.0, 9000.0, 12_000.0, 17_000.0, 22_000.0, 28_800.0)
     long = {17_000.0: 16_000.0}  # planned by 12,000, and a car that plans no block does it in time
