@@ -98,6 +98,16 @@ def test_answers_are_equal_to_the_bit_unless_a_workload_says_otherwise() -> None
     assert ECHO.compare(ours, theirs.slice(0, 1)).disagreements == (("s-000001", "no answer"),)
 
 
+def with_one_answer(told: dict[str, Any]) -> pa.Table:
+    """Return the answers of three rows, of which the one in the middle says this, too."""
+
+    def answer(asked: pa.Table) -> pa.Table:
+        said = [{"item_id": item, "label": "fine"} | (told if item == "s-000001" else {}) for item in ids(asked)]
+        return pa.Table.from_pylist(said, schema=ECHO.answer_schema)
+
+    return answer_rows(ECHO, answer, rows(*[(b"a", None)] * 3), row_group=0)
+
+
 @pytest.mark.parametrize(
     ("told", "why"),
     [
@@ -112,11 +122,7 @@ def test_answers_are_equal_to_the_bit_unless_a_workload_says_otherwise() -> None
 def test_an_answer_larger_than_an_audit_takes_is_dead_alone_and_one_that_is_not_is_taken(
     told: dict[str, Any], why: str | None
 ) -> None:
-    def answer(asked: pa.Table) -> pa.Table:
-        said = [{"item_id": item, "label": "fine"} | (told if item == "s-000001" else {}) for item in ids(asked)]
-        return pa.Table.from_pylist(said, schema=ECHO.answer_schema)
-
-    found = answer_rows(ECHO, answer, rows(*[(b"a", None)] * 3), row_group=0)
+    found = with_one_answer(told)
     errors = found["error"].to_pylist()
     assert (errors[0], errors[2]) == (None, None)
     assert (errors[1] is None) if why is None else (why in str(errors[1]))
@@ -140,11 +146,7 @@ def test_an_answer_larger_than_an_audit_takes_is_dead_alone_and_one_that_is_not_
 def test_an_answer_that_the_mornings_checks_would_not_publish_is_dead_alone(
     told: dict[str, Any], why: str | None
 ) -> None:
-    def answer(asked: pa.Table) -> pa.Table:
-        said = [{"item_id": item, "label": "a"} | (told if item == "s-000001" else {}) for item in ids(asked)]
-        return pa.Table.from_pylist(said, schema=ECHO.answer_schema)
-
-    found = answer_rows(ECHO, answer, rows(*[(b"a", None)] * 3), row_group=0)
+    found = with_one_answer(told)
     assert found["error"].to_pylist() == [None, why, None]
     assert ECHO.compare(found, found).disagreements == ()
 

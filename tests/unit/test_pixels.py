@@ -1,6 +1,3 @@
-import io
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -10,25 +7,12 @@ from hypothesis import strategies as st
 from model_bundles import Shape, manifest
 from msgspec.structs import replace
 from PIL import Image
+from scenes import saved, scene
 
 from fleetbatch.bundle import Input, Normalise, Resize
 from fleetbatch.packing.reference import reference_input
 from fleetbatch.picture_heads import PIXELS_MAX, Header
-from fleetbatch.pixels import FORMATS, Unreadable, decode, look, prepare, reduced_side
-
-
-def scene(width: int = 40, height: int = 24, seed: int = 1) -> Image.Image:
-    """A picture in which no two corners are alike."""
-    rng = np.random.default_rng(seed)
-    ramp = np.linspace(0, 200, width)[np.newaxis, :, np.newaxis] * np.array([1.0, 0.3, 0.6])
-    ramp = ramp + np.linspace(0, 50, height)[:, np.newaxis, np.newaxis]
-    return Image.fromarray((ramp + rng.uniform(0, 5, (height, width, 3))).astype(np.uint8))
-
-
-def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+from fleetbatch.pixels import Unreadable, decode, look, prepare, reduced_side
 
 
 def pixels(content: bytes) -> np.ndarray[Any, Any]:
@@ -167,102 +151,6 @@ def test_spoiled_pictures_are_read_or_unreadable_but_never_raise(
     assert isinstance(found, Unreadable | Image.Image)
     if isinstance(found, Unreadable):
         assert 0 < len(found.reason) <= 200
-
-
-places = st.lists(st.tuples(st.integers(0, 900), st.sampled_from([0, 1, 8, 0xC0, 0xDA, 0xE2, 0xFF])), max_size=4)
-
-
-@given(
-    st.sampled_from(["RGB", "L", "CMYK"]),
-    st.sampled_from([{}, {"progressive": True}]),
-    st.sampled_from([{}, {"icc_profile": b"profile" * 20, "comment": b"a comment"}]),
-    places,
-    st.integers(20, 2000),
-)
-@settings(max_examples=500, deadline=None)
-def test_what_a_jpeg_without_exif_claims_is_what_pillow_reads_in_it(
-    mode: str, how: dict[str, bool], extras: dict[str, bytes], changes: list[tuple[int, int]], kept: int
-) -> None:
-    content = bytearray(saved(scene().convert(mode), "JPEG", **how, **extras))
-    for at, value in changes:
-        content[at % len(content)] = value
-    spoiled = bytes(content[:kept])
-    claimed = look(spoiled)
-    try:
-        with Image.open(io.BytesIO(spoiled), formats=FORMATS) as image:
-            assert claimed == Header(format="JPEG", width=image.width, height=image.height)
-    except (OSError, ValueError):
-        assert isinstance(claimed, Unreadable)
-
-
-png_places = st.lists(st.tuples(st.integers(0, 200), st.sampled_from([0, 1, 3, 8, 13, 0xFF])), max_size=4)
-
-
-@given(
-    st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"]),
-    st.sampled_from([{}, {"dpi": (72, 72)}, {"icc_profile": b"profile" * 20}]),
-    png_places,
-    st.integers(20, 2000),
-)
-@settings(max_examples=300, deadline=None)
-def test_what_a_png_claims_is_what_pillow_reads_in_it(
-    mode: str, how: dict[str, Any], changes: list[tuple[int, int]], kept: int
-) -> None:
-    content = bytearray(saved(scene().convert("L").convert(mode), "PNG", **how))
-    for at, value in changes:
-        content[at % len(content)] = value
-    spoiled = bytes(content[:kept])
-    claimed = look(memoryview(spoiled))
-    try:
-        with Image.open(io.BytesIO(spoiled), formats=FORMATS) as image:
-            assert claimed == Header(format="PNG", width=image.width, height=image.height)
-    except (OSError, ValueError):
-        assert isinstance(claimed, Unreadable)
-
-
-def chunk(name: bytes, content: bytes, *, checksum: int | None = None) -> bytes:
-    told = zlib.crc32(name + content) if checksum is None else checksum
-    return len(content).to_bytes(4, "big") + name + content + told.to_bytes(4, "big")
-
-
-CANVAS = chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 24, 8, 2, 0, 0, 0))
-PIXELS = chunk(b"IDAT", b"")
-
-
-@pytest.mark.parametrize(
-    "chunks",
-    [
-        [CANVAS, PIXELS],
-        [CANVAS, chunk(b"gAMA", bytes(4)), chunk(b"sRGB", b"\0"), chunk(b"PLTE", bytes(768)), PIXELS],
-        [CANVAS, chunk(b"gAMA", bytes(4), checksum=1), PIXELS],
-        [CANVAS, chunk(b"gAMA", bytes(3)), PIXELS],
-        [CANVAS, chunk(b"PLTE", bytes(4)), PIXELS],
-        [CANVAS, chunk(b"acTL", struct.pack(">II", 2, 0)), PIXELS],
-        [CANVAS, CANVAS, PIXELS],
-        [chunk(b"gAMA", bytes(4)), CANVAS, PIXELS],
-        [PIXELS, CANVAS],
-        [CANVAS],
-        [CANVAS, chunk(b"gAMA", bytes(4))[:-1]],
-        [chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 24, 3, 2, 0, 0, 0)), PIXELS],
-        [chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 24, 8, 2, 0, 1, 0)), PIXELS],
-        [chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 24, 8, 2, 0, 0, 1)), PIXELS],
-        [chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 24, 8, 2, 0, 0, 0)), PIXELS],
-    ],
-)
-def test_chunks_of_a_png_mean_to_us_what_they_mean_to_pillow(chunks: list[bytes]) -> None:
-    content = b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-    claimed = look(content)
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            assert claimed == Header(format="PNG", width=image.width, height=image.height)
-    except (OSError, ValueError):
-        assert isinstance(claimed, Unreadable)
-
-
-def test_a_jpeg_with_a_second_picture_inside_is_asked_of_pillow() -> None:
-    file = io.BytesIO()
-    scene().save(file, "MPO", save_all=True, append_images=[scene(seed=2)])
-    assert look(file.getvalue()) == Header(format="MPO", width=40, height=24)
 
 
 smooth = st.sampled_from(["bilinear", "bicubic", "lanczos"])  # the others hang on a hair's breadth
