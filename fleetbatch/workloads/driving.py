@@ -119,7 +119,7 @@ def _drive(environment: Any, seed: int, policy: Policy, steps_max: int) -> Episo
         if steps >= steps_max:
             message = f"the episode is not over after {steps} steps"
             raise ScenarioError(message)
-    if watch and not watch.step_s:
+    if watch and watch.time_stands():
         message = "no time passes in the environment: look at its simulation_frequency and policy_frequency"
         raise ScenarioError(message)
     trajectory = watch.trajectory() if watch else None
@@ -232,7 +232,7 @@ class _Watch:
     world: Any
     rows: list[tuple[float, ...]] = field(default_factory=list)
     impact_mps: float | None = None
-    step_s: float = 0.0
+    steps_s: list[float] = field(default_factory=list)
     stretches: dict[Any, int] = field(default_factory=dict)
 
     @classmethod
@@ -248,16 +248,19 @@ class _Watch:
 
         def watched(seconds: float) -> None:
             step(seconds)
-            watch.step_s = seconds
-            watch._look()
+            watch._look(after_s=seconds)
 
         road.step = watched
         return watch
 
+    def time_stands(self) -> bool:
+        """Return whether a step took no time, or there was none though nothing was hit at the start."""
+        return not all(step > 0 for step in self.steps_s) or not (self.steps_s or self.impact_mps is not None)
+
     def trajectory(self) -> Trajectory:
         columns = np.array(self.rows, dtype=np.float64)
         return Trajectory(
-            step_s=self.step_s,
+            steps_s=np.array(self.steps_s, dtype=np.float64),
             position_m=columns[:, :2],
             speed_mps=columns[:, 2],
             heading_rad=columns[:, 3],
@@ -268,9 +271,11 @@ class _Watch:
             impact_mps=self.impact_mps,
         )
 
-    def _look(self) -> None:
+    def _look(self, *, after_s: float | None = None) -> None:
         if self.impact_mps is not None:
             return  # what physics makes of the wreck says nothing of the driving
+        if after_s is not None:
+            self.steps_s.append(after_s)
         own = self.world.vehicle
         ahead, _ = self.world.road.neighbour_vehicles(own, own.lane_index)
         gap = np.inf if ahead is None else own.lane_distance_to(ahead) - (own.LENGTH + ahead.LENGTH) / 2

@@ -13,7 +13,7 @@ from fleetbatch.errors import RejectedError
 from fleetbatch.inference import open_network
 from fleetbatch.workloads.driving import MisfitError, Policy, Scenario, ScenarioError, drive, take_first_step
 from fleetbatch.workloads.protocol import Answer, AnswerRow, Device, Workload
-from fleetbatch.workloads.trajectory import measures
+from fleetbatch.workloads.trajectory import measures, simulated_s
 
 STEPS_MAX: Final = 10_000
 """Decisions after which an episode counts as endless, unless the order says another number (`steps_max`)."""
@@ -124,7 +124,7 @@ def _driven(content: bytes, policy: Policy, steps_max: int) -> dict[str, Any]:
         "termination": episode.termination,
         "reward": episode.reward,
         "steps": episode.steps,
-        "simulated_s": (len(watched.speed_mps) - 1) * watched.step_s if watched else None,
+        "simulated_s": simulated_s(watched) if watched else None,
         "policy_ms": 1000 * episode.policy_s / max(1, episode.steps),
         **(measures(watched) if watched else {}),
     }

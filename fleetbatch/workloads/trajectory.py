@@ -1,14 +1,19 @@
 """What a driven scenario was like, in the field's terms: each measure a function of the trajectory alone. Pure.
 
-Lengths are metres, times seconds, angles radians. A trajectory is sampled every `step_s` from the start to the end or
-the first contact. The gap is bumper to bumper to the vehicle ahead in the own lane, infinite where there is none.
-Measures that need a vehicle ahead, or more samples than there are, are None where nothing can be said.
+Lengths are metres, times seconds, angles radians. A trajectory is sampled at the start and after every step of the
+physics, to the end or the first contact. What lasts is integrated over the steps by the trapezoidal rule: a sample
+stands for half of the step before it and half of the one after, so that no part of an episode is longer than it, and
+what begins or ends between two samples is off by half a step at most and, on the average, not at all. The gap is bumper
+to bumper to the vehicle ahead in the own lane, infinite where there is none. Measures that need a vehicle ahead, or
+more samples than there are, are None where nothing can be said.
 
-Sources: time to collision after Hayward (1972), time exposed to it (TET) after Minderhoud and Bovy (2001), deceleration
-to avoid a crash (DRAC) after Cooper and Ferguson (1976); the bounds of comfort are those of nuPlan's metrics.
+Sources: time to collision after Hayward (1972); time exposed to it (TET) after Minderhoud and Bovy (2001), the integral
+over time that their sum over equal steps stands for; deceleration to avoid a crash (DRAC) after Cooper and Ferguson
+(1976); the bounds of comfort are those of nuPlan's metrics.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +39,8 @@ DIGEST_DECIMALS: Final = 3
 class Trajectory:
     """One episode of one vehicle; every array has a row a sample."""
 
-    step_s: float
+    steps_s: Numbers
+    """How long each step from a sample to the next took, [samples - 1]; they may differ."""
     position_m: Numbers
     """[samples, 2]"""
     speed_mps: Numbers
@@ -50,6 +56,16 @@ class Trajectory:
     """Speed of one vehicle relative to the other at the first contact; None without one."""
 
 
+def simulated_s(t: Trajectory) -> float:
+    """Return how long it took in the simulated world."""
+    return math.fsum(t.steps_s)
+
+
+def mean_speed_mps(t: Trajectory) -> float:
+    """Return the mean over time; of a single sample, its speed."""
+    return _lasting(t, t.speed_mps) / simulated_s(t) if t.steps_s.size else float(t.speed_mps[0])
+
+
 def progress_m(t: Trajectory) -> float:
     """Return the length of the path."""
     return float(np.hypot(*np.diff(t.position_m, axis=0).T).sum())
@@ -57,18 +73,18 @@ def progress_m(t: Trajectory) -> float:
 
 def acceleration_mps2(t: Trajectory) -> Numbers:
     """Return how speed changes from each sample to the next, [samples - 1]."""
-    return np.diff(t.speed_mps) / t.step_s
+    return np.diff(t.speed_mps) / t.steps_s
 
 
 def jerk_mps3(t: Trajectory) -> Numbers:
-    """Return how acceleration changes, [samples - 2]."""
-    return np.diff(t.speed_mps, n=2) / t.step_s**2
+    """Return how acceleration changes from the middle of each step to that of the next, [samples - 2]."""
+    return np.diff(acceleration_mps2(t)) / _between_middles_s(t)
 
 
 def yaw_rate_radps(t: Trajectory) -> Numbers:
     """Return how fast the heading turns from each sample to the next, the short way round, [samples - 1]."""
     turned = np.diff(t.heading_rad)
-    return np.asarray((turned + np.pi) % (2 * np.pi) - np.pi) / t.step_s
+    return np.asarray((turned + np.pi) % (2 * np.pi) - np.pi) / t.steps_s
 
 
 def lateral_mps2(t: Trajectory) -> Numbers:
@@ -100,7 +116,7 @@ def min_time_headway_s(t: Trajectory) -> float | None:
 
 def exposed_s(t: Trajectory) -> float:
     """Return for how long the time to collision was below EXPOSED_BELOW_S (TET)."""
-    return float((time_to_collision_s(t) < EXPOSED_BELOW_S).sum() * t.step_s)
+    return _lasting(t, time_to_collision_s(t) < EXPOSED_BELOW_S)
 
 
 def max_drac_mps2(t: Trajectory) -> float | None:
@@ -111,9 +127,9 @@ def max_drac_mps2(t: Trajectory) -> float | None:
 
 
 def rms_jerk_mps3(t: Trajectory) -> float | None:
-    """Return the root of the mean square of the jerk; None below three samples."""
+    """Return the root of the jerk's mean square over time; None below three samples."""
     jerk = jerk_mps3(t)
-    return float(np.sqrt((jerk**2).mean())) if jerk.size else None
+    return float(np.sqrt(np.average(jerk**2, weights=_between_middles_s(t)))) if jerk.size else None
 
 
 def lane_changes(t: Trajectory) -> int:
@@ -124,7 +140,7 @@ def lane_changes(t: Trajectory) -> int:
 
 def off_road_s(t: Trajectory) -> float:
     """Return how long the vehicle was beside the road."""
-    return float((t.stretch < 0).sum() * t.step_s)
+    return _lasting(t, t.stretch < 0)
 
 
 def is_comfortable(t: Trajectory) -> bool:
@@ -154,7 +170,7 @@ def measures(t: Trajectory) -> dict[str, float | int | bool | str | None]:
         "min_gap_m": min_gap_m(t),
         "min_time_headway_s": min_time_headway_s(t),
         "progress_m": progress_m(t),
-        "mean_speed_mps": float(t.speed_mps.mean()),
+        "mean_speed_mps": mean_speed_mps(t),
         "max_speed_mps": float(t.speed_mps.max()),
         "max_abs_acceleration_mps2": _most(np.abs(acceleration_mps2(t))),
         "rms_jerk_mps3": rms_jerk_mps3(t),
@@ -168,6 +184,16 @@ def measures(t: Trajectory) -> dict[str, float | int | bool | str | None]:
         "comfortable": is_comfortable(t),
         "trajectory": digest(t),
     }
+
+
+def _lasting(t: Trajectory, values: Numbers | npt.NDArray[np.bool_]) -> float:
+    """Return the integral over time of what each sample has, or of whether it has it."""
+    numbers = np.asarray(values, np.float64)
+    return math.fsum((numbers[:-1] + numbers[1:]) / 2 * t.steps_s)
+
+
+def _between_middles_s(t: Trajectory) -> Numbers:
+    return np.asarray((t.steps_s[:-1] + t.steps_s[1:]) / 2)
 
 
 def _meets(t: Trajectory) -> npt.NDArray[np.bool_]:

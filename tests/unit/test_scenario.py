@@ -90,6 +90,16 @@ def test_an_answer_says_what_was_driven_and_how(idle: Answer) -> None:
     assert row["progress_m"] == pytest.approx(row["mean_speed_mps"] * row["simulated_s"], rel=0.1)
 
 
+def test_time_is_that_of_the_steps_of_physics_and_the_last_of_them_ends_it(idle: Answer) -> None:
+    [row] = answered(idle, rows(highway(1, simulation_frequency=5, policy_frequency=2)))
+    assert row["simulated_s"] == pytest.approx(row["steps"] * 2 / 5), "5 // 2 steps of physics for one of the policy"
+    straight_on = driver(lambda _: np.array([0.0]))
+    racetrack = {"duration": 4, "terminate_off_road": True}
+    [left] = answered(straight_on, rows(Scenario(environment="highway_env:racetrack-v0", seed=1, config=racetrack)))
+    assert (left["error"], left["termination"], left["steps"]) == (None, "off_road", 15)
+    assert left["off_road_s"] == pytest.approx(2.5 / 15), "the last three samples, the very last for half a step"
+
+
 def test_an_environment_without_a_road_is_driven_with_what_can_be_said_of_it() -> None:
     balance = driver(lambda _: np.array([0.0, 1.0]))
     [row] = answered(balance, rows(Scenario(environment="CartPole-v1", seed=3)))
