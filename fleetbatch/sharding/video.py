@@ -104,6 +104,7 @@ class Videos:
             )
         if isinstance(video, Video):
             yield from _other_tracks(entry.uri, video)
+            yield from _other_recording(entry.uri, video)
 
     def _planned(self, place: Place) -> tuple[Video | NotAVideo, list[Piece], bool]:
         """Return a video, its pieces, and whether it was encoded anew because that helps and the order says so."""
@@ -117,7 +118,9 @@ class Videos:
             return (video, pieces, False) if some else (anew, _plan(anew, self.dials), False)
         mended = read_video(anew)
         if isinstance(mended, Video):
-            mended = replace(mended, complete=video.complete, track=video.track, tracks=video.tracks)
+            mended = replace(
+                mended, complete=video.complete, track=video.track, tracks=video.tracks, further=video.further
+            )
         return mended, _plan(mended, self.dials), True
 
 
@@ -150,6 +153,13 @@ def _other_tracks(uri: str, video: Video) -> Iterator[Entry]:
         if track != video.track:
             why = f"a further video track; only track {video.track} is looked at: give every track a file of its own"
             yield Entry(uri=f"{uri}#track={track}", size_bytes=0, error=why)
+
+
+def _other_recording(uri: str, video: Video) -> Iterator[Entry]:
+    """Yield a dead letter for what another recording holds that was put behind the first."""
+    if video.further:
+        why = "another recording begins here, of which no player shows anything: give every recording a file of its own"
+        yield Entry(uri=f"{uri}#bytes={video.further}-", size_bytes=0, error=why)
 
 
 def _fragment(piece: Piece, video: Video | NotAVideo) -> str:

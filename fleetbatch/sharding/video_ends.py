@@ -1,4 +1,6 @@
-"""Whether a video file ends in the midst of what its container says it holds; nothing but the container is read.
+"""Whether a video file ends where its container does: neither in the midst of it, nor after another one behind it.
+
+Nothing but the container is read.
 
 An index of frames (MP4's, AVI's) tells more and is looked at where packets are read. A bare end cannot be told from a
 recording that was stopped there: MPEG-TS and fragmented MP4 cut exactly between two packets or fragments, and Matroska
@@ -6,15 +8,13 @@ that was written without its length.
 """
 
 import os
+from collections.abc import Iterator
 from typing import BinaryIO, Final
+
+from fleetbatch.sharding.transport_stream import breaks, ends_with_a_packet
 
 _SEGMENT: Final = 0x18538067
 """Matroska's element that holds everything but the head (RFC 9559)."""
-_SYNC: Final = 0x47
-_PACKETS: Final = {188: 0, 192: 4, 204: 0}
-"""MPEG-TS: bytes of a packet, and of what stands before its sync byte (Blu-ray's has a clock there)."""
-_IN_A_ROW: Final = 4
-"""Sync bytes at the same distance, so that none of them is one by chance."""
 _BOX_HEAD, _BOX_HEAD_LARGE = 8, 16
 
 
@@ -24,8 +24,24 @@ def ends_early(file: BinaryIO, container: str) -> bool:
     if "matroska" in container:
         return _matroska_end(file) > size
     if container == "mpegts":
-        return not _ends_with_a_packet(file, size)
+        return not ends_with_a_packet(file)
     return "mp4" in container and _fragment_is_cut(file, size)
+
+
+def further_recording(file: BinaryIO, container: str) -> int:
+    """Return where in the file the index of a second recording begins, 0 when there is none.
+
+    MP4 files that were put one behind the other: nobody reads on beyond the first. The other containers are read on.
+    """
+    if "mp4" not in container:
+        return 0
+    indexes = [place for place, kind, _ in _boxes(file, file.seek(0, os.SEEK_END)) if kind == b"moov"]
+    return indexes[1] if len(indexes) > 1 else 0
+
+
+def lost_places(file: BinaryIO, container: str) -> list[int]:
+    """Return the places in the file, ascending, at which bytes of it are lost, as its container shows by itself."""
+    return breaks(file) if container == "mpegts" else []
 
 
 def _matroska_end(file: BinaryIO) -> int:
@@ -52,22 +68,17 @@ def _coded(data: bytes, *, keep_length: bool) -> tuple[int, int]:
     return (number if keep_length else number - (1 << 7 * length)), length
 
 
-def _ends_with_a_packet(file: BinaryIO, size: int) -> bool:
-    for packet_bytes, before in _PACKETS.items():
-        places = [size - number * packet_bytes + before for number in range(1, _IN_A_ROW + 1)]
-        if all(_byte(file, place) == _SYNC for place in places if place >= 0):
-            return True
-    return False
-
-
-def _byte(file: BinaryIO, place: int) -> int:
-    file.seek(place)
-    return file.read(1)[0]
-
-
 def _fragment_is_cut(file: BinaryIO, size: int) -> bool:
-    """Walk the boxes of the file; those of an MP4 without fragments have an index that tells more."""
-    place, fragments = 0, False
+    """Return whether the last box of an MP4 with fragments is not whole; others have an index that tells more."""
+    fragments, end = False, 0
+    for place, kind, length in _boxes(file, size):
+        fragments, end = fragments or kind == b"moof", place + length
+    return fragments and end > size
+
+
+def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, int]]:
+    """Yield (place, kind, bytes) of the boxes of an MP4 file, as each says; the last may go on to the end."""
+    place = 0
     while place < size:
         file.seek(place)
         head = file.read(_BOX_HEAD_LARGE)
@@ -75,7 +86,7 @@ def _fragment_is_cut(file: BinaryIO, size: int) -> bool:
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
         elif length == 0:  # it goes on to the end, wherever that is
-            return False
-        fragments = fragments or head[4:8] == b"moof"
-        place += max(length, _BOX_HEAD)
-    return fragments and place > size
+            length = size - place
+        length = max(length, _BOX_HEAD)
+        yield place, head[4:8], length
+        place += length

@@ -4,6 +4,7 @@ Nothing is decoded here, and FFmpeg may open nothing but the file at hand: some 
 """
 
 import io
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,7 +16,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from fleetbatch.sharding.video_ends import ends_early
+from fleetbatch.sharding.video_ends import ends_early, further_recording, lost_places
 from fleetbatch.sharding.video_plan import Coded
 from fleetbatch.workloads.h264 import first_slice, length_bytes
 from fleetbatch.workloads.segments import BROKEN, why_broken
@@ -50,6 +51,8 @@ class Video:
     track: int = 1
     """Of the file's video tracks, counted from 1; cover pictures do not count."""
     tracks: int = 1
+    further: int = 0
+    """Where in the file another recording has its index, of which nothing is read; 0: there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +72,17 @@ def read_video(place: Place) -> Video | NotAVideo:
                 return NotAVideo(reason=f"holds no video stream, only {kinds}")
             if stream.codec_context is None:  # PyAV's types do not know it: no decoder has that number
                 return NotAVideo(reason="its video is of a codec that is not known here")
-            found = _read(container, stream)
+            with io.BytesIO(place) if isinstance(place, bytes) else place.open("rb") as file:
+                early = ends_early(file, container.format.name)
+                further = further_recording(file, container.format.name)
+                lost = lost_places(file, container.format.name)
+            found = _read(container, stream, lost)
             if isinstance(found, NotAVideo):
                 return found
             films = [track.index for track in container.streams.video if not track.disposition & _PICTURES]
             track = films.index(stream.index) + 1 if stream.index in films else 1
-            complete = found.complete and not _ends_early(place, container.format.name)
-            return replace(found, complete=complete, track=track, tracks=max(1, len(films)))
+            complete = found.complete and not early
+            return replace(found, complete=complete, track=track, tracks=max(1, len(films)), further=further)
     except av.error.ArgumentError:  # what FFmpeg says of a container that is not on the list
         return NotAVideo(reason="its container is not taken: convert it to MP4")
     except BROKEN as error:
@@ -114,15 +121,17 @@ def best_stream(container: InputContainer) -> VideoStream | None:
     return best if isinstance(best, VideoStream) else None
 
 
-def _read(container: InputContainer, stream: VideoStream) -> Video | NotAVideo:
+def _read(container: InputContainer, stream: VideoStream, lost: Sequence[int]) -> Video | NotAVideo:
     codec, time_base = stream.codec_context.name, Fraction(stream.time_base or 0)
     length = length_bytes(stream.codec_context.extradata)
     packets: list[Coded] = []
+    starts: list[int] = []
     for packet in container.demux(stream):
         if not packet.size:
             continue
         if packet.pts is not None:
             slice_ = first_slice(bytes(packet), length) if codec == "h264" else None
+            starts.append(packet.pos or 0)
             packets.append(
                 Coded(
                     pts=packet.pts,
@@ -138,6 +147,9 @@ def _read(container: InputContainer, stream: VideoStream) -> Video | NotAVideo:
             return NotAVideo(reason="its frames carry no times (a bare stream): wrap it into an MP4 file")
     if not packets or not time_base:
         return NotAVideo(reason="holds no frame that can be read")
+    for place in lost:
+        begun = max(0, bisect_right(starts, place) - 1)
+        packets[begun] = packets[begun]._replace(damaged=True)
     if container.format.name == "avi" and stream.codec_context.has_b_frames:
         return NotAVideo(reason="its B frames carry no times of their own in an AVI file: wrap it into an MP4 file")
     indexed = len(stream.index_entries) if "mp4" in container.format.name else 0
@@ -152,11 +164,6 @@ def _read(container: InputContainer, stream: VideoStream) -> Video | NotAVideo:
             stream.codec_context.extradata, stream.codec_context.width * stream.codec_context.height
         ),
     )
-
-
-def _ends_early(place: Place, container: str) -> bool:
-    with io.BytesIO(place) if isinstance(place, bytes) else place.open("rb") as file:
-        return ends_early(file, container)
 
 
 def _take(container: InputContainer, stream: VideoStream, wanted: Sequence[Coded], *, seek: bool) -> list[Packet]:

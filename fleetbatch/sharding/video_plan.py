@@ -204,7 +204,7 @@ def _uncuttable(run: Sequence[_Group], first: int, last: int, dials: VideoDials)
     packets = [packet for group in run for packet in group.packets]
     size_bytes = sum(group.size_bytes for group in run)
     if any(packet.damaged for packet in packets):
-        return "are damaged: bytes of the file are lost among them", False
+        return "are damaged: bytes of the file are lost among them, or another recording was put behind", False
     if not packets[0].idr:
         return "come before the first IDR frame: they cannot be decoded exactly", True
     if any(packet.hidden and first <= packet.pts <= last for packet in packets):

@@ -1,15 +1,18 @@
 """Files that are cut short, damaged or changed give the frames that are whole, and name the rest."""
 
+import io
 import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from video_cuts import ALL, FILMS, cut, decoded, segment_of
 from videos import Film, damaged, film_file, frames_of, index_first, packet_place, same, several_tracks
 
 from fleetbatch.sharding.shard_rows import dead_row
 from fleetbatch.sharding.sources import open_source
+from fleetbatch.sharding.transport_stream import breaks
 from fleetbatch.sharding.video import Videos
 from fleetbatch.workloads.segments import Undecodable
 
@@ -62,7 +65,7 @@ def test_bytes_lost_in_the_middle_cost_their_group_of_frames_and_no_other(tmp_pa
     lost = packet_place(content, 25)
     _, rows = cut(tmp_path, content[:lost] + content[lost + 188 :], {**ALL, "segment_s": "0.1"})
     [why] = [row.error for row in rows if row.error]
-    assert why.endswith("are damaged: bytes of the file are lost among them")
+    assert why.endswith("are damaged: bytes of the file are lost among them, or another recording was put behind")
     whole, found = frames_of(content), decoded(rows)
     assert len(found) == 40
     # the lost frame is not counted
@@ -135,3 +138,52 @@ def test_a_clock_that_begins_anew_is_refused_by_name(tmp_path: Path) -> None:
     recorded = film_file(Film(container="mpegts"))
     _, [row] = cut(tmp_path, recorded + recorded)
     assert "a clock that begins anew" in (row.error or "")
+
+
+@pytest.mark.parametrize("name", ["plain", "B frames", "with sound"])
+def test_a_recording_put_behind_another_in_one_mp4_file_is_named_and_the_first_is_looked_at(
+    tmp_path: Path, name: str
+) -> None:
+    first, second = film_file(FILMS[name]), film_file(Film(frames=10))
+    entries, rows = cut(tmp_path, first + second)
+    assert same(decoded(rows), frames_of(first))
+    assert [row.error is None for row in rows] == [True, True, True, False]
+    assert "another recording begins here" in (rows[-1].error or "")
+    named = int(entries[-1].uri.rpartition("#bytes=")[2].removesuffix("-"))
+    assert len(first) < named < len(first + second)
+    assert not any(row.error for row in cut(tmp_path, first + bytes(1000))[1]), "padding is no recording"
+
+
+@pytest.mark.parametrize("between", [0, 2])
+def test_where_two_transport_streams_meet_the_last_group_before_is_named_and_every_other_frame_is_looked_at(
+    tmp_path: Path, between: int
+) -> None:
+    first = film_file(Film(container="mpegts", between=between))
+    joined = first + film_file(Film(container="mpegts", between=between, pts=range(100, 150)))
+    entries, rows = cut(tmp_path, joined)
+    [dead] = [entry.uri.rpartition("#")[2] for entry, row in zip(entries, rows, strict=True) if row.error]
+    assert dead == "frames=40-49"
+    whole = frames_of(joined)
+    assert same(decoded(rows), {number: whole[number] for number in whole if not 40 <= number < 50})
+
+
+def test_a_recorder_that_went_on_in_the_midst_of_a_packet_never_makes_one_picture_of_two(tmp_path: Path) -> None:
+    first = film_file(Film(container="mpegts", settings={"qp": "8"}))
+    second = film_file(Film(container="mpegts", settings={"qp": "8"}, pts=range(100, 150)))
+    shown = dict(frames_of(first).values()) | dict(frames_of(second).values())
+    for number in range(70, 86):  # packets are counted to sixteen: after one of these the second goes on counting
+        _, rows = cut(tmp_path, first[: 188 * number + 107] + second)
+        assert [row.error for row in rows if row.error], "the group before the joint is named"
+        assert all(np.array_equal(pixels, shown[pts]) for pts, pixels in decoded(rows).values())
+
+
+@pytest.mark.parametrize("lost", [b"", bytes(40), b"\x47" * 100], ids=["nothing", "zeros", "sync bytes"])
+def test_a_transport_stream_says_where_its_packets_stop_being_one_behind_the_other(lost: bytes) -> None:
+    packets = b"".join(b"\x47" + bytes([number % 256]) * 187 for number in range(1, 5000) if number % 256 != 0x47)
+    half = 188 * 4400 + 50
+    assert breaks(io.BytesIO(packets)) == []
+    assert breaks(io.BytesIO(packets[:half] + lost + packets)) == [188 * 4401]
+    blu_ray = b"".join(b"time" + packets[place : place + 188] for place in range(0, 188 * 20, 188))
+    assert breaks(io.BytesIO(blu_ray)) == []
+    assert breaks(io.BytesIO(blu_ray[: 192 * 9 + 7] + blu_ray)) == [192 * 10]
+    assert breaks(io.BytesIO(bytes(1000))) == []
