@@ -7,7 +7,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -16,11 +16,13 @@ import numpy as np
 from fleetbatch.errors import in_one_line
 from fleetbatch.workloads.left_as_found import creator_of, left_as_found
 from fleetbatch.workloads.trajectory import Trajectory
+from fleetbatch.workloads.watch import Watch
 
 Policy: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 """An observation, flat, to the output of a network, flat."""
 
 SEED_MAX: Final = 2**32 - 1
+STEPS_TRIED: Final = 4
 Found = TypeVar("Found")
 
 
@@ -65,17 +67,18 @@ def drive(scenario: Scenario, policy: Policy, *, steps_max: int) -> Episode:
     return _in_environment(scenario, lambda environment: _drive(environment, scenario.seed, policy, steps_max))
 
 
-def take_first_step(scenario: Scenario, policy: Policy) -> None:
-    """Ask a policy for its first action; raise MisfitError when it and the environment do not fit each other.
+def take_first_steps(scenario: Scenario, policy: Policy) -> None:
+    """Let a policy begin twice; raise MisfitError when it and the environment do not fit each other.
 
+    Nor does an environment that is seen otherwise the second time: no car's answer could be checked by another's.
     Raises another ScenarioError when it comes to no action in this scenario.
     """
-
-    def ask(environment: Any) -> None:  # noqa: ANN401 (generic)
-        observation, _ = environment.reset(seed=scenario.seed)
-        _action(environment, policy(_flat(environment.observation_space, observation)), 0)
-
-    _in_environment(scenario, ask)
+    first, second = (
+        _in_environment(scenario, lambda environment: _seen_first(environment, scenario.seed, policy)) for _ in "12"
+    )
+    if first != second:
+        message = f"environment {scenario.environment} does not follow from its seed: driven twice, it is another world"
+        raise MisfitError(message)
 
 
 def _in_environment(scenario: Scenario, use: Callable[[Any], Found]) -> Found:
@@ -84,8 +87,6 @@ def _in_environment(scenario: Scenario, use: Callable[[Any], Found]) -> Found:
     np.random.seed(scenario.seed % SEED_MAX)  # noqa: NPY002 (the generator that they draw from)
     try:
         with _apart(scenario), contextlib.closing(_make(scenario)) as environment:
-            for space in (environment.action_space, environment.observation_space):
-                space.seed(scenario.seed)  # `reset` leaves them out, and some environments draw from them
             return use(environment)
     except ScenarioError:
         raise
@@ -105,8 +106,8 @@ def problem_of(scenario: Scenario) -> str:
 
 
 def _drive(environment: Any, seed: int, policy: Policy, steps_max: int) -> Episode:  # noqa: ANN401 (generic)
-    observation, _ = environment.reset(seed=seed)
-    watch = _Watch.of(environment.unwrapped)
+    observation = _begun(environment, seed)
+    watch = Watch.of(environment.unwrapped)
     steps, reward, policy_s = 0, 0.0, 0.0
     while True:
         began = time.perf_counter()
@@ -130,6 +131,33 @@ def _drive(environment: Any, seed: int, policy: Policy, steps_max: int) -> Episo
         policy_s=policy_s,
         trajectory=trajectory,
     )
+
+
+def _begun(environment: Any, seed: int) -> Any:  # noqa: ANN401 (generic)
+    """Return the first observation; whatever an environment draws from follows from the seed, its spaces included.
+
+    `reset` leaves them out, or makes them anew. One that an environment has seeded itself is seeded by the row.
+    """
+    before = (environment.action_space, environment.observation_space)
+    for space in before:
+        space.seed(seed)
+    observation, _ = environment.reset(seed=seed)
+    for space in (environment.action_space, environment.observation_space):
+        if not any(space is one for one in before):
+            space.seed(seed)
+    return observation
+
+
+def _seen_first(environment: Any, seed: int, policy: Policy) -> list[tuple[bytes, float]]:  # noqa: ANN401 (generic)
+    """Return (what is seen, what is gained then) of the first steps, STEPS_TRIED at most."""
+    observation, seen = _begun(environment, seed), list[tuple[bytes, float]]()
+    for step in range(STEPS_TRIED):
+        values = _flat(environment.observation_space, observation)
+        observation, gained, terminated, truncated, _ = environment.step(_action(environment, policy(values), step))
+        seen.append((values.tobytes(), float(gained)))
+        if terminated or truncated:
+            break
+    return seen
 
 
 @contextlib.contextmanager
@@ -223,73 +251,3 @@ def _termination(trajectory: Trajectory | None, *, terminated: bool) -> str:
     if terminated and trajectory is not None and trajectory.stretch[-1] < 0:
         return "off_road"
     return "terminated" if terminated else "time_limit"
-
-
-@dataclass(slots=True, kw_only=True)
-class _Watch:
-    """Looks at the vehicle of a highway-env world after every step of its physics, not only of the policy."""
-
-    world: Any
-    rows: list[tuple[float, ...]] = field(default_factory=list)
-    impact_mps: float | None = None
-    steps_s: list[float] = field(default_factory=list)
-    stretches: dict[Any, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, world: Any) -> "_Watch | None":  # noqa: ANN401 (any environment)
-        """Begin to watch; None where there is no road with one vehicle of ours on it."""
-        road: Any = getattr(world, "road", None)
-        vehicle: Any = getattr(world, "vehicle", None)
-        if not all(hasattr(road, name) for name in ("step", "vehicles")) or not hasattr(vehicle, "lane_index"):
-            return None
-        watch = cls(world=world)
-        watch._look()
-        step: Callable[[float], None] = road.step
-
-        def watched(seconds: float) -> None:
-            step(seconds)
-            watch._look(after_s=seconds)
-
-        road.step = watched
-        return watch
-
-    def time_stands(self) -> bool:
-        """Return whether a step took no time, or there was none though nothing was hit at the start."""
-        return not all(step > 0 for step in self.steps_s) or not (self.steps_s or self.impact_mps is not None)
-
-    def trajectory(self) -> Trajectory:
-        columns = np.array(self.rows, dtype=np.float64)
-        return Trajectory(
-            steps_s=np.array(self.steps_s, dtype=np.float64),
-            position_m=columns[:, :2],
-            speed_mps=columns[:, 2],
-            heading_rad=columns[:, 3],
-            stretch=columns[:, 4].astype(np.int64),
-            lane=columns[:, 5].astype(np.int64),
-            gap_m=columns[:, 6],
-            ahead_mps=columns[:, 7],
-            impact_mps=self.impact_mps,
-        )
-
-    def _look(self, *, after_s: float | None = None) -> None:
-        if self.impact_mps is not None:
-            return  # what physics makes of the wreck says nothing of the driving
-        if after_s is not None:
-            self.steps_s.append(after_s)
-        own = self.world.vehicle
-        ahead, _ = self.world.road.neighbour_vehicles(own, own.lane_index)
-        gap = np.inf if ahead is None else own.lane_distance_to(ahead) - (own.LENGTH + ahead.LENGTH) / 2
-        *between, lane = own.lane_index
-        stretch = self.stretches.setdefault(tuple(between), len(self.stretches)) if own.on_road else -1
-        speed_ahead = 0.0 if ahead is None else ahead.speed
-        self.rows.append((*own.position, own.speed, own.heading, stretch, lane, gap, speed_ahead))
-        if own.crashed:
-            self.impact_mps = _impact_mps(own, self.world.road)
-
-
-def _impact_mps(own: Any, road: Any) -> float:  # noqa: ANN401 (highway-env ships no types)
-    """Return the speed relative to the nearest other thing that is in a crash; to the ground when there is none."""
-    others = [one for one in (*road.vehicles, *road.objects) if one is not own and getattr(one, "crashed", False)]
-    nearest = min(others, key=lambda one: float(np.hypot(*(one.position - own.position))), default=None)
-    theirs = getattr(nearest, "velocity", np.zeros(2))
-    return float(np.hypot(*(own.velocity - theirs)))

@@ -11,7 +11,7 @@ import pyarrow as pa
 from fleetbatch.bundle.policy import PolicyBundle, open_policy
 from fleetbatch.errors import RejectedError
 from fleetbatch.inference import open_network
-from fleetbatch.workloads.driving import MisfitError, Policy, Scenario, ScenarioError, drive, take_first_step
+from fleetbatch.workloads.driving import MisfitError, Policy, Scenario, ScenarioError, drive, take_first_steps
 from fleetbatch.workloads.protocol import Answer, AnswerRow, Device, Workload
 from fleetbatch.workloads.trajectory import measures, simulated_s
 
@@ -49,7 +49,7 @@ class ScenarioWorkload(Workload):
         if model is None:
             return ""  # `open` refuses it, and says what it needs
         try:
-            take_first_step(msgspec.json.decode(row, type=Scenario), open_driver(open_policy(model), threads=1))
+            take_first_steps(msgspec.json.decode(row, type=Scenario), open_driver(open_policy(model), threads=1))
         except MisfitError as error:
             return str(error)
         except ScenarioError:

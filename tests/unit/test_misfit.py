@@ -38,11 +38,31 @@ class Moody(gymnasium.Env):
         return np.zeros(25, np.float32), 1.0, True, False, {"shown": self.render_mode}
 
 
+class Anew(Moody):
+    """Makes its spaces anew for every episode, and draws from them."""
+
+    def reset(self, *, seed=None, options=None):
+        self.observation_space = gymnasium.spaces.Dict({"one": gymnasium.spaces.Box(-1, 1, (25,), np.float32)})
+        return {"one": np.zeros(25, np.float32)}, {}
+
+    def step(self, action):
+        return self.observation_space.sample(), float(self.observation_space.sample()["one"][0]), True, False, {}
+
+
+class Whim(Moody):
+    """Gains what no seed decides."""
+
+    def step(self, action):
+        return np.zeros(25, np.float32), np.random.default_rng().random(), True, False, {}
+
+
 def made_of(**anything):
     return Moody(**anything)
 
 
 gymnasium.register(id="Moody-v0", entry_point="moody_world:Moody")
+gymnasium.register(id="Anew-v0", entry_point="moody_world:Anew")
+gymnasium.register(id="Whim-v0", entry_point="moody_world:Whim")
 gymnasium.register(id="Made-v0", entry_point="moody_world:made_of")
 '''
 SCENARIO = ScenarioWorkload()
@@ -68,6 +88,20 @@ def test_a_first_scenario_that_breaks_by_itself_is_no_reason_against_the_policy(
 
 def test_a_policy_for_other_observations_is_one() -> None:
     assert misfit("CartPole-v1", 1) == "the policy takes 25 values, the environment gives 4"
+
+
+def test_an_environment_that_does_not_follow_from_its_seed_is_one_as_no_car_could_be_checked(moody: str) -> None:
+    why = "environment moody_world:Whim-v0 does not follow from its seed: driven twice, it is another world"
+    assert misfit(moody.replace("Moody", "Whim"), 3) == why
+
+
+def test_an_environment_that_draws_from_spaces_made_anew_follows_from_its_seed(moody: str) -> None:
+    world = moody.replace("Moody", "Anew")
+    assert misfit(world, 3) == ""
+    three, again, four = (
+        drive(Scenario(environment=world, seed=seed), lambda _: np.zeros(5), steps_max=9).reward for seed in (3, 3, 4)
+    )
+    assert three == again != four
 
 
 def test_an_order_without_a_policy_is_left_to_what_says_that_it_needs_one() -> None:

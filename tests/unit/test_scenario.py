@@ -24,6 +24,7 @@ CPU = Device(provider="CPUExecutionProvider")
 SHORT: dict[str, Any] = {"duration": 4, "vehicles_count": 4}
 HIGHWAY = "highway_env:highway-fast-v0"
 SCENARIO = ScenarioWorkload()
+SEEN: dict[str, Any] = {"observation": {"type": "Kinematics", "vehicles_count": 3, "features": ["x", "y", "vx"]}}
 
 
 def policy(*, values: int = 25, choice: int = 1, wrong: bool = False, nothing: bool = False) -> bytes:
@@ -78,6 +79,24 @@ def test_a_scenario_is_answered_alike_whatever_ran_before_it_and_beside_it(idle:
     other_way = answered(idle, rows(second, first))
     assert [row["trajectory"] for row in reversed(other_way)] == [row["trajectory"] for row in together]
     assert together[0]["trajectory"] != together[1]["trajectory"]
+
+
+def test_rows_of_many_kinds_of_environments_are_answered_alike_in_any_order_and_batch() -> None:
+    takes = {4: 2, 3: 1, 2: 1, 18: 2, 288: 1, 25: 5, 9: 3}  # values that are seen to values of an action
+    by_what_is_seen = driver(lambda seen: np.sin(np.arange(1, 1 + takes[seen.size]) * float(seen.sum())))
+    short = {"duration": 2}
+    scenarios = [
+        Scenario(environment="CartPole-v1", seed=1),
+        Scenario(environment="highway_env:parking-v0", seed=2, config=short),  # things observed by name, values taken
+        Scenario(environment="Pendulum-v1", seed=3),
+        Scenario(environment="highway_env:racetrack-v0", seed=4, config=short),
+        highway(5),
+        Scenario(environment="highway_env:intersection-v0", seed=6, config=short | SEEN),
+    ]
+    backwards = answered(by_what_is_seen, rows(*reversed(scenarios)))[::-1]
+    one_by_one = [answered(by_what_is_seen, rows(scenario))[0] for scenario in scenarios]
+    assert [row["error"] for row in one_by_one] == [None] * len(scenarios)
+    assert [row | {"item_id": ""} for row in backwards] == [row | {"item_id": ""} for row in one_by_one]
 
 
 def test_an_answer_says_what_was_driven_and_how(idle: Answer) -> None:
