@@ -43,6 +43,8 @@ def _encoded(place: Place, seconds: Fraction) -> bytes | NotAVideo:
         for frame in source.decode(taken):
             if frame.pts is None:
                 return NotAVideo(reason="cannot be encoded anew: its frames carry no times")
+            if (frame.width, frame.height) != (given.width, given.height):  # boxes would be in pixels of the first size
+                return NotAVideo(reason="cannot be encoded anew: its frames are not of one size")
             at = frame.pts * given.codec_context.time_base
             if due is None:
                 given.set_display_rotation(frame.rotation)

@@ -3,6 +3,7 @@
 import io
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,10 @@ def test_a_transport_stream_says_where_its_packets_stop_being_one_behind_the_oth
     assert breaks(io.BytesIO(blu_ray)) == []
     assert breaks(io.BytesIO(blu_ray[: 192 * 9 + 7] + blu_ray)) == [192 * 10]
     assert breaks(io.BytesIO(bytes(1000))) == []
+
+
+def test_frames_of_another_size_are_not_stretched_when_they_are_encoded_anew(tmp_path: Path) -> None:
+    small = Film(codec="libx265", container="mpegts", frames=20)
+    large = film_file(replace(small, size=(192, 128), pts=range(100, 120)))
+    _, [row] = cut(tmp_path, film_file(small) + large, {**ALL, "reencode": "true"})
+    assert row.error == "cannot be encoded anew: its frames are not of one size"
