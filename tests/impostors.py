@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def impostor(status: HTTPStatus, body: bytes) -> Iterator[str]:
+def impostor(status: HTTPStatus, body: bytes, *, packed: str = "") -> Iterator[str]:
     """Start one that gives the same answer to everything; give its URL."""
 
     class Answer(BaseHTTPRequestHandler):
@@ -16,6 +16,8 @@ def impostor(status: HTTPStatus, body: bytes) -> Iterator[str]:
             self.rfile.read(int(self.headers.get("content-length") or 0))
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
+            if packed:
+                self.send_header("content-encoding", packed)
             self.end_headers()
             self.wfile.write(body)
 

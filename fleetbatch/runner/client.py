@@ -26,6 +26,7 @@ from fleetbatch.protocol import (
     ReleaseRequest,
     TokenReply,
 )
+from fleetbatch.runner.answers import BoundedTransport
 from fleetbatch.runner.unreachable import ClockError, UnreachableError
 
 TIMEOUT: Final = httpx.Timeout(20.0, connect=5.0)
@@ -175,8 +176,9 @@ class GatewayClient:
 
 
 def open_http() -> httpx.Client:
-    """Return connections that are kept open: a handshake costs more than a call."""
-    return httpx.Client(timeout=TIMEOUT, limits=httpx.Limits(max_connections=4), trust_env=False)
+    """Return connections that are kept open: a handshake costs more than a call. Answers are bounded (answers.py)."""
+    transport = BoundedTransport(limits=httpx.Limits(max_connections=4))
+    return httpx.Client(timeout=TIMEOUT, transport=transport, trust_env=False)
 
 
 def clock_skew(response: httpx.Response, here: datetime) -> timedelta | None:
