@@ -14,7 +14,7 @@ import pyarrow as pa
 from fleetbatch.protocol import Lease
 from fleetbatch.runner.allocator import let_go_of_libraries, pass_memory_on
 from fleetbatch.runner.forkserver import Forked, ForkServer
-from fleetbatch.runner.frames import Failed, GroupDone, Spare, Work, from_worker, read_frame, write_frame
+from fleetbatch.runner.frames import Failed, GroupDone, Share, Spare, Work, from_worker, read_frame, write_frame
 from fleetbatch.runner.rota import AHEAD, Rota, Task, Worker, overdue
 from fleetbatch.runner.whereabouts import Whereabouts
 from fleetbatch.runner.worker import WorkerSettings, load, work
@@ -99,7 +99,7 @@ class Crew:
             case FromWorker(said=GroupDone() as done):
                 return self._done(message.pid, done)
             case FromWorker(said=Spare() as spare):
-                piece = Task(row_group=spare.row_group, start=spare.start, stop=spare.stop, rows=spare.rows)
+                piece = Task(row_group=spare.row_group, start=spare.start, stop=spare.stop, rows=spare.rows, last=True)
                 if self._rota.spared(message.pid, piece):
                     self._staff()
                 return None
@@ -121,6 +121,7 @@ class Crew:
         pieces[done.start] = done
         if pid in self._hands:
             self._give(pid)
+        self._ask()
         if not self._rota.computed(done.row_group):
             return None
         del self._pieces[done.row_group]
@@ -160,6 +161,14 @@ class Crew:
         for ahead in range(1, AHEAD + 1):  # nobody is idle before anybody has something ahead
             for pid in list(self._hands):
                 self._give(pid, ahead)
+        self._ask()
+
+    def _ask(self) -> None:
+        """Have those who have more to do share it with those who have nothing."""
+        for pid in self._rota.ask():
+            assert self._lease is not None
+            with contextlib.suppress(BrokenPipeError):  # its end is heard soon
+                write_frame(self._hands[pid].tell, Share(lease_id=self._lease.lease_id))
 
     def _give(self, pid: Worker, ahead: int = AHEAD) -> None:
         pipe = self._hands[pid].tell
@@ -211,7 +220,7 @@ def _work(lease: Lease, task: Task) -> Work:
         start=task.start,
         stop=task.stop,
         rows=task.rows,
-        pieces=task.pieces,
+        few=task.last,
         one_by_one=task.one_by_one,
         dead=dict(task.dead),
     )

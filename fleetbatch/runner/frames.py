@@ -19,12 +19,18 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     stop: int | None = None
     """None: up to its end."""
     rows: bytes = b""
-    pieces: int = 1
-    """So many pieces are made of it where it has the rows; all but the first come back for others to compute."""
+    few: bool = False
+    """Few rows at a time: another may soon be idle, and is not to wait for its half."""
     one_by_one: bool = False
     """Each row alone."""
     dead: dict[int, str] = {}
     """Row to reason: rows that are answered with that error."""
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """To the worker: another is idle. Give half of what you have not begun of this lease, as soon as there is some."""
+
+    lease_id: str
 
 
 class GroupDone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -38,9 +44,9 @@ class GroupDone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Spare(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """From the worker: rows [start, stop) of its row group as an Arrow stream, opened, for whoever is idle.
+    """From the worker, which was asked to share: rows [start, stop) of its row group as an Arrow stream, opened.
 
-    The last piece comes first: what the worker has still to do ends where the newest spare begins.
+    What it has still to do ends where they begin.
     """
 
     lease_id: str
@@ -58,6 +64,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     detail: str
 
 
+ToWorker: TypeAlias = Work | Share
 FromWorker: TypeAlias = GroupDone | Spare | Failed
 
 
@@ -79,9 +86,9 @@ def read_frame(pipe: IO[bytes]) -> bytes | None:
     return body if len(body) == length else None
 
 
-def work_of(frame: bytes) -> Work:
+def to_worker(frame: bytes) -> ToWorker:
     """Decode what a worker is told."""
-    return msgspec.msgpack.decode(frame, type=Work)
+    return msgspec.msgpack.decode(frame, type=Work | Share)
 
 
 def from_worker(frame: bytes) -> FromWorker:

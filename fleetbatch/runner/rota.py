@@ -3,7 +3,7 @@
 A row group waits, is given to a worker (one in work, one ahead), and is done. When its worker is lost it waits again:
 the one in work is computed row by row the next time; lost again at one row, that row is dead, with the reason.
 
-The last row groups of a lease are cut into pieces by the worker that opens them, so that all cores are busy to its end:
+Whoever has nothing left to do is given half of what another has not begun, so that all cores are busy to a lease's end:
 row groups differ by a factor of six in time, and a car may have as many cores as a shard has row groups.
 """
 
@@ -16,11 +16,6 @@ from fleetbatch.runner.whereabouts import Place
 
 AHEAD: Final = 2
 """Row groups that a worker has: one in work, and the next, which is fetched meanwhile. The memory bound counts them."""
-
-PIECES: Final = 4
-"""Of each of the last row groups."""
-LAST_MAX: Final = 4
-"""Row groups that are cut into pieces at the end of a lease, at most: their rows pass through the runner's memory."""
 
 Worker: TypeAlias = int
 
@@ -35,7 +30,8 @@ class Task:
     """None: up to its end."""
     rows: bytes = b""
     """The rows as another worker has read them; empty when they are still in the store."""
-    pieces: int = 1
+    last: bool = False
+    """Others may be idle before it is done."""
     one_by_one: bool = False
     """Its worker was lost at some of its rows: each is computed alone, so that the one to blame is known."""
     dead: tuple[tuple[int, str], ...] = ()
@@ -48,13 +44,16 @@ class Rota:
 
     waiting: list[Task] = field(default_factory=list)
     given: dict[Worker, list[Task]] = field(default_factory=dict)
+    workers: int = 1
+    asked: set[Worker] = field(default_factory=set)
+    """Who is to give half of what it has not begun, and has not yet."""
 
     @classmethod
     def of(cls, row_groups: Iterable[int], *, workers: int = 1) -> "Rota":
         """Return the rota of these row groups, to be computed in this order by so many workers."""
         numbers = list(row_groups)
-        last = set(numbers[-min(workers, LAST_MAX) :]) if workers > 1 else set()
-        return cls(waiting=[Task(row_group=number, pieces=PIECES if number in last else 1) for number in numbers])
+        last = set(numbers[-AHEAD * workers :]) if workers > 1 else set()
+        return cls(waiting=[Task(row_group=number, last=number in last) for number in numbers], workers=workers)
 
     @property
     def idle(self) -> bool:
@@ -64,7 +63,7 @@ class Rota:
     def give(self, worker: Worker, ahead: int = AHEAD) -> list[Task]:
         """Return what a worker is to be told, so that it has one row group in work and one ahead.
 
-        Pieces are for who has nothing else: they need not be fetched, and another may be idle sooner.
+        What another gave up is for who has nothing else: it need not be fetched, and a third may be idle sooner.
         """
         mine = self.given.setdefault(worker, [])
         told = []
@@ -73,9 +72,18 @@ class Rota:
             mine.append(told[-1])
         return told
 
+    def ask(self) -> list[Worker]:
+        """Return who is to give half of what it has not begun: one for each that is idle, who has most to do first."""
+        busy = sorted((worker for worker in self.given if self.given[worker]), key=lambda one: -len(self.given[one]))
+        idle = 0 if self.waiting else self.workers - len(busy) - len(self.asked)
+        chosen = [worker for worker in busy if worker not in self.asked][: max(idle, 0)]
+        self.asked.update(chosen)
+        return chosen
+
     def spared(self, worker: Worker, piece: Task) -> bool:
         """Let a piece of what a worker has wait for another; return False when it has no such row group any more."""
         mine = self.given.get(worker, [])
+        self.asked.discard(worker)
         for place, task in enumerate(mine):
             if task.row_group == piece.row_group and task.start < piece.start:
                 mine[place] = replace(task, stop=piece.start)
@@ -88,6 +96,8 @@ class Rota:
         mine = self.given.get(worker, [])
         kept = [task for task in mine if (task.row_group, task.start) != (row_group, start)]
         self.given[worker] = kept
+        if not kept:
+            self.asked.discard(worker)
         return len(kept) < len(mine)
 
     def computed(self, row_group: int) -> bool:
@@ -98,6 +108,7 @@ class Rota:
     def lost(self, worker: Worker, place: Place | None, why: str) -> bool:
         """Take back what a lost worker had; return False when it had something and no row can be blamed."""
         mine = self.given.pop(worker, [])
+        self.asked.discard(worker)
         at_a_row = bool(mine) and place is not None and place.row_group == mine[0].row_group
         if at_a_row and place is not None:
             mine[0] = blame(mine[0], place, why)
@@ -108,8 +119,8 @@ class Rota:
 def blame(task: Task, place: Place, why: str) -> Task:
     """Return the row group as the next worker is to compute it."""
     if not task.one_by_one and place.stop - place.start > 1:
-        return replace(task, one_by_one=True, pieces=1)
-    return replace(task, one_by_one=True, pieces=1, dead=(*task.dead, (place.start, why)))
+        return replace(task, one_by_one=True)
+    return replace(task, one_by_one=True, dead=(*task.dead, (place.start, why)))
 
 
 def overdue(place: Place | None, *, now_s: float, row_limit_s: float) -> bool:

@@ -10,10 +10,9 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
@@ -25,7 +24,17 @@ from fleetbatch.protocol import Lease
 from fleetbatch.runner.allocator import Heap, keep_freed_memory, let_go_of_libraries
 from fleetbatch.runner.cache import fetch_bundle
 from fleetbatch.runner.download import Downloads
-from fleetbatch.runner.frames import Failed, FromWorker, GroupDone, Spare, Work, read_frame, work_of, write_frame
+from fleetbatch.runner.frames import (
+    Failed,
+    FromWorker,
+    GroupDone,
+    Share,
+    Spare,
+    Work,
+    read_frame,
+    to_worker,
+    write_frame,
+)
 from fleetbatch.runner.memory import refuse_too_large
 from fleetbatch.runner.remote import RemoteShard
 from fleetbatch.runner.whereabouts import Whereabouts
@@ -43,8 +52,12 @@ from fleetbatch.workloads import (
 
 ROW_LIMIT_S: Final = 120.0
 
-SPARE_BYTES_MAX: Final = 8 << 20
-"""A larger row group is not cut into pieces, which the runner keeps in its own memory until somebody is idle."""
+SPARE_BYTES_MAX: Final = 4 << 20
+"""More is not given up at once: it passes through the runner's memory."""
+SPARE_S_MIN: Final = 0.02
+"""Less than this is not shared: it is done about when another would have it."""
+FEW_LIMIT_S: Final = 0.4
+"""Near a lease's end rows are computed together as if each might take so long at most: for .05 s."""
 
 Told: TypeAlias = "tuple[Work, Future[RemoteShard] | None]"
 """What to compute, and its bytes, which are on their way unless they came with it."""
@@ -134,14 +147,14 @@ class Bench:
     heap: Heap = field(default_factory=Heap)
     row_limit_s: float = ROW_LIMIT_S
     opened: Opened | None = None
+    share_of: str = ""
+    """The lease of which another, who is idle, waits for half of what is not begun here."""
 
     def compute(self, work: Work, fetched: "Future[RemoteShard] | None") -> Iterator[FromWorker]:
-        """Yield what others may compute of a row group, and the answers of the rest; or why this lease fails here."""
+        """Yield what is given up of a row group, and the answers of the rest; or why this lease fails here."""
         try:
             opened = self._open(work.lease)
-            rows, spares = parted(self._rows(work, fetched), work)
-            yield from spares
-            answers = self._answer(opened, work, rows)
+            answers = yield from self._answer(opened, work, self._rows(work, fetched))
         except RejectedError as error:
             yield Failed(lease_id=work.lease.lease_id, refused=True, detail=str(error))
         except TransientError as error:
@@ -178,12 +191,17 @@ class Bench:
             self.downloads, self.cache, sha256=lease.model_sha256, url=lease.model_url, size=lease.model_bytes
         )
 
-    def _answer(self, opened: Opened, work: Work, rows: pa.Table) -> pa.Table:
-        """Ask the workload for a few rows at a time, and say which before each time."""
+    def _answer(self, opened: Opened, work: Work, rows: pa.Table) -> Generator[Spare, None, pa.Table]:
+        """Ask the workload for a few rows at a time, and say which before each time; give up rows when asked."""
         rows = with_dead(rows, {row - work.start: why for row, why in work.dead.items()})
+        limit_s = min(self.row_limit_s, FEW_LIMIT_S) if work.few else self.row_limit_s
         pieces, start = [], 0
         while start < rows.num_rows:
-            some = rows.slice(start, 1 if work.one_by_one else rows_at_once(opened.row_s, self.row_limit_s))
+            if self.share_of == work.lease.lease_id and (kept := shared(rows, start, opened.row_s)) < rows.num_rows:
+                self.share_of = ""
+                yield _spare(work, rows, kept)
+                rows = rows.slice(0, kept)
+            some = rows.slice(start, 1 if work.one_by_one else rows_at_once(opened.row_s, limit_s))
             place, began = work.start + start, time.monotonic()
             self.whereabouts.enter(work.row_group, place, place + some.num_rows)
             pieces.append(answer_rows(opened.kind, opened.answer, some, row_group=work.row_group))
@@ -193,21 +211,25 @@ class Bench:
         return pa.concat_tables(pieces)
 
 
-def parted(rows: pa.Table, work: Work) -> tuple[pa.Table, Iterator[Spare]]:
-    """Return the first of the pieces that a row group is to be cut into, and the others, the last first. Pure."""
-    pieces = min(work.pieces, rows.num_rows) if rows.nbytes <= SPARE_BYTES_MAX else 1
-    cuts = [rows.num_rows * piece // max(pieces, 1) for piece in range(1, pieces + 1)] or [0]
-    spares = (
-        Spare(
-            lease_id=work.lease.lease_id,
-            row_group=work.row_group,
-            start=work.start + start,
-            stop=work.start + stop,
-            rows=_stream(rows.slice(start, stop - start)),
-        )
-        for stop, start in pairwise(reversed(cuts))
+def shared(rows: pa.Table, start: int, row_s: float) -> int:
+    """Return where the later half of the rows from `start` on begins; their number where that is not worth it. Pure."""
+    stop = rows.num_rows
+    if (stop - start) * row_s < SPARE_S_MIN:
+        return stop
+    kept = (start + stop + 1) // 2
+    while kept < stop and rows.slice(kept).nbytes > SPARE_BYTES_MAX:
+        kept = (kept + stop + 1) // 2
+    return kept
+
+
+def _spare(work: Work, rows: pa.Table, kept: int) -> Spare:
+    return Spare(
+        lease_id=work.lease.lease_id,
+        row_group=work.row_group,
+        start=work.start + kept,
+        stop=work.start + rows.num_rows,
+        rows=_stream(rows.slice(kept)),
     )
-    return rows.slice(0, cuts[0]), spares
 
 
 def load() -> None:
@@ -229,19 +251,22 @@ def work(settings: WorkerSettings, descriptors: Sequence[int]) -> None:
         row_limit_s=settings.row_limit_s,
     )
     waiting: queue.SimpleQueue[Told] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(os.fdopen(told, "rb"), bench.reader, waiting), daemon=True).start()
+    threading.Thread(target=_listen, args=(os.fdopen(told, "rb"), bench, waiting), daemon=True).start()
     with os.fdopen(says, "wb") as out:
         while True:
             for said in bench.compute(*waiting.get()):
                 write_frame(out, said)
 
 
-def _listen(pipe: IO[bytes], reader: Reader, told: "queue.SimpleQueue[Told]") -> None:
+def _listen(pipe: IO[bytes], bench: Bench, told: "queue.SimpleQueue[Told]") -> None:
     """Fetch what the runner says while the rest computes; end the whole process at once when the runner is gone."""
     with ThreadPoolExecutor(max_workers=1) as fetching:
         while (frame := read_frame(pipe)) is not None:
-            work = work_of(frame)
-            told.put((work, None if work.rows else fetching.submit(reader.fetch, work)))
+            said = to_worker(frame)
+            if isinstance(said, Share):
+                bench.share_of = said.lease_id
+            else:
+                told.put((said, None if said.rows else fetching.submit(bench.reader.fetch, said)))
         os._exit(0)
 
 

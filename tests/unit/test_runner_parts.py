@@ -1,7 +1,6 @@
 import io
 import json
 import tracemalloc
-from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,11 +17,10 @@ from fleetbatch.protocol import Lease
 from fleetbatch.ranges import TAIL_BYTES, RangeFile
 from fleetbatch.runner.delivery import GroupAnswers, make_part
 from fleetbatch.runner.energy import Drawn
-from fleetbatch.runner.frames import Failed, GroupDone, Work, from_worker, read_frame, work_of, write_frame
+from fleetbatch.runner.frames import Failed, GroupDone, Share, Work, from_worker, read_frame, to_worker, write_frame
 from fleetbatch.runner.process import main
 from fleetbatch.runner.remote import RemoteShard
 from fleetbatch.runner.signals import FileSignals, open_signals
-from fleetbatch.runner.worker import SPARE_BYTES_MAX, parted
 from fleetbatch.sealing import KEY_BYTES, seal
 
 KEY = bytes(range(KEY_BYTES))
@@ -176,39 +174,20 @@ def test_a_part_holds_the_rows_of_its_row_groups_in_order_and_is_the_same_bytes_
 # --- the pipe -----------------------------------------------------------------------------------------------------
 
 
-@given(rows=st.integers(0, 40), pieces=st.integers(1, 6), start=st.integers(0, 3))
-def test_the_pieces_of_a_row_group_are_its_rows_and_the_last_comes_first(rows: int, pieces: int, start: int) -> None:
-    table = shard_rows().slice(0, rows)
-    kept, given = parted(table, Work(lease=LEASE, row_group=2, start=start, pieces=pieces))
-    spares = list(given)
-    read = [pa.ipc.open_stream(spare.rows).read_all() for spare in reversed(spares)]
-    assert pa.concat_tables([kept, *read]).equals(table)
-    assert len(spares) == max(min(pieces, rows) - 1, 0)
-    for spare, after in pairwise(spares):
-        assert (spare.start, spare.row_group) == (after.stop, 2)
-    if spares:
-        assert (spares[0].stop, spares[-1].start) == (start + rows, start + kept.num_rows)
-
-
-def test_a_row_group_that_would_fill_the_runners_memory_is_not_cut_into_pieces() -> None:
-    large = pa.table({"bytes": [bytes(SPARE_BYTES_MAX // 2)] * 4})
-    kept, spares = parted(large, Work(lease=LEASE, row_group=2, pieces=4))
-    assert (kept, list(spares)) == (large, [])
-
-
 def test_messages_survive_the_pipe_and_a_closed_pipe_is_seen() -> None:
     pipe = io.BytesIO()
     work = Work(lease=LEASE, row_group=2, one_by_one=True, dead={3: "given up"})
     done = GroupDone(lease_id="lease-1", row_group=2, start=0, answers=b"\0" * 100_000, down_bytes_per_s=1e6)
     failed = Failed(lease_id="lease-1", refused=True, detail="no")
-    for message in (work, done, failed):
+    share = Share(lease_id="lease-1")
+    for message in (work, share, done, failed):
         write_frame(pipe, message)
     whole = pipe.getvalue()
     pipe.seek(0)
-    frames = [read_frame(pipe) for _ in range(4)]
-    assert frames[3] is None
-    assert work_of(frames[0] or b"") == work
-    assert [from_worker(frame or b"") for frame in frames[1:3]] == [done, failed]
+    frames = [read_frame(pipe) for _ in range(5)]
+    assert frames[4] is None
+    assert [to_worker(frame or b"") for frame in frames[:2]] == [work, share]
+    assert [from_worker(frame or b"") for frame in frames[2:4]] == [done, failed]
     assert read_frame(io.BytesIO(whole[:50])) is None
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fleetbatch.errors import RejectedError
 from fleetbatch.runner.energy import Account, Drawn, Estimate, Packages, PowerSignal, open_meter
 from fleetbatch.runner.memory import RUNNER_BYTES, refuse_too_large, share
-from fleetbatch.runner.rota import AHEAD, LAST_MAX, PIECES, Rota, Task, overdue
+from fleetbatch.runner.rota import AHEAD, Rota, Task, overdue
 from fleetbatch.runner.whereabouts import Place, Whereabouts
 from fleetbatch.units import MIB
 
@@ -49,11 +49,36 @@ def test_nobody_is_blamed_for_a_worker_that_was_lost_elsewhere() -> None:
     assert rota.lost(9, None, "it had nothing to do")
 
 
-def test_the_last_row_groups_are_cut_into_pieces_where_somebody_can_take_them() -> None:
-    assert [task.pieces for task in Rota.of(range(5), workers=2).waiting] == [1, 1, 1, PIECES, PIECES]
-    assert [task.pieces for task in Rota.of([7], workers=8).waiting] == [PIECES]
-    assert sum(task.pieces > 1 for task in Rota.of(range(99), workers=64).waiting) == LAST_MAX
-    assert all(task.pieces == 1 for task in Rota.of(range(5)).waiting)
+def test_what_may_be_in_hand_when_another_is_idle_is_computed_few_rows_at_a_time() -> None:
+    assert [task.last for task in Rota.of(range(6), workers=2).waiting] == [False, False, True, True, True, True]
+    assert [task.last for task in Rota.of([7], workers=8).waiting] == [True]
+    assert not any(task.last for task in Rota.of(range(6)).waiting)
+
+
+def test_whoever_has_most_to_do_shares_with_each_that_is_idle_and_is_asked_once() -> None:
+    rota = Rota.of(range(3), workers=4)
+    rota.give(1, ahead=1)
+    assert rota.ask() == []  # what waits is given out first
+    rota.give(2)
+    assert rota.ask() == [2, 1]
+    assert rota.ask() == []
+    assert rota.spared(2, Task(row_group=1, start=4, stop=8, rows=b"rows"))
+    assert rota.ask() == []  # of two idle ones one can take this, and 1 is asked
+    rota.give(3)
+    assert rota.ask() == []
+    assert rota.spared(1, Task(row_group=0, start=4, stop=8, rows=b"rows"))
+    rota.give(4)
+    assert rota.ask() == []
+    assert rota.done(4, 0, 4)
+    assert rota.ask() == [2]
+    rota.lost(2, None, "it was ended")
+    assert rota.asked == set()
+
+
+def test_one_core_alone_is_never_asked() -> None:
+    rota = Rota.of(range(3))
+    rota.give(1)
+    assert rota.ask() == []
 
 
 def test_a_piece_goes_to_who_has_nothing_else_and_a_row_group_is_computed_with_its_last_piece() -> None:
@@ -79,9 +104,9 @@ def test_a_worker_lost_after_it_spared_rows_leaves_only_what_it_had_kept() -> No
     piece = Task(row_group=3, start=4, stop=8, rows=b"rows")
     rota.spared(1, piece)
     assert rota.lost(1, at(3, 0, 4), "hangs")
-    assert rota.waiting == [Task(row_group=3, stop=4, one_by_one=True), piece]
+    assert rota.waiting == [Task(row_group=3, stop=4, one_by_one=True, last=True), piece]
     assert not rota.spared(1, Task(row_group=3, start=2, stop=4, rows=b"rows"))
-    assert rota.give(2) == [Task(row_group=3, stop=4, one_by_one=True)]
+    assert rota.give(2) == [Task(row_group=3, stop=4, one_by_one=True, last=True)]
 
 
 ROWS = 8
