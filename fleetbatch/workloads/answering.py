@@ -21,6 +21,7 @@ ROWS_AT_ONCE: Final = 16
 _SLOWER: Final = 8
 """So many times longer than the last ones rows asked for at once may take, since they share the limit of one."""
 _REASON_CHARACTERS: Final = 200
+_WORDLESS: Final = "the workload gave an error without a word; the error of an answer is null"
 _BOUNDS: Final = Bounds()
 
 
@@ -35,7 +36,7 @@ def answer_rows(kind: Workload, answer: Answer, rows: pa.Table, *, row_group: in
     pieces = []
     if asked.num_rows:
         answers = _conformed(kind, _answered(kind, answer, asked), row_group)
-        answers, other = _within_bounds(_shortened(answers), contract(kind.results_contract))
+        answers, other = _within_bounds(_errors_alone(answers, kind), contract(kind.results_contract))
         pieces = [answers] if other is None else [answers, _conformed(kind, other, row_group)]
     reasons = [error or "the row has no bytes" for error in dead["error"].to_pylist()]
     if dead.num_rows or not asked.num_rows:
@@ -85,6 +86,8 @@ def _answered(kind: Workload, answer: Answer, rows: pa.Table) -> pa.Table:
     """Ask for all rows at once and, when that breaks, for one after the other."""
     try:
         table = answer(rows)
+        if isinstance(table, pa.Table):
+            table.validate(full=True)  # texts that are none, which no reader of the part could take
     except FleetbatchError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 (a user's code raises whatever it raises)
@@ -100,12 +103,18 @@ def _dead(items: "pa.ChunkedArray[Any]", reasons: list[str]) -> pa.Table:
     return pa.table({"item_id": items, "error": pa.array([short(reason) for reason in reasons], pa.string())})
 
 
-def _shortened(answers: pa.Table) -> pa.Table:
-    """Return the answers with what is too long of their errors left out."""
+def _errors_alone(answers: pa.Table, kind: Workload) -> pa.Table:
+    """Return the answers with every error in words, of which what is too long is left out, and nothing beside it."""
     if answers["error"].null_count == answers.num_rows:
         return answers
-    errors = [None if error is None else short(error) for error in answers["error"].to_pylist()]
-    return answers.set_column(answers.schema.get_field_index("error"), "error", pa.array(errors, pa.string()))
+    errors = [None if error is None else short(error or _WORDLESS) for error in answers["error"].to_pylist()]
+    kept = {"row_group", "error", *contract(kind.answers_contract).key}
+    fine = answers["error"].is_null()
+    columns = {
+        name: column if name in kept else pc.if_else(fine, column, pa.scalar(None, column.type))
+        for name, column in zip(answers.column_names, answers.columns, strict=True)
+    }
+    return pa.table(columns | {"error": pa.array(errors, pa.string())}, schema=answers.schema)
 
 
 def _within_bounds(answers: pa.Table, of: Contract) -> tuple[pa.Table, pa.Table | None]:
@@ -125,7 +134,7 @@ def _within_bounds(answers: pa.Table, of: Contract) -> tuple[pa.Table, pa.Table 
 
 
 def _refuse_incomplete(kind: Workload, table: object, rows: pa.Table) -> None:
-    if not isinstance(table, pa.Table) or "item_id" not in table.column_names:
+    if not isinstance(table, pa.Table) or table.column_names.count("item_id") != 1:
         found = f"columns {table.column_names}" if isinstance(table, pa.Table) else type(table).__name__
         summary = f"workload {kind.name!r} gave {found}; expected an Arrow table with item_id and the answers"
         raise RejectedError(summary)

@@ -29,6 +29,7 @@ class Echo(Workload):
 
 
 ECHO = Echo()
+TWICE = pa.table([["s-000000"], ["s-000000"]], names=["item_id", "item_id"])
 ANSWER = ECHO.open(None, Device(provider="CPUExecutionProvider"), {})
 
 
@@ -64,10 +65,32 @@ def test_an_item_left_out_doubled_or_out_of_order_is_the_workloads_mistake() -> 
             answer_rows(ECHO, lambda given, places=places: ANSWER(given).take(places), two, row_group=0)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("given", [None, [1, 2], {"item_id": ["s-000000"]}, pa.table({"label": ["a"]})], ids=str)
+@pytest.mark.parametrize("given", [None, [1, 2], {"item_id": ["s-000000"]}, pa.table({"label": ["a"]}), TWICE], ids=str)
 def test_what_is_no_table_of_answers_is_the_workloads_mistake(given: object) -> None:
     with pytest.raises(RejectedError, match="expected an Arrow table with item_id"):
         answer_rows(ECHO, lambda _: given, rows((b"a", None)), row_group=0)  # type: ignore[arg-type,return-value]
+
+
+def test_a_text_that_is_none_is_dead_alone_as_no_reader_could_take_the_part() -> None:
+    def answer(given: pa.Table) -> pa.Table:
+        texts = pa.array([data + b"\xff" if data == b"b" else data for data in given["bytes"].to_pylist()])
+        labels = pa.StringArray.from_buffers(len(texts), texts.buffers()[1], texts.buffers()[2])
+        return pa.table({"item_id": given["item_id"], "label": labels})
+
+    found = answer_rows(ECHO, answer, rows((b"a", None), (b"b", None)), row_group=0)
+    assert found["label"].to_pylist() == ["a", None]
+    assert "Invalid UTF8" in found["error"][1].as_py()
+
+
+def test_beside_an_error_nothing_is_said_and_one_without_a_word_is_given_some() -> None:
+    two = rows((b"a", None), (b"b", None))
+    found = answer_rows(ECHO, lambda given: ANSWER(given).append_column("error", [["", None]]), two, row_group=0)
+    assert found["label"].to_pylist() == [None, "b"]
+    assert found["error"].to_pylist() == [
+        "the workload gave an error without a word; the error of an answer is null",
+        None,
+    ]
+    assert found.schema == contract("answers_image").schema
 
 
 def test_a_row_at_which_the_workload_ends_the_process_is_dead() -> None:
