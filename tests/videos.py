@@ -59,15 +59,19 @@ class Film:
     size: tuple[int, int] = (WIDTH, HEIGHT)
     turned: int = 0
     """Degrees against the clock by which a player turns it."""
+    mirrored: bool = False
+    """Whether a player mirrors it then."""
+    down: int = 0
+    """Pixels by which the block walks below the middle."""
     settings: Mapping[str, str] = field(default_factory=dict)
     muxing: Mapping[str, str] = field(default_factory=dict)
 
 
-def picture(number: int) -> npt.NDArray[np.uint8]:
+def picture(number: int, down: int = 0) -> npt.NDArray[np.uint8]:
     """Return what frame `number` of every film shows."""
     pixels = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     left = number * 3 % (WIDTH - 16)
-    pixels[24:40, left : left + 16] = 240
+    pixels[24 + down : 40 + down, left : left + 16] = 240
     return pixels
 
 
@@ -81,10 +85,10 @@ def film_file(film: Film) -> bytes:
         (stream.width, stream.height), stream.pix_fmt = film.size, "yuv420p"
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, RATE)
-        stream.set_display_rotation(film.turned)
+        stream.set_display_rotation(film.turned, hflip=film.mirrored)
         sound = container.add_stream("aac", rate=16_000) if film.sound else None
         for number in range(film.frames):
-            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(number, film.down), format="rgb24")
             frame.pts = number if film.pts is None else film.pts[number]
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

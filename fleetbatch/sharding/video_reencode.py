@@ -8,6 +8,7 @@ import av
 from av.video.frame import PictureType
 
 from fleetbatch.sharding.video_file import NotAVideo, Place, best_stream, open_container
+from fleetbatch.workloads.orientation import orientation_of
 from fleetbatch.workloads.segments import BROKEN, STRICT, why_broken
 
 QUALITY: Final = {"crf": "16", "preset": "veryfast", "bf": "0", "sc_threshold": "0", "forced-idr": "1"}
@@ -47,7 +48,8 @@ def _encoded(place: Place, seconds: Fraction) -> bytes | NotAVideo:
                 return NotAVideo(reason="cannot be encoded anew: its frames are not of one size")
             at = frame.pts * given.codec_context.time_base
             if due is None:
-                given.set_display_rotation(frame.rotation)
+                shown = orientation_of(frame)
+                given.set_display_rotation(90 * shown.turns, hflip=shown.mirrored)
             begins = due is None or at >= due
             due = at + seconds if begins else due
             frame.pict_type = PictureType.I if begins else PictureType.NONE

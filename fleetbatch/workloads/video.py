@@ -147,10 +147,10 @@ class _Frames:
 
 
 def _upright(frame: "VideoFrame") -> Image.Image:
-    """Return the frame as RGB, turned as the file's display matrix says."""
-    pixels = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return Image.fromarray(np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels)
+    """Return the frame as RGB, turned and mirrored as the file's display matrix says."""
+    from fleetbatch.workloads.orientation import orientation_of
+
+    return Image.fromarray(orientation_of(frame).shown(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)))
 
 
 def _detections(raw: Floats, bundle: Bundle, size: Size) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from model_bundles import content as colour_content
 from PIL import Image
-from videos import Codec, Film, damaged, film_file, light_bundle
+from videos import HEIGHT, WIDTH, Codec, Film, damaged, film_file, light_bundle
 
 from fleetbatch.bundle import (
     Boxes,
@@ -74,18 +74,31 @@ def test_every_wanted_frame_is_a_row_with_its_number_its_seconds_and_what_is_in_
     assert {(row["score_min"], row["reencoded"], row["error"]) for row in found} == {(0.5, False, None)}
 
 
-@pytest.mark.parametrize(("turned", "middle"), [(0, (8, 32)), (90, (32, 88)), (180, (88, 32)), (-90, (32, 8))])
-def test_a_film_that_lies_on_its_side_is_looked_at_upright(
-    tmp_path: Path, turned: int, middle: tuple[int, int]
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(("turned", "middle"), [(0, (8, 48)), (90, (48, 88)), (180, (88, 16)), (-90, (16, 8))])
+def test_a_film_that_lies_on_its_side_or_is_mirrored_is_looked_at_as_it_is_shown(
+    tmp_path: Path, turned: int, middle: tuple[int, int], *, mirrored: bool
 ) -> None:
     ways: tuple[tuple[str, Codec], ...] = (("false", "libx264"), ("true", "mpeg4"))
+    across, down = middle
+    if mirrored:
+        across = (WIDTH if turned % 180 == 0 else HEIGHT) - across
     for reencode, codec in ways:
-        content = film_file(Film(turned=turned, codec=codec))
+        content = film_file(Film(turned=turned, mirrored=mirrored, codec=codec, down=16))
         [row] = answers(cut(film(tmp_path, content), every_frames="99", reencode=reencode), light_bundle())
         assert row["reencoded"] is (reencode == "true")
         boxes = [[one[side] for side in ("left", "top", "right", "bottom")] for one in row["detections"]]
         left, top, right, bottom = np.mean(boxes, axis=0)
-        assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx(middle, abs=8)
+        assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((across, down), abs=8)
+
+
+def test_a_display_matrix_of_zeros_turns_nothing(tmp_path: Path) -> None:
+    content = film_file(Film(turned=90))
+    place = content.index(b"tkhd") + 44
+    [row] = answers(
+        cut(film(tmp_path, content[:place] + bytes(36) + content[place + 36 :]), every_frames="99"), light_bundle()
+    )
+    assert min(one["left"] for one in row["detections"]) == 0
 
 
 def test_a_dead_segment_is_one_row_and_a_damaged_one_names_the_frames_that_do_not_come(tmp_path: Path) -> None:
