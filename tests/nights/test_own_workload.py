@@ -204,3 +204,22 @@ def test_a_car_that_invents_counts_is_found_out(night: Night) -> None:
     night.begin(workload="words", source=str(texts), model="")
     night.wait_until(lambda: night.stats()["disagreements"])
     assert night.parts() == []
+
+
+def test_a_workload_that_does_not_repeat_itself_refuses_no_honest_car(night: Night, package: Path) -> None:
+    code = package / "fleet_words" / "__init__.py"
+    steady = code.read_text()
+    texts = night.home / "texts"
+    texts.mkdir()
+    for number in range(8):
+        (texts / f"{number}.txt").write_text("all quiet")
+    chance = 'round(__import__("random").random(), 9)'
+    code.write_text(steady.replace("words[commonest] / words.total()", chance))
+    try:
+        night.park("honest")
+        night.begin(workload="words", source=str(texts), model="")
+        merged = night.merge()
+    finally:
+        code.write_text(steady)
+    assert (merged.rows_out, merged.missing_rows) == (8, 0)
+    assert night.stats()["disagreements"] == 0

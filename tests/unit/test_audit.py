@@ -73,6 +73,16 @@ def test_one_disagreement_refuses_and_says_which_row_and_why() -> None:
     assert judged.detail == "b: 'red' scores 0.9, ours 0.2"
 
 
+def test_a_row_that_is_answered_otherwise_each_time_confirms_nothing_and_refuses_nobody() -> None:
+    moody = ("b", "share is 0.1, ours is 0.2")
+    excused = judge(["a", "b"], [moody], [moody])
+    assert (excused.passed, excused.audited_items, excused.disagreements) == (True, ("a",), 0)
+    assert excused.detail == "b is answered otherwise each time: share is 0.1, ours is 0.2"
+    wrong = judge(["a", "b"], [("a", "words is 7, ours is 2"), moody], [moody])
+    assert (wrong.passed, wrong.disagreements) == (False, 1)
+    assert wrong.detail.startswith("a: words is 7, ours is 2; b is answered otherwise")
+
+
 def test_a_file_that_is_no_part_disagrees_in_every_row_that_was_to_be_confirmed() -> None:
     judged = refuse([f"problem {number}" for number in range(7)], ["a", "b"])
     assert (judged.passed, judged.disagreements) == (False, 2)
