@@ -128,8 +128,9 @@ def _plan(video: Video | NotAVideo, dials: VideoDials) -> list[Piece]:
     """Return a video's pieces; the packets of those groups that are cut, and of all the others, are all there are."""
     if isinstance(video, NotAVideo):
         return [Piece(frame_start=0, frames=0, error=video.reason)]
-    if video.width * video.height > PIXELS_MAX:
-        why = f"{video.width} x {video.height} pixels are more than the {PIXELS_MAX} that are decoded"
+    if max(video.pixels, video.width * video.height) > PIXELS_MAX:
+        larger = "" if video.pixels == video.width * video.height else f", and then {video.pixels},"
+        why = f"{video.width} x {video.height} pixels{larger} are more than the {PIXELS_MAX} that are decoded"
         return [Piece(frame_start=0, frames=0, error=why)]
     if video.codec != CODEC:
         why = f"its video is {video.codec}; only H.264 is cut as it is: convert it, or say options.reencode"

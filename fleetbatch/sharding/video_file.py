@@ -5,7 +5,7 @@ Nothing is decoded here, and FFmpeg may open nothing but the file at hand: some 
 
 import io
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,9 +18,10 @@ from av.video.stream import VideoStream
 
 from fleetbatch.sharding.video_ends import ends_early, further_recording, lost_places
 from fleetbatch.sharding.video_plan import Coded
-from fleetbatch.workloads.h264 import first_slice, length_bytes
+from fleetbatch.workloads.h264 import first_slice, length_bytes, parameter_set
+from fleetbatch.workloads.protocol import PIXEL_BYTES
 from fleetbatch.workloads.segments import BROKEN, why_broken
-from fleetbatch.workloads.sps import decoder_bytes
+from fleetbatch.workloads.sps import MACROBLOCK, decoder_bytes, told_by
 
 CONTAINERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,avi,h264,hevc"
 """FFmpeg's names of the containers that are opened."""
@@ -29,6 +30,8 @@ _AS_TOLD: Final = {"use_editlist": "0", "fflags": "+bitexact"}
 """Segments show every frame they hold, from the first on, and are the same bytes every time."""
 _PICTURES: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 """Tracks that are no film, but belong to one."""
+_SET_BYTES: Final = 1024
+"""Of a parameter set; what it says of a picture stands before."""
 
 Packet: TypeAlias = "av.Packet[VideoStream]"
 Place: TypeAlias = Path | bytes
@@ -46,8 +49,10 @@ class Video:
     packets: tuple[Coded, ...]
     complete: bool
     """The file does not end in the midst of what it should hold."""
+    pixels: int = 0
+    """Of its largest picture; a stream may change its size, and each frame is looked at in its own."""
     decoder_bytes: int = 0
-    """Of the pictures that decoding it holds at a time."""
+    """Of the pictures that decoding it holds at a time, and of what is larger than width and height say."""
     track: int = 1
     """Of the file's video tracks, counted from 1; cover pictures do not count."""
     tracks: int = 1
@@ -126,44 +131,59 @@ def _read(container: InputContainer, stream: VideoStream, lost: Sequence[int]) -
     length = length_bytes(stream.codec_context.extradata)
     packets: list[Coded] = []
     starts: list[int] = []
+    sets: set[bytes] = set()
     for packet in container.demux(stream):
         if not packet.size:
             continue
         if packet.pts is not None:
             slice_ = first_slice(bytes(packet), length) if codec == "h264" else None
+            if slice_ is not None and slice_.idr:
+                sets.add(parameter_set(bytes(packet), length)[:_SET_BYTES])
+            idr, hidden, damaged = slice_ is not None and slice_.idr, packet.is_discard, packet.is_corrupt
             starts.append(packet.pos or 0)
-            packets.append(
-                Coded(
-                    pts=packet.pts,
-                    size=packet.size,
-                    idr=slice_ is not None and slice_.idr,
-                    hidden=packet.is_discard,
-                    damaged=packet.is_corrupt,
-                )
-            )
+            packets.append(Coded(pts=packet.pts, size=packet.size, idr=idr, hidden=hidden, damaged=damaged))
         elif packet.is_corrupt and packets:
             packets[-1] = packets[-1]._replace(damaged=True)
         else:
             return NotAVideo(reason="its frames carry no times (a bare stream): wrap it into an MP4 file")
     if not packets or not time_base:
         return NotAVideo(reason="holds no frame that can be read")
-    for place in lost:
-        begun = max(0, bisect_right(starts, place) - 1)
-        packets[begun] = packets[begun]._replace(damaged=True)
+    _mark_lost(packets, starts, lost)
     if container.format.name == "avi" and stream.codec_context.has_b_frames:
         return NotAVideo(reason="its B frames carry no times of their own in an AVI file: wrap it into an MP4 file")
     indexed = len(stream.index_entries) if "mp4" in container.format.name else 0
+    width, height = stream.codec_context.width, stream.codec_context.height
+    pixels, held = _largest(width, height, stream.codec_context.extradata, sets)
     return Video(
-        width=stream.codec_context.width,
-        height=stream.codec_context.height,
+        width=width,
+        height=height,
+        pixels=pixels,
         codec=codec,
         time_base=time_base,
         packets=tuple(packets),
         complete=not packets[-1].damaged and len(packets) >= indexed,
-        decoder_bytes=decoder_bytes(
-            stream.codec_context.extradata, stream.codec_context.width * stream.codec_context.height
-        ),
+        decoder_bytes=held,
     )
+
+
+def _mark_lost(packets: list[Coded], starts: Sequence[int], lost: Sequence[int]) -> None:
+    """Mark the packets in which bytes of the file are lost; `starts` says where in the file each begins."""
+    for place in lost:
+        begun = max(0, bisect_right(starts, place) - 1)
+        packets[begun] = packets[begun]._replace(damaged=True)
+
+
+def _largest(width: int, height: int, extradata: bytes | None, sets: Iterable[bytes]) -> tuple[int, int]:
+    """Return the most pixels of a picture, and the bytes that decoding takes beside those of a picture of that size.
+
+    A stream may change its size at any IDR frame (`sets`: what stands there), as where two recordings were joined.
+    """
+    pixels, held = width * height, decoder_bytes(extradata, width * height)
+    whole = -(-width // MACROBLOCK) * -(-height // MACROBLOCK) * MACROBLOCK**2
+    for larger, more in map(told_by, sets):
+        if larger > whole:
+            pixels, held = max(pixels, larger), max(held, more + PIXEL_BYTES * (larger - width * height))
+    return pixels, held
 
 
 def _take(container: InputContainer, stream: VideoStream, wanted: Sequence[Coded], *, seek: bool) -> list[Packet]:

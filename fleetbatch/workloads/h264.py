@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _IDR: Final = 5
+_SPS: Final = 7
 _SLICES: Final = range(1, 6)
 """nal_unit_type of coded slices; the others are parameter sets, delimiters and messages."""
 _AVCC_VERSION: Final = 1
@@ -37,6 +38,22 @@ def first_slice(packet: bytes, length: int) -> Slice | None:
         else:
             place = _start_code(packet, place)
     return None
+
+
+def parameter_set(packet: bytes, length: int) -> bytes:
+    """Return the sequence parameter set that stands before the packet's first slice, empty when there is none."""
+    place = _start_code(packet, 0) if length == 0 else length
+    while 0 < place < len(packet) and packet[place] & 31 not in _SLICES:
+        if length:
+            end = place + int.from_bytes(packet[place - length : place], "big")
+            following = end + length
+        else:
+            following = _start_code(packet, place)
+            end = following - 3 if following else len(packet)
+        if packet[place] & 31 == _SPS:
+            return packet[place:end]
+        place = following
+    return b""
 
 
 def _start_code(packet: bytes, place: int) -> int:

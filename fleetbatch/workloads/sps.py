@@ -18,7 +18,7 @@ BESIDE: Final = 4
 _SAMPLES: Final = (1.5, 1.5, 2.0, 3.0)
 """Of all planes for a pixel, by chroma_format_idc; pictures without colour are held with empty planes of it."""
 _BITS_OF_A_BYTE: Final = 8
-_MACROBLOCK: Final = 16
+MACROBLOCK: Final = 16
 
 
 class _Bits:
@@ -54,9 +54,20 @@ def decoder_bytes(extradata: bytes | None, pixels: int) -> int:
     `pixels` are those of a picture, for a stream that does not say how many it refers to: then the most are counted.
     """
     try:
-        return _held(_Bits(_parameter_set(extradata or b"")[1:]))
+        return _told(_Bits(_parameter_set(extradata or b"")[1:]))[1]
     except (IndexError, ValueError):
         return round((FRAMES_MAX + BESIDE) * pixels * _SAMPLES[1])
+
+
+def told_by(unit: bytes) -> tuple[int, int]:
+    """Return the pixels of a picture, in whole macroblocks, and the bytes of all that are kept, by one parameter set.
+
+    (0, 0) for one that says neither: no decoder takes it either.
+    """
+    try:
+        return _told(_Bits(unit[1:]))
+    except (IndexError, ValueError):
+        return 0, 0
 
 
 def _parameter_set(extradata: bytes) -> bytes:
@@ -70,7 +81,8 @@ def _parameter_set(extradata: bytes) -> bytes:
     raise ValueError
 
 
-def _held(bits: _Bits) -> int:
+def _told(bits: _Bits) -> tuple[int, int]:
+    """Return the pixels of a picture, and the bytes of all that are held."""
     profile, _, level = bits.number(8), bits.number(8), bits.number(8)
     bits.coded()  # seq_parameter_set_id
     samples, sample_bytes = _colour(bits) if profile in _WITH_CHROMA else (_SAMPLES[1], 1)
@@ -82,7 +94,8 @@ def _held(bits: _Bits) -> int:
     macroblocks = across * down * (2 - bits.number())
     dpb = _DPB_MACROBLOCKS.get(level, FRAMES_MAX * macroblocks) // macroblocks
     frames = min(max(refers_to, dpb), FRAMES_MAX) + BESIDE
-    return round(frames * macroblocks * _MACROBLOCK**2 * samples * sample_bytes)
+    pixels = macroblocks * MACROBLOCK**2
+    return pixels, round(frames * pixels * samples * sample_bytes)
 
 
 def _colour(bits: _Bits) -> tuple[float, int]:

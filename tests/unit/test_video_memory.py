@@ -1,6 +1,7 @@
 """What a segment takes to decode is known before it is begun, and is enough."""
 
 import io
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fleetbatch.sharding.openers import open_input
 from fleetbatch.sharding.video_file import Video, read_video
 from fleetbatch.units import MIB
 from fleetbatch.workloads import Device, workload
+from fleetbatch.workloads.protocol import PIXEL_BYTES
 from fleetbatch.workloads.sps import BESIDE, FRAMES_MAX, decoder_bytes
 
 FRAME = 96 * 64
@@ -128,3 +130,15 @@ def test_an_older_segment_that_does_not_say_counts_for_its_pixels() -> None:
     row = {"item_id": "a", "bytes": b"", "width": 100, "height": 10, "attributes": told}
     rows = pa.Table.from_pylist([row, {"item_id": "b", "error": "dead"}], schema=contract("shard").schema)
     assert 12_000 <= workload("video").row_bytes(rows) < 13_000
+
+
+def test_a_stream_that_grows_is_counted_by_its_largest_picture() -> None:
+    small = Film(container="mpegts", frames=20)
+    large = replace(small, size=(960, 640), pts=range(100, 120))
+    found = read_video(film_file(small) + film_file(large))
+    alone = read_video(film_file(large))
+    assert isinstance(found, Video)
+    assert isinstance(alone, Video)
+    assert (found.width, found.height, found.pixels) == (96, 64, 960 * 640)
+    assert found.decoder_bytes == alone.decoder_bytes + PIXEL_BYTES * (960 * 640 - FRAME)
+    assert alone.pixels == 960 * 640
