@@ -136,13 +136,6 @@ def _unreadable(content: bytes | memoryview, error: BaseException) -> Unreadable
     return Unreadable(reason=f"cannot be decoded: {text}"[:REASON_CHARACTERS])
 
 
-def _resized(picture: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
-    """Resize; Pillow goes across first, and one pixel by a million would be a large picture in between."""
-    if size[0] * picture.height > RESIZED_PIXELS_MAX:
-        picture = picture.resize((picture.width, size[1]), how)
-    return picture.resize(size, how)
-
-
 def _crop(picture: Image.Image, shorter_side: int, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
     """Return the centre of the picture resized to the shorter side.
 
@@ -154,7 +147,7 @@ def _crop(picture: Image.Image, shorter_side: int, size: tuple[int, int], how: I
     left, top = ((big - side) // 2 for big, side in zip(large, size, strict=True))
     right, bottom = left + size[0], top + size[1]
     if large[0] * large[1] <= RESIZED_PIXELS_MAX:
-        return _resized(picture, large, how).crop((left, top, right, bottom))
+        return picture.resize(large, how).crop((left, top, right, bottom))
     across, down = picture.width / large[0], picture.height / large[1]
     return picture.resize(size, how, box=(left * across, top * down, right * across, bottom * down))
 
@@ -164,12 +157,12 @@ def _fit(picture: Image.Image, manifest: Manifest) -> Image.Image:
     how = _FILTERS[resize.filter]
     match resize.mode:
         case "squash":
-            return _resized(picture, size, how)
+            return picture.resize(size, how)
         case "crop":
             return _crop(picture, resize.shorter_side, size, how)
         case "letterbox":
             place = placement(picture.width, picture.height, manifest)
-            small = _resized(picture, (place.width, place.height), how)
+            small = picture.resize((place.width, place.height), how)
             ground = Image.new("RGB", size, (resize.padding,) * 3)
             ground.paste(small, (place.left, place.top))
             return ground

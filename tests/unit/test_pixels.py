@@ -1,6 +1,3 @@
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -201,28 +198,3 @@ def test_two_implementations_agree_on_every_filter(how: Any, size: tuple[int, in
     picture = decode(content)
     assert isinstance(picture, Image.Image)
     assert np.abs(prepare(picture, told) - reference_input(content, told)[0]).max() <= 2
-
-
-@pytest.mark.parametrize("how", ["bilinear", "lanczos"])
-def test_one_pixel_by_millions_is_no_large_picture_on_its_way_to_a_small_one(how: Any) -> None:
-    """Resized across first, these would be 1,920 MB."""
-    told = """
-import resource, sys
-from model_bundles import Shape, manifest
-from msgspec.structs import replace
-from PIL import Image
-from fleetbatch.bundle import Input, Normalise, Resize
-from fleetbatch.pixels import prepare
-wide = Input(name="x", layout="NCHW", dtype="fp32", batch=0, width=240, height=240, colour="RGB")
-how, size = sys.argv[1], (1, int(sys.argv[2]))
-told = replace(manifest(Shape()), input=wide, resize=Resize(mode="squash", filter=how), normalise=Normalise())
-assert (prepare(Image.new("RGB", size, (9, 9, 9)), told) == 9).all()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-    def peak_mb(height: int) -> float:
-        command = [sys.executable, "-c", told, how, str(height)]
-        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
-        return float(run.stdout) / 1000
-
-    assert peak_mb(2_000_000) < peak_mb(1000) + 250  # its own 8 MB, a copy, and Pillow's weights for every row
