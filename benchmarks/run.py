@@ -6,6 +6,7 @@ in this environment, a peer in one of its own (.bench/<name>), made from its loc
 """
 
 import argparse
+import hashlib
 import importlib
 import json
 import os
@@ -88,18 +89,19 @@ def names() -> list[str]:
 
 
 def python_of(subject: Subject) -> Path:
-    """Return the subject's interpreter, having made a peer's environment if it is not there yet."""
+    """Return the subject's interpreter, having made a peer's environment if there is none from its present lock."""
     if subject.lock is None:
         return Path(sys.executable)
     folder = ROOT / ".bench" / Path(subject.lock).stem
     python = folder / "bin" / "python"
-    installed = folder / ".installed"
-    if not installed.exists():
+    installed, lock = folder / ".installed", ROOT / subject.lock
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if not installed.exists() or installed.read_text() != wanted:
         print(f"setting up {folder.name}", file=sys.stderr, flush=True)
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        subprocess.run([*pip, "-r", str(ROOT / subject.lock)], check=True)
-        installed.touch()
+        subprocess.run([*pip, "-r", str(lock)], check=True)
+        installed.write_text(wanted)
     return python
 
 

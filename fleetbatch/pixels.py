@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fleetbatch.bundle import Manifest, placement
 from fleetbatch.picture_heads import PIXELS_MAX, Header, ordinary_header
+from fleetbatch.resizing import FILTERS, resized
 
 FORMATS: Final = ("JPEG", "PNG", "BMP", "WEBP")
 RESIZED_PIXELS_MAX: Final = 16_000_000
@@ -22,13 +23,6 @@ REASON_CHARACTERS: Final = 200
 WHITE: Final = (255, 255, 255)
 
 Floats = npt.NDArray[np.float32]
-_FILTERS: Final = {
-    "nearest": Image.Resampling.NEAREST,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +130,7 @@ def _unreadable(content: bytes | memoryview, error: BaseException) -> Unreadable
     return Unreadable(reason=f"cannot be decoded: {text}"[:REASON_CHARACTERS])
 
 
-def _crop(picture: Image.Image, shorter_side: int, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+def _crop(picture: Image.Image, shorter_side: int, size: tuple[int, int], how: str) -> Image.Image:
     """Return the centre of the picture resized to the shorter side.
 
     A very long picture (one pixel by a million) would fill the memory: of it only the centre is resized, which may
@@ -147,22 +141,25 @@ def _crop(picture: Image.Image, shorter_side: int, size: tuple[int, int], how: I
     left, top = ((big - side) // 2 for big, side in zip(large, size, strict=True))
     right, bottom = left + size[0], top + size[1]
     if large[0] * large[1] <= RESIZED_PIXELS_MAX:
-        return picture.resize(large, how).crop((left, top, right, bottom))
+        return resized(picture, large, how).crop((left, top, right, bottom))
     across, down = picture.width / large[0], picture.height / large[1]
-    return picture.resize(size, how, box=(left * across, top * down, right * across, bottom * down))
+    return picture.resize(size, FILTERS[how], box=(left * across, top * down, right * across, bottom * down))
 
 
 def _fit(picture: Image.Image, manifest: Manifest) -> Image.Image:
     resize, size = manifest.resize, (manifest.input.width, manifest.input.height)
-    how = _FILTERS[resize.filter]
     match resize.mode:
         case "squash":
-            return picture.resize(size, how)
+            return _resized(picture, size, manifest)
         case "crop":
-            return _crop(picture, resize.shorter_side, size, how)
+            return _crop(picture, resize.shorter_side, size, resize.filter)
         case "letterbox":
             place = placement(picture.width, picture.height, manifest)
-            small = picture.resize((place.width, place.height), how)
+            small = _resized(picture, (place.width, place.height), manifest)
             ground = Image.new("RGB", size, (resize.padding,) * 3)
             ground.paste(small, (place.left, place.top))
             return ground
+
+
+def _resized(picture: Image.Image, size: tuple[int, int], manifest: Manifest) -> Image.Image:
+    return resized(picture, size, manifest.resize.filter, exact=manifest.boxes is not None)

@@ -1,6 +1,9 @@
 """Photographs and a model that nobody here made get the answers of a plain reference program."""
 
 import json
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,28 @@ def test_126_photographs_get_the_reference_programs_labels_and_scores(
         assert answer["error"] is None
         assert (photo["image"], answer["label"]) == (photo["image"], label)
         assert answer["score"] == pytest.approx(score, abs=0.02)
+
+
+def test_a_car_without_vector_instructions_agrees_far_within_the_tolerance(shared_data: Path, tmp_path: Path) -> None:
+    """Else honest cars of two makes would be taken for dishonest ones."""
+    photos = sorted((shared_data / "photos").iterdir())[::3]
+    bundle = squeezenet(shared_data, tmp_path, "squash")
+    plain = """
+import json, sys
+from pathlib import Path
+sys.modules["cykooz_resizer"] = None  # then importing it raises ImportError, as where there is no wheel of it
+from test_photographs import answers, squeezenet
+photos = [Path(photo) for photo in sys.argv[3:]]
+found = answers(squeezenet(Path(sys.argv[1]), Path(sys.argv[2]), "squash"), photos)
+print(json.dumps({name: row["score"] for name, row in found.items()}))
+"""
+    command = [sys.executable, "-c", plain, *map(str, (shared_data, tmp_path, *photos))]
+    told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    theirs, ours = json.loads(told.stdout), answers(bundle, photos)
+    apart = [abs(row["score"] - theirs[name]) for name, row in ours.items() if row["error"] is None]
+    assert len(apart) > 30
+    assert max(apart) < 0.01
+    assert (max(apart) > 0) == bool(find_spec("cykooz_resizer"))
 
 
 def test_half_precision_answers_agree_with_full_ones(shared_data: Path, tmp_path: Path) -> None:
