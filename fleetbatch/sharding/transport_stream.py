@@ -12,8 +12,9 @@ _PACKETS: Final = {188: 0, 192: 4, 204: 0}
 """Bytes of a packet, and of what stands before its sync byte (Blu-ray's has a clock there)."""
 _IN_A_ROW: Final = 4
 """Sync bytes at the same distance, so that none of them is one by chance."""
-_AT_A_TIME: Final = 4096
-"""Packets that are read together."""
+_AT_FIRST: Final = 16
+_AT_MOST: Final = 4096
+"""Packets that are read together, more from time to time: a file that breaks everywhere is not read for every break."""
 
 
 def ends_with_a_packet(file: BinaryIO) -> bool:
@@ -43,29 +44,32 @@ def breaks(file: BinaryIO) -> list[int]:
 def _end_of_packets(file: BinaryIO, place: int, packet_bytes: int, before: int) -> int | None:
     """Return where packet after packet comes to an end; None when that is the file's."""
     file.seek(place)
-    while block := file.read(packet_bytes * _AT_A_TIME):
+    packets = _AT_FIRST
+    while block := file.read(packet_bytes * packets):
         marks = block[before::packet_bytes]
         whole = len(marks) - len(marks.lstrip(_SYNC))
         if whole < len(marks):
             return place + whole * packet_bytes
         place += len(block)
+        packets = min(2 * packets, _AT_MOST)
     return None
 
 
 def _begin_again(file: BinaryIO, place: int, packet_bytes: int, before: int) -> int | None:
     """Return where packets in a row begin again, None when nowhere."""
-    row_bytes = packet_bytes * (_IN_A_ROW - 1) + 1
+    row_bytes, packets = packet_bytes * (_IN_A_ROW - 1) + 1, _AT_FIRST
     while True:
         file.seek(place)
-        block = file.read(packet_bytes * _AT_A_TIME)
+        block = file.read(packet_bytes * packets)
         at = block.find(_SYNC, before)
         while 0 <= at <= len(block) - row_bytes:
             if block[at : at + row_bytes : packet_bytes] == _SYNC * _IN_A_ROW:
                 return place + at - before
             at = block.find(_SYNC, at + 1)
-        if len(block) < packet_bytes * _AT_A_TIME:
+        if len(block) < packet_bytes * packets:
             return None
         place += len(block) - row_bytes - before
+        packets = min(2 * packets, _AT_MOST)
 
 
 def _byte(file: BinaryIO, place: int) -> bytes:
