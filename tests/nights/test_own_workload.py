@@ -186,6 +186,9 @@ def test_a_night_of_somebody_elses_work_is_published_with_its_dead_letters(night
     assert check_step(night.settings, night.key).passed
     published = publish_step(night.settings, night.key, now=night.now)
     rows = pl.read_parquet([f"{published.table}/{file}" for file in published.files])
+    drawn = night.stats()
+    assert sum(rows["energy_wh"].to_list()) + drawn["wasted_wh"] == pytest.approx(drawn["energy_wh"], rel=1e-6)
+    assert drawn["energy_wh"] > 0
     told = {row["source_uri"].rpartition("/")[2]: row for row in rows.to_dicts()}
     assert (told["00.txt"]["commonest"], told["00.txt"]["words"], told["00.txt"]["share"]) == ("is", 8, 0.25)
     assert told["20.txt"]["error"].startswith("UnicodeDecodeError")
