@@ -65,7 +65,7 @@ class Videos:
         assert isinstance(entry, Cut), "dead entries are rows already"
         assert entry.piece.segment is not None
         place = _place(source, entry.file)
-        taken = _anew(place, self.dials.segment_s) if entry.reencoded else place
+        taken = _anew(place, _state_of(place), self.dials.segment_s) if entry.reencoded else place
         content = taken if isinstance(taken, NotAVideo) else copy_packets(taken, entry.piece.packets)
         if isinstance(content, NotAVideo):
             return dead_row(content.reason)
@@ -112,7 +112,7 @@ class Videos:
         pieces = _plan(video, self.dials)
         if isinstance(video, NotAVideo) or not self.dials.reencode or not any(piece.mendable for piece in pieces):
             return video, pieces, False
-        anew = _anew(place, self.dials.segment_s)
+        anew = _anew(place, _state_of(place), self.dials.segment_s)
         if isinstance(anew, NotAVideo):
             some = any(piece.segment for piece in pieces)
             return (video, pieces, False) if some else (anew, _plan(anew, self.dials), False)
@@ -179,6 +179,14 @@ def _place(source: Source, uri: str) -> Place:
 
 
 @functools.lru_cache(maxsize=1)
-def _anew(place: Place, segment_s: Fraction) -> bytes | NotAVideo:
+def _anew(place: Place, state: tuple[int, ...], segment_s: Fraction) -> bytes | NotAVideo:  # noqa: ARG001 (another state is another video)
     """Return a video encoded anew; its segments are asked for one after the other."""
     return reencode(place, seconds=segment_s)
+
+
+def _state_of(place: Place) -> tuple[int, ...]:
+    """Return what changes when a file is written again."""
+    if isinstance(place, bytes):
+        return ()
+    found = place.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import av
 from av.container import InputContainer
@@ -77,7 +77,7 @@ def read_video(place: Place) -> Video | NotAVideo:
                 return NotAVideo(reason=f"holds no video stream, only {kinds}")
             if stream.codec_context is None:  # PyAV's types do not know it: no decoder has that number
                 return NotAVideo(reason="its video is of a codec that is not known here")
-            with io.BytesIO(place) if isinstance(place, bytes) else place.open("rb") as file:
+            with open_bytes(place) as file:
                 early = ends_early(file, container.format.name)
                 further = further_recording(file, container.format.name)
                 lost = lost_places(file, container.format.name)
@@ -118,6 +118,11 @@ def open_container(place: Place) -> InputContainer:
     file: Any = io.BytesIO(place) if isinstance(place, bytes) else str(place)
     container: InputContainer = av.open(file, options=_CAREFUL, metadata_errors="replace")
     return container
+
+
+def open_bytes(place: Place) -> BinaryIO:
+    """Open a file as it is."""
+    return io.BytesIO(place) if isinstance(place, bytes) else place.open("rb")
 
 
 def best_stream(container: InputContainer) -> VideoStream | None:

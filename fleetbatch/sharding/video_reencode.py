@@ -7,7 +7,8 @@ from typing import Final
 import av
 from av.video.frame import PictureType
 
-from fleetbatch.sharding.video_file import NotAVideo, Place, best_stream, open_container
+from fleetbatch.sharding.video_ends import lost_places
+from fleetbatch.sharding.video_file import NotAVideo, Place, best_stream, open_bytes, open_container
 from fleetbatch.workloads.orientation import orientation_of
 from fleetbatch.workloads.segments import BROKEN, STRICT, why_broken
 
@@ -33,6 +34,8 @@ def _encoded(place: Place, seconds: Fraction) -> bytes | NotAVideo:
     with open_container(place) as source, av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as target:
         taken = best_stream(source)
         assert taken is not None, "what has no video does not come here"
+        if _loses_bytes(place, source.format.name):
+            return NotAVideo(reason="cannot be encoded anew: bytes of the file are lost, and with them what it shows")
         taken.codec_context.thread_count = 1
         taken.codec_context.options = STRICT
         given = target.add_stream("libx264", rate=taken.average_rate or 25, options=QUALITY)
@@ -40,6 +43,7 @@ def _encoded(place: Place, seconds: Fraction) -> bytes | NotAVideo:
         given.pix_fmt = "yuv444p" if given.width % 2 or given.height % 2 else "yuv420p"  # which halves both sides
         given.codec_context.thread_count = 1
         given.codec_context.time_base = Fraction(taken.time_base or Fraction(1, 1000))
+        before: Fraction | None = None
         due: Fraction | None = None
         for frame in source.decode(taken):
             if frame.pts is None:
@@ -47,12 +51,20 @@ def _encoded(place: Place, seconds: Fraction) -> bytes | NotAVideo:
             if (frame.width, frame.height) != (given.width, given.height):  # boxes would be in pixels of the first size
                 return NotAVideo(reason="cannot be encoded anew: its frames are not of one size")
             at = frame.pts * given.codec_context.time_base
+            if before is not None and at <= before:
+                why = "cannot be encoded anew: its frames' times go back (a clock that begins anew?): "
+                return NotAVideo(reason=why + "give every recording a file of its own")
             if due is None:
                 shown = orientation_of(frame)
                 given.set_display_rotation(90 * shown.turns, hflip=shown.mirrored)
             begins = due is None or at >= due
-            due = at + seconds if begins else due
+            before, due = at, at + seconds if begins else due
             frame.pict_type = PictureType.I if begins else PictureType.NONE
             target.mux(given.encode(frame))
         target.mux(given.encode(None))
     return file.getvalue()
+
+
+def _loses_bytes(place: Place, container: str) -> bool:
+    with open_bytes(place) as file:
+        return bool(lost_places(file, container))

@@ -195,3 +195,12 @@ def test_frames_of_another_size_are_not_stretched_when_they_are_encoded_anew(tmp
     large = film_file(replace(small, size=(192, 128), pts=range(100, 120)))
     _, [row] = cut(tmp_path, film_file(small) + large, {**ALL, "reencode": "true"})
     assert row.error == "cannot be encoded anew: its frames are not of one size"
+
+
+def test_what_cannot_be_encoded_anew_as_its_clock_goes_back_or_bytes_are_lost_says_so(tmp_path: Path) -> None:
+    recorded = film_file(Film(container="mpegts"))
+    _, [back] = cut(tmp_path, recorded + recorded, {**ALL, "reencode": "true"})
+    assert "its frames' times go back" in (back.error or "")
+    hevc = film_file(Film(codec="libx265", container="mpegts"))
+    _, [lost] = cut(tmp_path, hevc[: len(hevc) // 2 // 188 * 188 + 107] + hevc, {**ALL, "reencode": "true"})
+    assert "bytes of the file are lost" in (lost.error or "")
