@@ -1,6 +1,6 @@
 """Where vehicle signals come from. A source gives the newest values it knows; what it does not know is absent."""
 
-import math
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -65,4 +65,6 @@ def open_signals(url: str) -> SignalSource:
 
 
 def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, str | bool) or (isinstance(value, int | float) and math.isfinite(value))
+    """Return whether anything can be done with a value; a whole number may be too large to be worked with."""
+    number = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    return value is None or isinstance(value, str | bool) or number

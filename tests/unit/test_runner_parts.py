@@ -261,3 +261,9 @@ def test_a_wrong_key_or_flag_is_one_clear_line_and_exit_2(
     assert main([word for pair in told.items() for word in pair]) == 2
     [line] = capfd.readouterr().err.splitlines()
     assert why in line
+
+
+@pytest.mark.parametrize("value", ["9" * 400, "-" + "9" * 400])
+def test_a_signal_beyond_all_numbers_is_not_known_and_ends_no_runner(tmp_path: Path, value: str) -> None:
+    (tmp_path / "signals.json").write_text(f'{{"signals": {{"{SPEED}": {value}, "other": 1}}}}')
+    assert FileSignals(tmp_path / "signals.json").current().signals == {"other": 1}
