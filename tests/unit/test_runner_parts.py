@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from agent_story import lease
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from fleetbatch.car.conditions import NOTHING_KNOWN, SPEED
 from fleetbatch.car.identity import make_key
 from fleetbatch.contracts import conform, contract
 from fleetbatch.errors import RejectedError
-from fleetbatch.protocol import Lease
 from fleetbatch.ranges import TAIL_BYTES, RangeFile
 from fleetbatch.runner.delivery import GroupAnswers, make_part
 from fleetbatch.runner.energy import Drawn
@@ -133,26 +133,7 @@ def test_a_range_file_reads_like_a_file(reads: list[tuple[int, int]]) -> None:
 
 # --- parts --------------------------------------------------------------------------------------------------------
 
-LEASE = Lease(
-    lease_id="lease-1",
-    fence=3,
-    shard_id="00000000000000aa",
-    order_key="2026-11-22/signs/g1",
-    workload="image",
-    options={},
-    model_sha256="0" * 64,
-    model_url="http://store/model",
-    model_bytes=1,
-    shard_url="http://store/shard",
-    shard_bytes=1,
-    shard_sha256="0" * 64,
-    shard_key="c2VjcmV0",
-    row_groups=3,
-    start=0,
-    expires_in_s=600.0,
-    beat_every_s=60.0,
-    part_every_s=60.0,
-)
+LEASE = lease(row_groups=3)
 
 
 def group_answers(row_group: int) -> GroupAnswers:

@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pytest
+from agent_story import lease
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetbatch.contracts import conform, contract
-from fleetbatch.protocol import Lease
 from fleetbatch.runner.frames import FromWorker, GroupDone, Spare, Work
 from fleetbatch.runner.whereabouts import Whereabouts
 from fleetbatch.runner.worker import SPARE_BYTES_MAX, SPARE_S_MIN, Bench, Opened, Reader, shared
@@ -20,26 +20,7 @@ from fleetbatch.workloads import Device, workload
 ROWS = 12
 HERE = Device(provider="CPUExecutionProvider", threads=1)
 ROAD_SIGNS = Path(__file__).parents[2] / "fleetbatch" / "models" / "road_signs.zip"
-LEASE = Lease(
-    lease_id="lease-1",
-    fence=1,
-    shard_id="s",
-    order_key="signs/2026-11-22/1",
-    workload="image",
-    options={},
-    model_sha256="",
-    model_url="",
-    model_bytes=0,
-    shard_url="",
-    shard_bytes=0,
-    shard_sha256="0" * 64,
-    shard_key="c2VjcmV0",
-    row_groups=1,
-    start=0,
-    expires_in_s=600.0,
-    beat_every_s=60.0,
-    part_every_s=60.0,
-)
+LEASE = lease()
 
 
 def rows() -> pa.Table:
