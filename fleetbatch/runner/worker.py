@@ -170,8 +170,10 @@ class Bench:
 
     def _rows(self, work: Work, fetched: "Future[RemoteShard] | None") -> pa.Table:
         if fetched is None:
-            return pa.ipc.open_stream(work.rows).read_all()
-        return self.reader.read(work, fetched.result()).slice(work.start).slice(0, _length(work))
+            rows = pa.ipc.open_stream(work.rows).read_all()  # some may have been given up since they came
+        else:
+            rows = self.reader.read(work, fetched.result()).slice(work.start)
+        return rows.slice(0, _length(work))
 
     def _open(self, lease: Lease) -> Opened:
         """Return what answers the lease's rows; a model is opened, and its goldens checked, once per process."""

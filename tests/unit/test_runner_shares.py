@@ -82,6 +82,12 @@ def test_a_row_that_was_given_up_stays_so_whoever_takes_it(bench: Bench) -> None
     assert answers(second)["error"].to_pylist()[-1] == "it hangs"
 
 
+def test_who_takes_over_from_one_that_was_lost_leaves_what_that_one_had_given_up(bench: Bench) -> None:
+    """The rows that came with the piece are still all of them."""
+    [done] = computed(bench, Work(lease=LEASE, row_group=0, start=3, stop=3 + 5, rows=streamed(rows())))
+    assert answers(done)["item_id"].to_pylist() == rows()["item_id"].to_pylist()[:5]
+
+
 def slow(bench: Bench) -> Opened:
     """What is open, as if its last rows had taken long."""
     assert bench.opened is not None
