@@ -8,7 +8,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.prove, pytest.mark.timeout(1800)]
 
 FLEETBATCH: Final = str(Path(sys.executable).with_name("fleetbatch"))
 TOLERANCE: Final = 0.02
+TIE: Final = 0.01
+"""Resizing by vector instructions moves scores by less; which of two labels that are nearer is best is left open."""
 COUNT: Final = 2000
 TURNED: Final = "azure__japanese_cherry_8.jpg"
 """The one photograph whose EXIF says that it lies on its head; golden_images.json did not turn it."""
@@ -44,8 +46,10 @@ kind = "softmax"
 Answers = dict[str, tuple[str, float]]
 
 
-def plain_answers(data: Path, pictures: Iterable[Path]) -> Answers:
-    """Answer pictures one by one: shorter side 256, centre 224, BGR minus the mean; label and score of the best."""
+def plain_answers(data: Path, pictures: Iterable[Path]) -> dict[str, dict[str, float]]:
+    """Answer pictures one by one: shorter side 256, centre 224, BGR minus the mean; label and score of the best, and
+    of what is as good.
+    """
     session = onnxruntime.InferenceSession(str(data / "models" / "squeezenet_fp32_dyn.onnx"))
     lines = (data / "models" / "imagenet_labels_winml.txt").read_text().splitlines()
     labels = [line.split(",")[1].strip() for line in lines if line]
@@ -61,8 +65,8 @@ def plain_answers(data: Path, pictures: Iterable[Path]) -> Answers:
         batch = (rgb[:, :, ::-1] - (104, 117, 123)).transpose(2, 0, 1)[None].astype(np.float32)
         [scores] = session.run(None, {"data_0": batch})
         flat = scores.reshape(-1)
-        best = int(flat.argmax())
-        answers[path.name] = (labels[best], float(flat[best]))
+        best = np.flatnonzero(flat > flat.max() - TIE)
+        answers[path.name] = {labels[number]: float(flat[number]) for number in best}
     return answers
 
 
@@ -123,11 +127,11 @@ def published(summary: dict[str, Any]) -> Answers:
     return answers
 
 
-def compare(found: Answers, told: Answers) -> float:
-    """Assert that every label and score agrees; return the largest difference of a score."""
+def compare(found: Answers, told: Mapping[str, Mapping[str, float]]) -> float:
+    """Assert that every label is one of the best there, with its score; return the largest difference of a score."""
     assert found.keys() == told.keys()
-    wrong = [(name, found[name], told[name]) for name in told if found[name][0] != told[name][0]]
-    apart = {name: abs(found[name][1] - told[name][1]) for name in told}
+    wrong = [(name, found[name], told[name]) for name in told if found[name][0] not in told[name]]
+    apart = {name: abs(score - told[name].get(label, score)) for name, (label, score) in found.items()}
     assert (wrong, [name for name in apart if apart[name] > TOLERANCE]) == ([], [])
     return max(apart.values())
 
@@ -139,7 +143,10 @@ def test_2000_pictures_made_from_photographs_get_a_plain_programs_labels_and_sco
     assert len(pixel_hashes(tmp_path / "pictures")) == COUNT
     summary = night(tmp_path / "home", tmp_path / "pictures", pack(shared_data, tmp_path, "crop"))
     found = published(summary)
-    apart = compare(found, plain_answers(shared_data, (tmp_path / "pictures").iterdir()))
+    plain = plain_answers(shared_data, (tmp_path / "pictures").iterdir())
+    apart = compare(found, plain)
+    swapped = [name for name, (label, _) in found.items() if label != max(plain[name], key=plain[name].__getitem__)]
+    assert len(swapped) <= COUNT / 200
     assert (summary["rows_in"], summary["rows_out"]) == (COUNT, COUNT)
     assert (summary["dead_letter_rows"], summary["missing_rows"], summary["disagreements"]) == (0, 0, 0)
     assert (summary["accuracy"], summary["labelled_rows"]) == (None, 0)
@@ -147,7 +154,8 @@ def test_2000_pictures_made_from_photographs_get_a_plain_programs_labels_and_sco
     assert "answered right" not in report
     told = {name: summary[name] for name in ("shards", "leases", "resumed_shards", "audited_rows", "seconds")}
     labels = len({label for label, _ in found.values()})
-    print(f"\n{COUNT} pictures, {labels} labels: largest difference of a score {apart:.5f}; {told}")
+    ties = f"{len(swapped)} ties another way"
+    print(f"\n{COUNT} pictures, {labels} labels: largest difference of a score {apart:.5f}, {ties}; {told}")
 
 
 @pytest.mark.parametrize("mode", ["squash", "crop"])
@@ -155,9 +163,9 @@ def test_126_photographs_get_the_reference_programs_labels_and_scores(
     shared_data: Path, tmp_path: Path, mode: str
 ) -> None:
     goldens = json.loads((shared_data / "golden_images.json").read_text())
-    told = {golden["image"]: tuple(golden[f"squeezenet_{mode}"][1:]) for golden in goldens}
+    told = {golden["image"]: dict([golden[f"squeezenet_{mode}"][1:]]) for golden in goldens}
     as_it_lies = told[TURNED]
-    told[TURNED] = TURNED_ANSWER[mode]
+    told[TURNED] = dict([TURNED_ANSWER[mode]])
     summary = night(tmp_path / "home", shared_data / "photos", pack(shared_data, tmp_path, mode))
     found = published(summary)
     apart = compare(found, told)
