@@ -86,7 +86,8 @@ class Rota:
         self.asked.discard(worker)
         for place, task in enumerate(mine):
             if task.row_group == piece.row_group and task.start < piece.start:
-                mine[place] = replace(task, stop=piece.start)
+                dead = tuple((row, why) for row, why in task.dead if row < piece.start)  # the others say so themselves
+                mine[place] = replace(task, stop=piece.start, dead=dead)
                 self.waiting.append(piece)
                 return True
         return False

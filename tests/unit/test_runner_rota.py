@@ -109,6 +109,19 @@ def test_a_worker_lost_after_it_spared_rows_leaves_only_what_it_had_kept() -> No
     assert rota.give(2) == [Task(row_group=3, stop=4, one_by_one=True, last=True)]
 
 
+def test_rows_that_are_dead_go_with_the_half_that_is_given_up() -> None:
+    rota = Rota.of([0], workers=2)
+    rota.give(1)
+    rota.lost(1, at(0, 0, 10), "hangs")
+    rota.give(2)
+    rota.lost(2, at(0, 7, 8), "row 7")
+    rota.give(3)
+    assert rota.spared(3, Task(row_group=0, start=5, stop=10, rows=b"rows"))
+    rota.lost(3, at(0, 2, 3), "row 2")
+    assert rota.waiting[0].stop == 5
+    assert rota.waiting[0].dead == ((2, "row 2"),)
+
+
 ROWS = 8
 """Of every row group in the story below."""
 
