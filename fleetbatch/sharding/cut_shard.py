@@ -7,8 +7,8 @@ from fleetbatch import layout
 from fleetbatch.nouns import FrozenOrder
 from fleetbatch.sealing import shard_key
 from fleetbatch.sharding.cut import Entry, Plan, shard_id
+from fleetbatch.sharding.group_items import GroupItems
 from fleetbatch.sharding.hashed_file import HashedFile
-from fleetbatch.sharding.item_page import ItemPage
 from fleetbatch.sharding.openers import Input
 from fleetbatch.sharding.scratch import Scratch
 from fleetbatch.sharding.shard_file import ShardFile, describe_shard, holds, write_shard
@@ -43,7 +43,7 @@ class CutShard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What a worker keeps from shard to shard: room for a page of items, and for what the store takes at once."""
+    """What a worker keeps from shard to shard: room for a row group's items, and for what the store takes at once."""
 
     items: Scratch = field(default_factory=Scratch)
     file: Scratch = field(default_factory=Scratch)
@@ -75,7 +75,7 @@ def _create(task: Task, shard: ShardId, name: str, key: bytes, memory: Memory) -
     """Create the shard's file, handed to the store as it is written; None where there is one by now."""
     arrival = task.store.arrival(name)
     try:
-        items, file = ItemPage(memory.items), HashedFile(arrival, memory.file)
+        items, file = GroupItems(memory.items), HashedFile(arrival, memory.file)
         rows = _Rows(task, items)
         written = write_shard(rows.groups(), items, file, shard=shard, key=key, footer=_footer(task, shard))
         return rows.cut(shard, written) if file.keep() else None
@@ -86,7 +86,7 @@ def _create(task: Task, shard: ShardId, name: str, key: bytes, memory: Memory) -
 class _Rows:
     """A shard's rows as they are read, and what its file does not say of them."""
 
-    def __init__(self, task: Task, items: ItemPage | None = None) -> None:
+    def __init__(self, task: Task, items: GroupItems | None = None) -> None:
         """Begin with none; the items are read to `items`, where there are some."""
         self._task, self._items = task, items
         self._answers: list[int | None] = []

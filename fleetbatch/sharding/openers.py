@@ -11,7 +11,7 @@ import msgspec
 from fleetbatch.errors import FleetbatchError, RejectedError, in_one_line
 from fleetbatch.pixels import FORMATS, Unreadable, look
 from fleetbatch.sharding.cut import Entry
-from fleetbatch.sharding.item_page import ItemPage
+from fleetbatch.sharding.group_items import GroupItems
 from fleetbatch.sharding.shard_rows import Row, dead_row
 from fleetbatch.sharding.sources import FILE, Source, open_source, read_file_into, why_not
 from fleetbatch.units import MIB
@@ -27,7 +27,7 @@ class Reader(msgspec.Struct, frozen=True):
     """A source as an opener reads it: item by item, and each to where its row will lie."""
 
     source: Source
-    items: ItemPage | None = None
+    items: GroupItems | None = None
     """Where the items go; None where they go nowhere."""
 
     def entries(self) -> Iterator[Entry]:
@@ -126,7 +126,7 @@ class Input:
             summary = f"source {self.name}: the workload's opener cannot list it: {in_one_line(error)}"
             raise RejectedError(summary) from error
 
-    def row(self, entry: Entry, *, bytes_max: int, items: ItemPage | None = None) -> Row:
+    def row(self, entry: Entry, *, bytes_max: int, items: GroupItems | None = None) -> Row:
         """Read one row, its content to where it will lie in `items`; never raise for what is in the source."""
         row = self._opened(entry, items) if entry.error is None else dead_row(entry.error)
         if row.error is not None:
@@ -135,7 +135,7 @@ class Input:
             return dead_row(f"{len(row.content)} bytes when it was read; a shard holds {bytes_max}")
         return row
 
-    def _opened(self, entry: Entry, items: ItemPage | None) -> Row:
+    def _opened(self, entry: Entry, items: GroupItems | None) -> Row:
         try:
             return self.opener.row(Reader(self.source, items), entry)
         except OSError as error:

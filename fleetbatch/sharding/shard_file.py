@@ -1,7 +1,8 @@
 """One shard becomes one sealed Parquet file, and the stored file says what it is."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,18 +11,18 @@ import pyarrow.parquet as pq
 
 from fleetbatch.contracts import contract
 from fleetbatch.ranges import group_range
-from fleetbatch.sealing import unseal
+from fleetbatch.sealing import seal, unseal
+from fleetbatch.sharding.group_items import GroupItems
 from fleetbatch.sharding.hashed_file import HashedFile
-from fleetbatch.sharding.item_page import ItemPage
-from fleetbatch.sharding.parquet_words import RowGroup
-from fleetbatch.sharding.plain_pages import ROWS_MAX, page_of
-from fleetbatch.sharding.sealed_parquet import SealedParquet
 from fleetbatch.sharding.shard_rows import Row, beside, table
-from fleetbatch.units import Sha256, ShardId
+from fleetbatch.units import KIB, Sha256, ShardId
 
 FORMAT: Final = "fleetbatch-shard-1"
-_ITEMS: Final = "bytes"
-_SNAPPY: Final = pa.Codec("snappy")
+_PAGE_BYTES: Final = 128 * KIB
+_GATHERED_BYTES: Final = 16 * KIB
+"""Pages of small columns, and headers, come to our file together; a larger page comes as it is, by itself."""
+_ROWS_AT_ONCE: Final = 1
+"""Parquet's writer looks at a page's size only after so many rows; a row may be larger than a page should be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class ShardFile:
 
 def write_shard(
     groups: Iterable[Iterable[Row]],
-    items: ItemPage,
+    items: GroupItems,
     file: HashedFile,
     *,
     shard: ShardId,
@@ -46,28 +47,18 @@ def write_shard(
 ) -> ShardFile:
     """Write rows, by row group, as one sealed Parquet file with a page index; return what the file is.
 
-    A row is asked for once the one before it is in `items`, where it may lie already. The items are stored as they are:
-    pictures are compressed already, and beside them the other columns are nothing. Pages carry no checksum: the seal
-    (AES-GCM) authenticates every one of them. No column has statistics: a car reads whole row groups.
+    A row is asked for once the one before it is in `items`, where it may lie already.
     """
-    schema = contract("shard").schema
-    sealed = SealedParquet(file, key, schema, {name: "none" if name == _ITEMS else "snappy" for name in schema.names})
-    written = list[RowGroup]()
+    footers: list[pq.FileMetaData] = []
     first_row = 0
-    for group in groups:
-        besides = _write_items(group, items, sealed)
-        missing = pa.nulls(len(besides), pa.binary())  # they are in the file already
-        _write_beside(table(missing, besides, shard, first_row=first_row), sealed)
-        first_row += len(besides)
-        written.append(sealed.end_group())
-    sealed.end({"format": FORMAT, "schema": schema_hash(), **footer})
-    return ShardFile(
-        size_bytes=file.tell(),
-        sha256=file.sha256(),
-        row_group_rows=tuple(group.rows for group in written),
-        row_group_start=tuple(group.start for group in written),
-        row_group_stop=tuple(group.stop for group in written),
-    )
+    with _writer(file, key, footers) as writer:
+        for group in groups:
+            besides = _gather(group, items)
+            writer.write_table(table(items.array(), besides, shard, first_row=first_row), row_group_size=len(besides))
+            items.empty()
+            first_row += len(besides)
+        writer.add_key_value_metadata({"format": FORMAT, "schema": schema_hash(), **footer})
+    return _described(footers[0], file.tell(), file.sha256())
 
 
 def holds(data: bytes | memoryview, groups: Iterable[Iterable[Row]], *, shard: ShardId, key: bytes) -> bool:
@@ -101,35 +92,47 @@ def schema_hash() -> str:
     return hashlib.sha256(str(contract("shard").schema).encode()).hexdigest()[:16]
 
 
-def _write_items(group: Iterable[Row], items: ItemPage, sealed: SealedParquet) -> list[tuple[Any, ...]]:
-    """Write a row group's items, page by page as they are read; return what stands beside each."""
+@contextmanager
+def _writer(file: HashedFile, key: bytes, footers: list[pq.FileMetaData]) -> Iterator[pq.ParquetWriter]:
+    """Begin a sealed file, and end it; then its footer is in `footers`.
+
+    The items are stored as they are: pictures are compressed already, and beside them the other columns are nothing.
+    Pages carry no checksum: the seal (AES-GCM) authenticates every one of them. No column has statistics: a car reads
+    whole row groups. Pages are small enough to be copied, sealed and hashed inside the processor's second cache.
+    """
+    schema = contract("shard").schema
+    sink = pa.BufferedOutputStream(pa.PythonFile(file, mode="w"), _GATHERED_BYTES)
+    writer = pq.ParquetWriter(
+        sink,
+        schema,
+        encryption_properties=seal(key),
+        write_page_index=True,
+        compression={name: "none" if name == "bytes" else "snappy" for name in schema.names},
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
+        data_page_size=_PAGE_BYTES,
+        write_batch_size=_ROWS_AT_ONCE,
+        metadata_collector=footers,
+    )
+    try:
+        yield writer
+    except BaseException:
+        for part in (writer, sink):
+            with suppress(Exception):  # of a file that failed there is no footer, which must not hide why it failed
+                part.close()
+        raise
+    writer.close()
+    sink.close()
+
+
+def _gather(group: Iterable[Row], items: GroupItems) -> list[tuple[Any, ...]]:
+    """Gather a row group's items; return what stands beside each."""
     besides = []
     for row in group:
         items.add(row.content)
         besides.append(beside(row))
-        if items.is_full:
-            _write_page(items, sealed)
-    if items.rows:
-        _write_page(items, sealed)
     return besides
-
-
-def _write_page(items: ItemPage, sealed: SealedParquet) -> None:
-    page = items.content()
-    sealed.add_page(_ITEMS, page, rows=items.rows, unpacked_bytes=len(page))
-    items.empty()
-
-
-def _write_beside(rows: pa.Table, sealed: SealedParquet) -> None:
-    """Write a row group's other columns."""
-    for field in rows.schema:
-        if field.name == _ITEMS:
-            continue
-        for start in range(0, rows.num_rows, ROWS_MAX):
-            values = rows[field.name].slice(start, ROWS_MAX).to_pylist()
-            page = page_of(values, nullable=field.nullable)
-            packed = _SNAPPY.compress(page, asbytes=True)
-            sealed.add_page(field.name, packed, rows=len(values), unpacked_bytes=len(page))
 
 
 def _described(footer: pq.FileMetaData, size_bytes: int, sha256: Sha256) -> ShardFile:

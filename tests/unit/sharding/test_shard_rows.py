@@ -2,21 +2,28 @@
 
 import base64
 import random
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shard_files import KEY, SHARD, modules, opened, written
 
 from fleetbatch.contracts import contract
+from fleetbatch.sealing import KEY_BYTES, unseal
 from fleetbatch.sharding.cut_shard import Memory
-from fleetbatch.sharding.shard_file import describe_shard, holds
+from fleetbatch.sharding.group_items import GroupItems
+from fleetbatch.sharding.hashed_file import HashedFile
+from fleetbatch.sharding.shard_file import ShardFile, describe_shard, holds, write_shard
 from fleetbatch.sharding.shard_rows import Row, dead_row, item_id
-from fleetbatch.units import KIB
+from fleetbatch.units import KIB, ShardId
 
+SHARD = ShardId(7)
+KEY = bytes(range(KEY_BYTES))
 contents = st.one_of(st.binary(max_size=40), st.integers(0, 9).map(lambda n: bytes([n]) * 30_000))
 read = st.builds(
     Row,
@@ -29,9 +36,47 @@ LARGE = [Row(content=bytes([number]) * 200_000) for number in range(4)]
 """Each fills a page."""
 MODULES_A_GROUP = 2 * (2 + 6)
 """Of two rows of them: page and header for each, and for each column beside them."""
-ITEM = 1
-"""The module that is the first page of items: its header comes before."""
+ITEM = 3
+"""The module that is the first page of items: header and page of the ids come before, and its header."""
 rows = st.lists(st.one_of(read, st.text(min_size=1, max_size=200).map(dead_row)), min_size=1, max_size=30)
+
+
+@dataclass(slots=True, kw_only=True)
+class Gathered:
+    """An object in memory, of a store that takes pieces of one size, or all at once."""
+
+    piece_bytes: int | None
+    data: bytearray = field(default_factory=bytearray)
+    ended: bool = False
+
+    def add(self, piece: bytes | memoryview) -> None:
+        """Take what comes next: nothing comes after a piece that was smaller."""
+        assert not self.ended
+        self.ended = self.piece_bytes is None or len(piece) < self.piece_bytes
+        self.data += piece
+
+    def keep(self) -> bool:
+        """Keep it."""
+        return True
+
+    def drop(self) -> None:
+        """Keep it anyhow: the test looks at it."""
+
+
+def written(
+    shards_rows: list[Row], groups: list[int], memory: Memory, *, piece_bytes: int | None = None
+) -> tuple[ShardFile, bytes]:
+    arrival = Gathered(piece_bytes=piece_bytes)
+    items, file, told = GroupItems(memory.items), HashedFile(arrival, memory.file), iter(shards_rows)
+    told_groups = [list(islice(told, size)) for size in groups]
+    described = write_shard(told_groups, items, file, shard=SHARD, key=KEY, footer={})
+    assert file.keep()
+    return described, bytes(arrival.data)
+
+
+def opened(sealed: bytes | memoryview) -> pa.Table:
+    with pq.ParquetFile(pa.BufferReader(sealed), decryption_properties=unseal(KEY)) as file:
+        return file.read()
 
 
 def told(row: Row, number: int) -> dict[str, object]:
@@ -98,6 +143,18 @@ def test_a_file_of_other_rows_is_told_from_one_that_holds_these(others: list[lis
     _, sealed = written([Row(content=b"a"), Row(content=b"b")], [2], Memory())
     assert holds(sealed, [[Row(content=b"a"), Row(content=b"b")]], shard=SHARD, key=KEY)
     assert not holds(sealed, others, shard=SHARD, key=KEY)
+
+
+def modules(sealed: bytes | memoryview) -> list[slice]:
+    """Return where headers and pages lie, in the order of the file: by row group, column and page."""
+    *_, end = describe_shard(sealed, KEY).row_group_stop
+    found, place = [], len(b"PARE")
+    while place < end:
+        stop = place + 4 + int.from_bytes(sealed[place : place + 4], "little")
+        found.append(slice(place, stop))
+        place = stop
+    assert place == end
+    return found
 
 
 def test_no_two_modules_are_sealed_under_one_nonce_not_even_those_of_the_same_rows() -> None:

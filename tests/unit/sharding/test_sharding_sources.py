@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 from cuts import all_rows, cut, frozen_order, picture, total
-from shard_files import opened, written_from
 
 from fleetbatch.errors import RejectedError
 from fleetbatch.nouns import Cutting
 from fleetbatch.sharding import list_input, open_input
 from fleetbatch.sharding.cut import Entry
-from fleetbatch.sharding.cut_shard import Memory
-from fleetbatch.sharding.item_page import ItemPage
+from fleetbatch.sharding.group_items import GroupItems
 from fleetbatch.sharding.openers import Files, Input, Reader
+from fleetbatch.sharding.scratch import Scratch
 from fleetbatch.sharding.shard_rows import Row
 from fleetbatch.sharding.sources import Source, open_source, path_of
 from fleetbatch.store import Store
@@ -138,8 +137,7 @@ def test_an_item_that_turns_out_too_large_leaves_its_place_to_the_next(tmp_path:
 
 
 def read_items(given: Input, entries: Iterable[Entry], *, bytes_max: int) -> list[bytes | None]:
-    memory = Memory()
-    items = ItemPage(memory.items)
-    rows = (given.row(entry, bytes_max=bytes_max, items=items) for entry in entries)
-    contents: list[bytes | None] = opened(written_from([rows], items, memory)[1])["bytes"].to_pylist()
-    return contents
+    items = GroupItems(Scratch())
+    for entry in entries:
+        items.add(given.row(entry, bytes_max=bytes_max, items=items).content)
+    return items.array().to_pylist()
