@@ -1,6 +1,7 @@
 """Memory that a cut uses again for every shard: to get fresh pages costs more than to fill them."""
 
 import mmap
+from contextlib import suppress
 from typing import Final
 
 _HUGE_PAGES: Final = getattr(mmap, "MADV_HUGEPAGE", None)
@@ -28,5 +29,6 @@ class Scratch:
 def _pages(size_bytes: int) -> mmap.mmap:
     memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if _HUGE_PAGES is not None:
-        memory.madvise(_HUGE_PAGES)
+        with suppress(OSError):  # a kernel that has none
+            memory.madvise(_HUGE_PAGES)
     return memory
