@@ -26,7 +26,7 @@ from fleetbatch.protocol import (
     ReleaseRequest,
     TokenReply,
 )
-from fleetbatch.runner.answers import BoundedTransport
+from fleetbatch.runner.transport import BoundedTransport
 from fleetbatch.runner.unreachable import ClockError, UnreachableError
 
 TIMEOUT: Final = httpx.Timeout(20.0, connect=5.0)

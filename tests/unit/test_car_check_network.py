@@ -9,10 +9,10 @@ from builders import HARDWARE
 from impostors import impostor
 
 from fleetbatch.car.identity import make_key, open_identity
-from fleetbatch.runner.answers import ANSWER_BYTES, BoundedTransport
 from fleetbatch.runner.check.findings import Finding
 from fleetbatch.runner.check.network import check_network
 from fleetbatch.runner.client import open_http
+from fleetbatch.runner.transport import ANSWER_BYTES, BoundedTransport
 
 
 def test_a_website_that_answers_everything_is_not_taken_for_a_busy_gateway() -> None:
